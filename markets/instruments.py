@@ -1,0 +1,194 @@
+"""Instruments: what one lot is worth, what the venue charges for it and how much margin it demands.
+
+The shipped tables under `venues/` are figures that the exchanges published, with their source and date; nothing is
+computed from them that does not come out as a whole number of minor units.
+"""
+
+import functools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from importlib import resources
+from typing import Any, Literal
+
+from markets.errors import InvalidInstrument, UnknownInstrument
+from risk.book import INSTRUMENT, Rows, rows
+
+__all__ = ["Instrument", "Tier", "currency_decimals", "instrument", "instrument_from", "instruments", "listing"]
+
+MILLION = 1_000_000
+_CURRENCY_DECIMALS = {"USDT": 6, "USDC": 6}
+_COIN_DECIMALS = 8
+
+
+@dataclass(frozen=True)
+class Tier:
+    """One step of a venue's maintenance table."""
+
+    floor: int
+    """Notional from which the tier holds, minor units."""
+    rate: int
+    """Maintenance rate, parts per million."""
+    deduction: int
+    """What the requirement is lowered by, minor units, so that it is continuous in the notional."""
+    leverage_max: float
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """A perpetual contract at one venue, under ccxt's name for it."""
+
+    symbol: str
+    base: str
+    quote: str
+    settle: str
+    kind: Literal["linear", "inverse"]
+    decimals: int
+    """Of the settlement currency."""
+    contract_size: Decimal
+    """Base units (linear) or quote units (inverse) per contract."""
+    lot: Decimal
+    """Smallest step of a quantity, contracts."""
+    tick: Decimal
+    unit: int
+    """Minor units one lot is worth at a price of 1: linear value = quantity * unit * price, inverse value = quantity *
+    unit / price."""
+    notional_min: int
+    """Smallest order value, minor units of the settlement currency."""
+    taker_fee: int
+    """Parts per million of the fill value, as are the other fees."""
+    maker_fee: int
+    liquidation_fee: int
+    tiers: tuple[Tier, ...]
+    source: str
+
+
+def currency_decimals(currency: str) -> int:
+    """Decimals of a currency's minor unit: 6 for USDT and USDC, 8 for coins."""
+    return _CURRENCY_DECIMALS.get(currency, _COIN_DECIMALS)
+
+
+@functools.cache
+def instruments() -> tuple[Instrument, ...]:
+    """Every shipped instrument, in the order of the tables."""
+    shipped: list[Instrument] = []
+    for table in sorted(resources.files("markets").joinpath("venues").iterdir(), key=lambda entry: entry.name):
+        if table.name.endswith(".json"):
+            venue = json.loads(table.read_text(encoding="utf-8"), parse_float=Decimal)
+            shipped += [instrument_from(entry, venue) for entry in venue["instruments"]]
+    return tuple(shipped)
+
+
+def instrument(symbol: str) -> Instrument:
+    """The shipped instrument of that symbol, or UnknownInstrument with the nearest name."""
+    for candidate in instruments():
+        if candidate.symbol == symbol:
+            return candidate
+    raise UnknownInstrument(symbol, tuple(candidate.symbol for candidate in instruments()))
+
+
+def listing(chosen: Iterable[Instrument]) -> Rows:
+    """The kernel's rows (N,) of INSTRUMENT.
+
+    An inverse instrument is refused (InvalidInstrument): the kernel values a lot at quantity * unit * price.
+    """
+    wanted = tuple(chosen)
+    table = rows(INSTRUMENT, len(wanted))
+    for row, one in zip(table, wanted, strict=True):
+        if one.kind != "linear":
+            raise InvalidInstrument(
+                one.symbol, "kind", one.kind, "a linear instrument; the kernel settles in the quote"
+            )
+        count = len(one.tiers)
+        row.unit, row.notional_min, row.tiers = one.unit, one.notional_min, count
+        row.tier_floor[:count] = [tier.floor for tier in one.tiers]
+        row.tier_rate[:count] = [tier.rate for tier in one.tiers]
+        row.tier_deduction[:count] = [tier.deduction for tier in one.tiers]
+        row.tier_leverage_max[:count] = [tier.leverage_max for tier in one.tiers]
+    return table
+
+
+def instrument_from(entry: Mapping[str, Any], venue: Mapping[str, Any]) -> Instrument:
+    """One instrument from a venue's table, checked; InvalidInstrument names the field at fault.
+
+    `entry` overrides `venue` key by key. Amounts are in whole units of the settlement currency, rates are fractions,
+    `tiers` are rows [floor, cap, rate, leverage_max, deduction or null] in order of their floors.
+    """
+    table = {**venue, **entry}
+    symbol = str(table["symbol"])
+    pair, _, settle = symbol.partition(":")
+    base, _, quote = pair.partition("/")
+    kind: Literal["linear", "inverse"] = "linear" if settle == quote else "inverse"
+    if settle not in (base, quote) or not base:
+        raise InvalidInstrument(symbol, "symbol", symbol, "BASE/QUOTE:SETTLE with SETTLE one of the two")
+    decimals = currency_decimals(settle)
+    lot, contract_size = _positive(symbol, table, "lot"), _positive(symbol, table, "contract_size")
+    return Instrument(
+        symbol=symbol,
+        base=base,
+        quote=quote,
+        settle=settle,
+        kind=kind,
+        decimals=decimals,
+        contract_size=contract_size,
+        lot=lot,
+        tick=_positive(symbol, table, "tick"),
+        unit=_whole(symbol, "unit (lot x contract_size in minor units)", lot * contract_size * 10**decimals),
+        notional_min=_whole(symbol, "notional_min", Decimal(table["notional_min"]) * 10**decimals),
+        **{fee: _fee(symbol, table, fee) for fee in ("taker_fee", "maker_fee", "liquidation_fee")},
+        tiers=_tiers(symbol, table["tiers"], decimals),
+        source=str(table["source"]),
+    )
+
+
+def _tiers(symbol: str, rows: Sequence[Sequence[Any]], decimals: int) -> tuple[Tier, ...]:
+    """Deductions by continuity: c_1 = 0, c_n = c_(n-1) + floor_n * (r_n - r_(n-1)), whole minor units or refused."""
+    if not rows:
+        raise InvalidInstrument(symbol, "tiers", "empty", "at least one tier")
+    tiers: list[Tier] = []
+    reached = deduction = 0
+    for number, (floor_, cap_, rate_, leverage_, published) in enumerate(rows, start=1):
+        where = f"tier {number}"
+        floor = _whole(symbol, f"{where} floor", Decimal(floor_) * 10**decimals)
+        cap = _whole(symbol, f"{where} cap", Decimal(cap_) * 10**decimals)
+        rate = _whole(symbol, f"{where} rate in parts per million", Decimal(rate_) * MILLION)
+        leverage = float(leverage_)
+        if floor != reached:
+            raise InvalidInstrument(symbol, f"{where} floor", floor_, f"{Decimal(reached) / 10**decimals}, no gap")
+        if cap <= floor:
+            raise InvalidInstrument(symbol, f"{where} cap", cap_, "a cap above the floor")
+        if tiers and rate <= tiers[-1].rate:
+            raise InvalidInstrument(symbol, f"{where} rate", rate_, "a rate above the tier before")
+        if tiers and leverage >= tiers[-1].leverage_max:
+            raise InvalidInstrument(symbol, f"{where} leverage_max", leverage_, "a leverage below the tier before")
+        if not 0 < rate * leverage < MILLION or leverage < 1:
+            raise InvalidInstrument(symbol, f"{where} rate", rate_, f"a rate above 0 and below 1 / {leverage_}")
+        step = Decimal(floor * (rate - (tiers[-1].rate if tiers else 0))) / MILLION
+        deduction += _whole(symbol, f"{where} deduction", step)
+        if published is not None and Decimal(published) * 10**decimals != deduction:
+            expected = f"{Decimal(deduction) / 10**decimals}, which makes the requirement continuous"
+            raise InvalidInstrument(symbol, f"{where} deduction", published, expected)
+        tiers.append(Tier(floor, rate, deduction, leverage))
+        reached = cap
+    return tuple(tiers)
+
+
+def _positive(symbol: str, table: Mapping[str, Any], field: str) -> Decimal:
+    value = Decimal(table[field])
+    if not value.is_finite() or value <= 0:
+        raise InvalidInstrument(symbol, field, table[field], "a number above 0")
+    return value
+
+
+def _fee(symbol: str, table: Mapping[str, Any], field: str) -> int:
+    value = _whole(symbol, f"{field} in parts per million", Decimal(table[field]) * MILLION)
+    if value >= MILLION // 10:
+        raise InvalidInstrument(symbol, field, table[field], "a fraction below 0.1")
+    return value
+
+
+def _whole(symbol: str, field: str, value: Decimal) -> int:
+    if not value.is_finite() or value != value.to_integral_value() or value < 0:
+        raise InvalidInstrument(symbol, field, value.normalize(), "a whole number, 0 or more")
+    return int(value)

@@ -1,0 +1,251 @@
+"""The market: several symbols' bars, marks and funding on one clock, as the arrays that a simulation walks through."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from markets.bars import Bars
+from markets.errors import Fault, InvalidFunding, InvalidTimeframe, MisalignedMarket, spelled, utc
+from risk.book import Flags, Floats, Ints
+
+__all__ = ["Funding", "Market", "align"]
+
+
+@dataclass(frozen=True, eq=False)
+class Funding:
+    """Funding rates of one symbol: the fraction of the notional that longs pay to shorts at each stamp."""
+
+    symbol: str
+    ts: Ints
+    """(S,) stamps, UTC epoch milliseconds, ascending."""
+    rate: Floats
+    """(S,) fraction, signed."""
+
+    @classmethod
+    def validated(cls, symbol: str, ts: npt.ArrayLike, rate: npt.ArrayLike) -> "Funding":
+        """Funding from outside figures; InvalidFunding for stamps that do not ascend and rates not within (-1, 1)."""
+        stamps = np.ascontiguousarray(ts, dtype=np.int64)
+        rates = np.ascontiguousarray(rate, dtype=np.float64)
+        if stamps.ndim != 1 or rates.shape != stamps.shape:
+            raise ValueError("ts and rate must be one-dimensional and equally long")
+        rules = (
+            ("stamp duplicate or out of order", np.concatenate(([False], np.diff(stamps) <= 0))[: len(stamps)]),
+            ("rate not finite", ~np.isfinite(rates)),
+            ("rate not a fraction between -1 and 1", np.isfinite(rates) & (np.abs(rates) >= 1.0)),
+        )
+        faults = tuple(
+            Fault(rule, int(broken.sum()), tuple(int(stamp) for stamp in stamps[broken][:3]))
+            for rule, broken in rules
+            if broken.any()
+        )
+        if faults:
+            raise InvalidFunding(symbol, faults)
+        return cls(symbol, stamps, rates)
+
+
+@dataclass(frozen=True, eq=False)
+class Market:
+    """T rows of N symbols. A cell without a bar repeats the last known close in every price column (0.0 before the
+    first), with volume 0 and `valid` False."""
+
+    symbols: tuple[str, ...]
+    timeframe: int
+    """Milliseconds."""
+    ts: Ints
+    """(T,) open of each row, UTC epoch milliseconds; every timestamp that any symbol has a bar for."""
+    open: Floats
+    high: Floats
+    low: Floats
+    close: Floats
+    volume: Floats
+    valid: Flags
+    """(T, N) as are all columns around it."""
+    mark_open: Floats
+    mark_high: Floats
+    mark_low: Floats
+    mark_close: Floats
+    marked: Flags
+    """(N,) False where no mark was given and the mark columns equal the last-price columns."""
+    funding_rate: Floats
+    funding_valid: Flags
+    """(T, N) True in the row that settles a stamp with a known rate: the symbol's first bar at or after the stamp."""
+    notes: tuple[str, ...] = ()
+    """What the given series do not cover, in words; nothing was made up for it."""
+
+    def __len__(self) -> int:
+        return len(self.ts)
+
+    def bars(self, symbol: int) -> Bars:
+        """The bars that the symbol in column `symbol` really has."""
+        rows = self.valid[:, symbol]
+        columns = (self.open, self.high, self.low, self.close, self.volume)
+        return Bars(
+            self.symbols[symbol],
+            self.timeframe,
+            self.ts[rows],
+            *(np.ascontiguousarray(column[rows, symbol]) for column in columns),
+        )
+
+    def slots(self, timeframe: int) -> tuple[Ints, Ints]:
+        """Which row closes which slot of a coarser timeframe.
+
+        Returns `decision` (T,), the number of the slot whose last row this is or -1, and `slot_ts` (K,), the open of
+        each slot with at least one row. The last slot counts only if its end is reached. `timeframe` in milliseconds, a
+        multiple of the market's own (else InvalidTimeframe).
+        """
+        if timeframe <= 0 or timeframe % self.timeframe:
+            name = ", ".join(self.symbols)
+            raise InvalidTimeframe(name, self.timeframe, timeframe, "a multiple of the bars' own timeframe")
+        decision = np.full(len(self.ts), -1, dtype=np.int64)
+        slot = self.ts // timeframe
+        closing = np.flatnonzero(np.diff(slot, append=slot[-1:] + 1))
+        if len(closing) and int(self.ts[-1]) + self.timeframe < (int(slot[-1]) + 1) * timeframe:
+            closing = closing[:-1]
+        decision[closing] = np.arange(len(closing))
+        return decision, slot[closing] * timeframe
+
+
+def align(
+    bars: Mapping[str, Bars],
+    marks: Mapping[str, Bars] | None = None,
+    funding: Mapping[str, Funding] | None = None,
+) -> Market:
+    """One market over the union of the bars' timestamps, in the order of `bars`.
+
+    Marks finer than the bars are resampled; where a mark is missing the last price stands in and a note says so. A
+    funding stamp within a symbol's bars settles at its first bar at or after the stamp; of several that fall on one bar
+    the latest settles and a note reports the others. Refused (MisalignedMarket): no bars, bars of different timeframes,
+    marks coarser than the bars, marks or funding of a symbol without bars or of another time altogether.
+    """
+    marks, funding = marks or {}, funding or {}
+    symbols = tuple(bars)
+    timeframe = _common_timeframe(bars)
+    for given, what in ((marks, "marks"), (funding, "funding")):
+        for symbol in given:
+            if symbol not in bars:
+                raise MisalignedMarket(symbol, f"{what} without bars", f"bars of {symbol}, or one of {', '.join(bars)}")
+    ts = _union([series.ts for series in bars.values()])
+    shape = (len(ts), len(symbols))
+    last = [np.zeros(shape) for _ in range(4)]
+    # Without any marks the mark columns are the last-price columns, not copies of them.
+    mark = [np.zeros(shape) for _ in range(4)] if marks else last
+    volume, funding_rate = np.zeros(shape), np.zeros(shape)
+    valid, funding_valid = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
+    notes: list[str] = []
+    for number, (symbol, series) in enumerate(bars.items()):
+        rows = np.searchsorted(ts, series.ts)
+        valid[rows, number] = True
+        volume[rows, number] = series.volume
+        prices = (series.open, series.high, series.low, series.close)
+        _spread(last, number, rows, prices)
+        if marks:
+            _spread(mark, number, rows, _marked(series, marks[symbol], notes) if symbol in marks else prices)
+        if symbol in funding:
+            at, rate = _settled(series, funding[symbol], notes)
+            funding_rate[rows[at], number], funding_valid[rows[at], number] = rate, True
+    return Market(
+        symbols=symbols,
+        timeframe=timeframe,
+        ts=ts,
+        **dict(zip(("open", "high", "low", "close"), last, strict=True)),
+        volume=volume,
+        valid=valid,
+        **dict(zip(("mark_open", "mark_high", "mark_low", "mark_close"), mark, strict=True)),
+        marked=np.array([symbol in marks for symbol in symbols], np.bool_),
+        funding_rate=funding_rate,
+        funding_valid=funding_valid,
+        notes=tuple(notes),
+    )
+
+
+def _common_timeframe(bars: Mapping[str, Bars]) -> int:
+    if not bars:
+        raise MisalignedMarket("market", "no bars", "bars of at least one symbol")
+    first = next(iter(bars.values()))
+    for symbol, series in bars.items():
+        if not len(series):
+            raise MisalignedMarket(symbol, "no bars", "at least one bar")
+        if series.timeframe != first.timeframe:
+            expected = f"{spelled(first.timeframe)} as {first.symbol} has; resample the finer of the two"
+            raise MisalignedMarket(symbol, f"bars of {spelled(series.timeframe)}", expected)
+    return first.timeframe
+
+
+def _union(stamps: list[Ints]) -> Ints:
+    """The sorted union; symbols of one exchange nearly always share every timestamp, which needs no sort."""
+    if all(np.array_equal(other, stamps[0]) for other in stamps[1:]):
+        return stamps[0]
+    return np.unique(np.concatenate(stamps))
+
+
+def _spread(columns: list[Floats], number: int, rows: Ints, prices: tuple[Floats, ...]) -> None:
+    """Writes one symbol's prices into its column: real bars at `rows`, in between the last known close."""
+    length = len(columns[0])
+    if len(rows) < length:
+        before = np.searchsorted(rows, np.arange(length), side="right") - 1
+        known_close = np.where(before >= 0, prices[3][before], 0.0)
+        for column in columns:
+            column[:, number] = known_close
+    for column, values in zip(columns, prices, strict=True):
+        column[rows, number] = values
+
+
+def _marked(bars: Bars, mark: Bars, notes: list[str]) -> tuple[Floats, Floats, Floats, Floats]:
+    """The mark at each of the symbol's bars, the last price where there is none."""
+    symbol = bars.symbol
+    if bars.timeframe % mark.timeframe:  # which is never 0 for a coarser mark
+        expected = f"{spelled(bars.timeframe)} as the bars, or a whole part of it; coarser bars (resample) would fit"
+        raise MisalignedMarket(symbol, f"marks of {spelled(mark.timeframe)}", expected)
+    coarse = mark.resample(bars.timeframe)
+    source = np.searchsorted(coarse.ts, bars.ts)
+    source[source == len(coarse)] = 0
+    known = coarse.ts[source] == bars.ts if len(coarse) else np.zeros(len(bars), np.bool_)
+    if not known.any():
+        found = f"marks {_span(mark.ts)}" if len(mark) else "no marks"
+        raise MisalignedMarket(symbol, found, f"marks of the bars' own time, {_span(bars.ts)}")
+    if not known.all():
+        first = utc(int(bars.ts[known.argmin()]))
+        notes.append(f"{symbol}: no mark at {int((~known).sum())} of {len(bars)} bars, first {first}; last price used")
+    last = (bars.open, bars.high, bars.low, bars.close)
+    given = (coarse.open, coarse.high, coarse.low, coarse.close)
+    mixed = [np.where(known, column[source], other) for column, other in zip(given, last, strict=True)]
+    return mixed[0], mixed[1], mixed[2], mixed[3]
+
+
+def _settled(bars: Bars, funding: Funding, notes: list[str]) -> tuple[Ints, Floats]:
+    """The symbol's bars at which a stamp settles, and the rates."""
+    symbol, ts = bars.symbol, funding.ts
+    if not len(ts) or ts[-1] < bars.ts[0] or ts[0] > bars.ts[-1] + bars.timeframe:
+        found = f"funding {_span(ts)}" if len(ts) else "no funding"
+        raise MisalignedMarket(symbol, found, f"funding of the bars' own time, {_span(bars.ts)}")
+    within = np.flatnonzero((ts >= bars.ts[0]) & (ts <= bars.ts[-1]))
+    stamps, rates = ts[within], funding.rate[within]
+    at = np.searchsorted(bars.ts, stamps)
+    latest = np.append(at[1:] != at[:-1], True)[: len(at)]
+    if not latest.all():
+        first = utc(int(stamps[~latest][0]))
+        notes.append(
+            f"{symbol}: {int((~latest).sum())} of {len(stamps)} funding stamps not settled, first {first}: "
+            "a later stamp falls on the same bar"
+        )
+    if len(ts) > 1:
+        _note_missing_stamps(bars, ts, notes)
+    return at[latest], rates[latest]
+
+
+def _note_missing_stamps(bars: Bars, ts: Ints, notes: list[str]) -> None:
+    """Stamps that the series' own rhythm would lead one to expect and that it does not have."""
+    steps = np.diff(ts)
+    kinds, counts = np.unique(steps, return_counts=True)
+    rhythm = int(kinds[counts.argmax()])
+    inside = (ts[1:] > bars.ts[0]) & (ts[:-1] < bars.ts[-1])
+    missing = int((np.maximum(steps[inside] // rhythm - 1, 0)).sum())
+    missing += max(0, (int(ts[0]) - int(bars.ts[0])) // rhythm) + max(0, (int(bars.ts[-1]) - int(ts[-1])) // rhythm)
+    if missing:
+        notes.append(f"{bars.symbol}: {missing} funding stamps of every {spelled(rhythm)} unknown; none was assumed")
+
+
+def _span(ts: Ints) -> str:
+    return f"from {utc(int(ts[0]))} to {utc(int(ts[-1]))}"

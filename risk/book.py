@@ -1,0 +1,174 @@
+"""The book: every vault and position of one currency as rows of records, and what its mandates allow.
+
+All money is int64 minor units, all quantities int64 lots, prices and rates float64. The positions of a vault are the
+rows `first` to `last - 1`. A position's `margin` is the balance of its margin account, loaded from the ledger; it is no
+second truth. Rows are records because compiled functions then pass one pointer a row.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+Rows = Any
+"""A numpy record array of one of the row types below."""
+
+__all__ = ["BAR", "INSTRUMENT", "POSITION", "POSITION_LIMITS", "PROPOSAL", "TIERS_MAX", "VAULT", "VAULT_LIMITS", "Book",
+           "Flags", "Floats", "Ints", "Limits", "Rows", "empty_book", "limits", "rows"]  # fmt: skip
+
+TIERS_MAX = 20
+_INT, _FLOAT, _FLAG = np.int64, np.float64, np.bool_
+
+INSTRUMENT = np.dtype(
+    [
+        ("unit", _INT),  # minor units that one lot is worth at a price of 1
+        ("notional_min", _INT),  # smallest order value, minor units
+        ("tiers", _INT),  # how many of the tier columns are in use
+        ("tier_floor", _INT, (TIERS_MAX,)),  # notional from which the tier holds, minor units
+        ("tier_rate", _INT, (TIERS_MAX,)),  # maintenance rate, parts per million
+        ("tier_deduction", _INT, (TIERS_MAX,)),  # minor units; makes the requirement continuous in the notional
+        ("tier_leverage_max", _FLOAT, (TIERS_MAX,)),
+    ],
+    align=True,
+)
+
+VAULT_LIMITS = np.dtype(
+    [
+        ("keep", _INT),  # 1 - loss_cap, parts per million
+        ("gross_leverage_max", _FLOAT),  # largest sum of |notional| over NAV
+    ],
+    align=True,
+)
+
+POSITION_LIMITS = np.dtype(
+    [
+        ("share", _INT),  # of the risk capital, parts per million
+        ("leverage_max", _FLOAT),  # hard cap on |notional| / collateral
+        ("volatility_max", _FLOAT),  # limiter: leverage x realised volatility, per year
+        ("distance_sigmas", _FLOAT),  # limiter: k x sqrt(horizon in years)
+        ("distance_slippage", _FLOAT),  # limiter: added to the distance, fraction of price
+        ("band", _FLOAT),  # width of the no-trade band below the allowed leverage, fraction of it
+        ("call_at", _INT),  # margin call when equity < call_at / 10**6 x maintenance margin
+        ("call_to", _INT),  # a called position is cut until equity >= call_to / 10**6 x maintenance margin
+        ("half_spread", _FLOAT),  # paper venue, fraction of price
+        ("slippage", _FLOAT),  # paper venue, fraction of price
+        ("taker_fee", _INT),  # parts per million of the fill value
+        ("liquidation_fee", _INT),  # parts per million of the fill value
+    ],
+    align=True,
+)
+
+VAULT = np.dtype(
+    [
+        ("index", _INT),
+        ("first", _INT),
+        ("last", _INT),
+        ("reserve", _INT),
+        ("cushion", _INT),
+        ("shares", _INT),
+        ("waiting", _INT),  # shares whose redemption waits for cash
+        ("high_water_mark", _INT),  # minor units per share unit x 2**50; 0 while the vault is empty
+        ("venue", _INT),  # the venue's side of profit and loss; may be negative, as may the next three
+        ("funding", _INT),
+        ("shortfall", _INT),
+        ("world", _INT),  # the holders' side: minus what they have paid in, net
+        ("fees", _INT),
+        ("wall", _INT),  # what the reserve must hold; derived from mark, loss cap and shares by risk.wall.raise_wall
+        ("peak", _INT),  # the least NAV at which the mark may rise; derived likewise
+        ("price_low", _FLOAT),  # lowest NAV per share at any bar, minor units per share unit; inf before the first
+        ("distance_low", _FLOAT),  # lowest (NAV - wall) / NAV at any bar; inf before the first
+    ],
+    align=True,
+)
+
+POSITION = np.dtype(
+    [
+        ("index", _INT),
+        ("symbol", _INT),  # row of the instrument
+        ("quantity", _INT),  # signed lots
+        ("cost", _INT),  # the sum that the open lots were bought (sold) for, minor units: an exact cost basis
+        ("margin", _INT),
+        ("refused", _INT),  # the last refusal's reason, so that a standing refusal is told once
+        ("liquidation_watch", _FLOAT),  # mark at or past which maintenance is checked; derived by the venue
+        ("call_watch", _FLOAT),  # mark at or past which the margin call is checked; derived by the venue
+    ],
+    align=True,
+)
+
+BAR = np.dtype(
+    [
+        *((name, _FLOAT) for name in ("open", "high", "low", "close")),
+        *((name, _FLOAT) for name in ("mark_open", "mark_high", "mark_low", "mark_close")),
+        ("funding_rate", _FLOAT),
+        ("funding", _FLAG),  # a stamp with a known rate is settled at this bar
+        ("valid", _FLAG),  # false: no bar; the prices repeat the last close
+    ],
+    align=True,
+)
+
+PROPOSAL = np.dtype(
+    [
+        ("leverage", _FLOAT),  # signed |notional| / collateral
+        ("volatility", _FLOAT),  # realised, per year
+        ("proposed", _FLAG),  # false: `leverage` is absent
+        ("known", _FLAG),  # false: `volatility` is absent
+    ],
+    align=True,
+)
+
+
+class Limits(NamedTuple):
+    """What the mandates and the venue allow."""
+
+    vaults: Rows
+    """(V,) of VAULT_LIMITS."""
+    positions: Rows
+    """(P,) of POSITION_LIMITS."""
+
+
+class Book(NamedTuple):
+    vaults: Rows
+    """(V,) of VAULT."""
+    positions: Rows
+    """(P,) of POSITION."""
+
+
+def rows(kind: "np.dtype[Any]", size: int | tuple[int, ...], **columns: Any) -> Rows:
+    """Zeroed records with the named columns filled in; a column that the row type does not know is a KeyError."""
+    table = np.zeros(size, kind).view(np.recarray)
+    for name, values in columns.items():
+        table[name] = values
+    return table
+
+
+def limits(*, keep: Sequence[int], gross_leverage_max: Sequence[float], **positions: Sequence[float]) -> Limits:
+    """Limits from columns: the two of the vaults, and every column of POSITION_LIMITS."""
+    absent = set(POSITION_LIMITS.names or ()) ^ set(positions)
+    if absent:
+        raise KeyError(f"limits: columns missing or unknown: {sorted(absent)}")
+    return Limits(
+        rows(VAULT_LIMITS, len(keep), keep=keep, gross_leverage_max=gross_leverage_max),
+        rows(POSITION_LIMITS, len(positions["share"]), **positions),
+    )
+
+
+def empty_book(symbols: Sequence[int], vaults: int = 1) -> Book:
+    """A book of `vaults` vaults that each hold one flat position per entry of `symbols`."""
+    each, count = len(symbols), len(symbols) * vaults
+    first = np.arange(vaults) * each
+    return Book(
+        rows(
+            VAULT,
+            vaults,
+            index=np.arange(vaults),
+            first=first,
+            last=first + each,
+            price_low=np.inf,
+            distance_low=np.inf,
+        ),
+        rows(POSITION, count, index=np.arange(count), symbol=np.tile(np.array(symbols, np.int64), vaults)),
+    )

@@ -1,0 +1,83 @@
+"""The edges of the ledger: between which accounts money may move at all. The numbers are the kernel's and the schema's.
+
+There is no edge from the reserve to the cushion and none from the reserve to a margin: what stands behind the wall
+leaves only to a redeeming holder.
+"""
+
+from enum import IntEnum, StrEnum
+
+__all__ = ["MAY_BE_NEGATIVE", "AccountKind", "Edge"]
+
+
+class AccountKind(StrEnum):
+    """The kinds of account of one vault; every position has a margin account of its own."""
+
+    reserve = "reserve"
+    cushion = "cushion"
+    margin = "margin"
+    venue = "venue"
+    """The venue's side of the vault's profit and loss."""
+    fees = "fees"
+    funding = "funding"
+    shortfall = "shortfall"
+    """What the venue lost past a margin."""
+    world = "world"
+    """The holders' side: minus what they have paid in, net."""
+
+
+MAY_BE_NEGATIVE = frozenset(
+    {AccountKind.venue, AccountKind.funding, AccountKind.shortfall, AccountKind.world},
+)
+"""The other side of the vault's money; every other account is the vault's own cash and never falls below zero."""
+
+
+class Edge(IntEnum):
+    """One allowed transfer: it debits (lowers) one kind of account and credits (raises) another."""
+
+    deposit_reserve = 1
+    deposit_cushion = 2
+    redeem_reserve = 3
+    redeem_cushion = 4
+    ratchet = 5
+    post = 6
+    release = 7
+    loss = 8
+    profit = 9
+    fee = 10
+    liquidation_fee = 11
+    funding_paid = 12
+    funding_received = 13
+    shortfall = 14
+
+    @property
+    def debit(self) -> AccountKind:
+        """The kind of account whose balance falls."""
+        return _ENDS[self][0]
+
+    @property
+    def credit(self) -> AccountKind:
+        """The kind of account whose balance rises."""
+        return _ENDS[self][1]
+
+    @property
+    def of_position(self) -> bool:
+        """Whether the transfer touches a position's margin and so names the position."""
+        return AccountKind.margin in _ENDS[self]
+
+
+_ENDS: dict[Edge, tuple[AccountKind, AccountKind]] = {
+    Edge.deposit_reserve: (AccountKind.world, AccountKind.reserve),
+    Edge.deposit_cushion: (AccountKind.world, AccountKind.cushion),
+    Edge.redeem_reserve: (AccountKind.reserve, AccountKind.world),
+    Edge.redeem_cushion: (AccountKind.cushion, AccountKind.world),
+    Edge.ratchet: (AccountKind.cushion, AccountKind.reserve),
+    Edge.post: (AccountKind.cushion, AccountKind.margin),
+    Edge.release: (AccountKind.margin, AccountKind.cushion),
+    Edge.loss: (AccountKind.margin, AccountKind.venue),
+    Edge.profit: (AccountKind.venue, AccountKind.margin),
+    Edge.fee: (AccountKind.margin, AccountKind.fees),
+    Edge.liquidation_fee: (AccountKind.margin, AccountKind.fees),
+    Edge.funding_paid: (AccountKind.margin, AccountKind.funding),
+    Edge.funding_received: (AccountKind.funding, AccountKind.margin),
+    Edge.shortfall: (AccountKind.shortfall, AccountKind.venue),
+}

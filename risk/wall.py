@@ -1,0 +1,123 @@
+"""The wall: the only functions that move money inside a vault, one for each edge of the ledger.
+
+None of them leads from the reserve to a margin account, so no caller can: margin comes from the cushion, and the
+reserve changes only by the ratchet here and by the acts of depositors.
+"""
+
+from typing import Any
+
+from risk.arithmetic import MILLION, portion_up, price_per_share_down, scaled_up
+from risk.compiled import compiled
+from risk.edges import Edge
+from risk.tape import record
+
+__all__ = ["charge_fee", "pay_venue", "post_margin", "raise_wall", "ratchet", "receive_venue", "release_margin",
+           "settle_venue_funding", "wall_amount"]  # fmt: skip
+
+_POST, _RELEASE, _RATCHET = int(Edge.post), int(Edge.release), int(Edge.ratchet)
+_LOSS, _PROFIT, _SHORTFALL = int(Edge.loss), int(Edge.profit), int(Edge.shortfall)
+_FUNDING_PAID, _FUNDING_RECEIVED = int(Edge.funding_paid), int(Edge.funding_received)
+
+
+@compiled
+def wall_amount(high_water_mark: int, keep: int, shares: int) -> int:
+    """ceil(ceil(high_water_mark * keep / 10**6) * shares / 2**50) >= (1 - loss_cap) * mark * shares: W1's bound."""
+    return scaled_up(portion_up(high_water_mark, keep), shares)
+
+
+@compiled
+def raise_wall(vault: Any, keep: int) -> None:
+    """Derive `wall` and `peak` from the mark and the shares."""
+    vault.wall = wall_amount(vault.high_water_mark, keep, vault.shares)
+    vault.peak = scaled_up(vault.high_water_mark + 1, vault.shares)
+
+
+@compiled
+def ratchet(vault: Any, keep: int, tape: Any, bar: int, nav: int) -> None:
+    """Lift the mark to min(NAV per share, what cash can wall off), and fill the reserve up to its wall.
+
+    Both quotients are rounded down, so the new wall never needs more than reserve + cushion.
+    """
+    shares = vault.shares
+    if shares == 0 or nav < vault.peak:
+        return
+    floor_backed = price_per_share_down(vault.reserve + vault.cushion, shares)
+    backed = floor_backed // keep * MILLION + floor_backed % keep * MILLION // keep
+    mark = min(price_per_share_down(nav, shares), backed)
+    if mark <= vault.high_water_mark:
+        return
+    vault.high_water_mark = mark
+    raise_wall(vault, keep)
+    lacking = vault.wall - vault.reserve
+    if lacking > 0:
+        vault.cushion -= lacking
+        vault.reserve += lacking
+        record(tape, bar, vault.index, _RATCHET, -1, lacking)
+
+
+@compiled
+def post_margin(vault: Any, position: Any, tape: Any, bar: int, wanted: int) -> int:
+    """Cushion to margin: as much of `wanted` as the cushion has. Returns what was posted."""
+    posted = max(0, min(wanted, vault.cushion))
+    vault.cushion -= posted
+    position.margin += posted
+    record(tape, bar, vault.index, _POST, position.index, posted)
+    return posted
+
+
+@compiled
+def release_margin(vault: Any, position: Any, tape: Any, bar: int, wanted: int) -> int:
+    """Margin to cushion: as much of `wanted` as the margin account has. Returns what was released."""
+    released = max(0, min(wanted, position.margin))
+    position.margin -= released
+    vault.cushion += released
+    record(tape, bar, vault.index, _RELEASE, position.index, released)
+    return released
+
+
+@compiled
+def receive_venue(vault: Any, position: Any, tape: Any, bar: int, profit: int) -> None:
+    """Realised profit, venue to margin."""
+    vault.venue -= profit
+    position.margin += profit
+    record(tape, bar, vault.index, _PROFIT, position.index, profit)
+
+
+@compiled
+def pay_venue(vault: Any, position: Any, tape: Any, bar: int, loss: int) -> int:
+    """Realised loss, margin to venue, capped at the margin; the rest is the venue's own and returned as shortfall."""
+    paid = min(loss, position.margin)
+    position.margin -= paid
+    vault.venue += paid
+    record(tape, bar, vault.index, _LOSS, position.index, paid)
+    rest = loss - paid
+    vault.shortfall -= rest
+    vault.venue += rest
+    record(tape, bar, vault.index, _SHORTFALL, -1, rest)
+    return rest
+
+
+@compiled
+def charge_fee(vault: Any, position: Any, tape: Any, bar: int, edge: int, due: int) -> int:
+    """A fee (`edge`: fee or liquidation_fee), margin to fees, never more than the margin has. Returns what was paid."""
+    paid = min(due, position.margin)
+    position.margin -= paid
+    vault.fees += paid
+    record(tape, bar, vault.index, edge, position.index, paid)
+    return paid
+
+
+@compiled
+def settle_venue_funding(vault: Any, position: Any, tape: Any, bar: int, amount: int) -> int:
+    """Funding received (+) or paid (-), between margin and the venue's funding account. Returns what the margin could
+    not pay."""
+    if amount >= 0:
+        vault.funding -= amount
+        position.margin += amount
+        record(tape, bar, vault.index, _FUNDING_RECEIVED, position.index, amount)
+        return 0
+    paid = min(-amount, position.margin)
+    position.margin -= paid
+    vault.funding += paid
+    record(tape, bar, vault.index, _FUNDING_PAID, position.index, paid)
+    return -amount - paid
