@@ -202,8 +202,9 @@ def call_margin(vault: Any, position: Any, limit: Any, instrument: Any, tape: An
         vault, position, limit, instrument, tape, bar, abs(quantity) - kept, prices.close, _FEE, limit.taker_fee
     )
     arm(position, limit, instrument)
+    after = leverage_of(position, instrument, mark)
     emit(tape, bar, vault.index, position.index, _MARGIN_CALL, _CALL, (quantity, position.quantity),
-         (profit, paid, shortfall), (fill, mark, trigger), (before, leverage_of(position, instrument, mark)))  # fmt: skip
+         (profit, paid, shortfall), (fill, mark, trigger), (before, after))  # fmt: skip
 
 
 @compiled

@@ -204,5 +204,5 @@ def simulate(
             series.positions,
             start,
             stop,
-        )  # fmt: skip
+        )
     )

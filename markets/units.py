@@ -44,10 +44,13 @@ AMOUNT_MAX = 10**15
 """Largest amount accepted at the border, minor units: sums and products of it stay within the kernel's integers."""
 
 _TEXT_MAX = 40
+_HINTED_MAX = 10**6
+"""No proposal is made for numbers above this."""
 _EXACT = Context(prec=200)
 """Wide enough that no shift of a readable number rounds."""
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?", re.ASCII)
 _PERCENT = re.compile(r"(-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?)%", re.ASCII)
+_DECIMAL_COMMA = re.compile(r",(?=[0-9]+\D*$)(?![0-9]{3}\D*$)", re.ASCII)
 _DURATION_MS = {"w": 604_800_000, "d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000}
 _DURATION = re.compile(r"(?:([0-9]+)w)?(?:([0-9]+)d)?(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s)?", re.ASCII)
 _DURATION_MAX = 3_660 * _DURATION_MS["d"]
@@ -96,7 +99,7 @@ def _decimal(value: object) -> Decimal | None:
     if isinstance(value, int):
         return Decimal(value) if value.bit_length() <= 128 else None
     if isinstance(value, float):
-        return Decimal(repr(value)) if math.isfinite(value) else None
+        value = Decimal(repr(value))
     if isinstance(value, str):
         return Decimal(value) if len(value) <= _TEXT_MAX and _NUMBER.fullmatch(value) else None
     if isinstance(value, Decimal):
@@ -146,6 +149,8 @@ class Percentage:
             bare = _decimal(value)
             if bare is None:
                 raise UnitError(value, self._reason(value))
+            if bare > _HINTED_MAX:
+                raise UnitError(value, self._reason(value))
             if bare > Decimal(self.bare_max):
                 raise UnitError(value, f"is not a {self.name}; did you mean {_plain(bare)}%?")
             fraction = bare
@@ -167,7 +172,8 @@ class Percentage:
     def _reason(self, value: object) -> str:
         expected = f"is not a {self.name}"
         if isinstance(value, str) and len(value) <= _TEXT_MAX:
-            tidy = unicodedata.normalize("NFKC", value).replace(" ", "").replace(",", ".").lstrip("+")
+            tidy = unicodedata.normalize("NFKC", value).replace(" ", "").lstrip("+")
+            tidy = _DECIMAL_COMMA.sub(".", tidy)
             tidy = re.sub(r"(percent|pct|per-?cent)$", "%", tidy, flags=re.IGNORECASE)
             basis = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(?:bp|bps)", tidy, re.ASCII | re.IGNORECASE)
             if basis:
@@ -240,7 +246,9 @@ def _duration_hint(value: object) -> str:
     usual = "write it like 15m, 12h, 3d or 1d12h"
     bare = _decimal(value)
     if bare is not None:
-        return f"did you mean {_plain(bare)}h?" if bare > 0 and bare == bare.to_integral_value() else usual
+        return (
+            f"did you mean {_plain(bare)}h?" if 0 < bare <= _HINTED_MAX and bare == bare.to_integral_value() else usual
+        )
     if not isinstance(value, str) or len(value) > _TEXT_MAX:
         return usual
     tidy = unicodedata.normalize("NFKC", value).replace(" ", "")
@@ -294,7 +302,7 @@ class MultipleUnit:
             percent = _PERCENT.fullmatch(tidy)
             if percent:
                 return f"did you mean {_plain(Decimal(percent[1]).scaleb(-2))}?"
-            tidy = tidy.strip("xX").replace(",", ".")
+            tidy = _DECIMAL_COMMA.sub(".", tidy.strip("xX"))
             if _NUMBER.fullmatch(tidy):
                 return f"did you mean {tidy}?"
         return "write it like 8 or 2.5"
@@ -355,7 +363,7 @@ def parse_amount(text: str, decimals: int) -> int:
 def _amount_reason(text: str) -> str:
     bare = text.strip()
     if bare != text:
-        return f"has spaces around it; did you mean {bare}?"
+        return f"has spaces around it; did you mean {shown(bare)}?"
     if bare.lower().lstrip("+-") in ("nan", "snan", "inf", "infinity", ".nan", ".inf"):
         return "is not an amount; expected a finite number such as 1500 or 0.25"
     plain = unicodedata.normalize("NFKC", bare)

@@ -171,8 +171,7 @@ def parkinson(
     inside = np.empty(len(ts))
     for row in range(len(ts)):
         inside[row] = math.log(high[row] / low[row]) ** 2 / (4.0 * math.log(2.0))
-    estimate: tuple[Floats, Flags] = _over_time(timeframe, window, ts, open, close, inside)
-    return estimate
+    return _over_time(timeframe, window, ts, open, close, inside)
 
 
 @compiled
@@ -186,8 +185,7 @@ def garman_klass(
         spread = math.log(high[row] / low[row])
         body = math.log(close[row] / open[row])
         inside[row] = max(0.5 * spread * spread - (2.0 * math.log(2.0) - 1.0) * body * body, 0.0)
-    estimate: tuple[Floats, Flags] = _over_time(timeframe, window, ts, open, close, inside)
-    return estimate
+    return _over_time(timeframe, window, ts, open, close, inside)
 
 
 @compiled
@@ -206,8 +204,7 @@ def rogers_satchell(
     inside = np.empty(len(ts))
     for row in range(len(ts)):
         inside[row] = _rogers_satchell_inside(open[row], high[row], low[row], close[row])
-    estimate: tuple[Floats, Flags] = _over_time(timeframe, window, ts, open, close, inside)
-    return estimate
+    return _over_time(timeframe, window, ts, open, close, inside)
 
 
 @compiled
@@ -384,10 +381,8 @@ def realised_volatility(
     by_close = {"close_to_close": close_to_close, "realised_variance": realised_variance, "bipower": bipower}
     by_range = {"parkinson": parkinson, "garman_klass": garman_klass, "rogers_satchell": rogers_satchell,
                 "yang_zhang": yang_zhang}  # fmt: skip
-    volatility: Floats
-    valid: Flags
     if estimator == "ewma":
-        volatility, valid = ewma(timeframe, window, half_life, times, columns[3])
+        volatility, valid = ewma(timeframe, window, half_life or 0, times, columns[3])  # None was refused above
     elif estimator in by_close:
         volatility, valid = by_close[estimator](timeframe, window, times, columns[3])
     else:

@@ -1,0 +1,96 @@
+"""What people do to vaults: open them under a mandate, deposit, redeem. Each is one unit of work, and idempotent under a
+key."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Connection, Engine, RowMapping, select
+
+from markets.instruments import currency_decimals
+from runtime.database import in_unit, lock_vault
+from vaults.errors import HolderRefused, MandateChanged
+from vaults.journal import answer, record
+from vaults.tables import mandate, vault
+from vaults.terms import Mandate
+from vaults.vault import Vault, create_vault
+
+__all__ = ["deposit", "open_vault", "redeem"]
+
+_HOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}", re.ASCII)
+
+
+def open_vault(engine: Engine, terms: Mandate, ts: int) -> bool:
+    """Open the mandate's vault at `ts` (UTC ms); False if it is open already under the same mandate.
+
+    Refused: MandateChanged.
+    """
+
+    def work(connection: Connection) -> bool:
+        found = connection.execute(select(vault.c.mandate).where(vault.c.name == terms.name)).scalar_one_or_none()
+        if found is None:
+            create_vault(connection, terms, currency_decimals(terms.currency), ts)
+            return True
+        if found != terms.fingerprint:
+            raise MandateChanged(terms.name, found, terms.fingerprint)
+        return False
+
+    return in_unit(engine, work)
+
+
+def deposit(engine: Engine, name: str, holder: str, amount: int, ts: int, key: str | None = None) -> dict[str, Any]:
+    """Pay `amount` minor units in for a holder; returns shares minted and the vault after it.
+
+    Under a key, the same request again returns the first one's answer and another request is refused (KeyConflict).
+    """
+    body = {"act": "deposit", "holder": _checked(holder), "amount": amount}
+    return _act(engine, name, ts, key, body, lambda one, at: one.deposit(at, holder, amount))
+
+
+def redeem(
+    engine: Engine, name: str, holder: str, shares: int | None, ts: int, key: str | None = None
+) -> dict[str, Any]:
+    """Ask for shares back (None: all that do not wait yet); returns what was paid now. Keys as in `deposit`."""
+    body = {"act": "redeem", "holder": _checked(holder), "shares": shares}
+
+    def act(one: Vault, at: int) -> dict[str, Any]:
+        free = one.held(holder) - sum(request.remaining for owner, request in one.requests() if owner == holder)
+        return one.redeem(at, holder, free if shares is None else shares)
+
+    return _act(engine, name, ts, key, body, act)
+
+
+def _checked(holder: str) -> str:
+    if not _HOLDER.fullmatch(holder):
+        raise HolderRefused(holder)
+    return holder
+
+
+def _act(
+    engine: Engine,
+    name: str,
+    ts: int,
+    key: str | None,
+    body: dict[str, Any],
+    act: Callable[[Vault, int], dict[str, Any]],
+) -> dict[str, Any]:
+    def work(connection: Connection) -> dict[str, Any]:
+        row = lock_vault(connection, name)
+        if key is not None:
+            answered = answer(connection, row["id"], key, body)
+            if answered is not None:
+                return answered
+        terms = _terms(connection, row)
+        # A vault lives on its bars' clock: an act after its last slot falls at that slot's close.
+        at = ts if row["last_slot"] is None else row["last_slot"] + terms.timeframe
+        result = act(Vault(connection, row, terms), at)
+        if key is not None:
+            record(connection, row["id"], key, body, result, lock_vault(connection, name)["journal_seq"])
+        return result
+
+    return in_unit(engine, work)
+
+
+def _terms(connection: Connection, row: RowMapping) -> Mandate:
+    body = connection.execute(select(mandate.c.body).where(mandate.c.fingerprint == row["mandate"])).scalar_one()
+    return Mandate.from_canonical(body)

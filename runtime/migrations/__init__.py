@@ -1,0 +1,1 @@
+"""How the schema came to be, one numbered step after another; shipped with the package."""

@@ -1,0 +1,177 @@
+"""The first schema: vaults, their ledger, shares and journal, and the bars that they were fed."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision: str | None = None
+
+_POSITIVE = "{0} > 0 AND {0} <= 1e300"
+_PRICES = ("open", "high", "low", "close", "mark_open", "mark_high", "mark_low", "mark_close")
+
+
+def _create(name: str, *parts: sa.Column[object] | sa.Constraint, integers: str = "", optional: str = "") -> None:
+    """A table; on SQLite, which keeps any type it is handed, with a check that its integers are integers."""
+    checks = [f"typeof({column}) = 'integer'" for column in integers.split()]
+    checks += [f"typeof({column}) IN ('integer', 'null')" for column in optional.split()]
+    if checks and op.get_bind().dialect.name == "sqlite":
+        parts = (*parts, sa.CheckConstraint(" AND ".join(checks), name=op.f(f"ck_{name}_integers")))
+    op.create_table(name, *parts)
+
+
+def _text(name: str) -> sa.Column[object]:
+    return sa.Column(name, sa.Text(), nullable=False)
+
+
+def _big(name: str, *, nullable: bool = False) -> sa.Column[object]:
+    return sa.Column(name, sa.BigInteger(), nullable=nullable)
+
+
+def _small(name: str) -> sa.Column[object]:
+    return sa.Column(name, sa.SmallInteger(), nullable=False)
+
+
+def _double(name: str, *, nullable: bool = False) -> sa.Column[object]:
+    return sa.Column(name, sa.Double(), nullable=nullable)
+
+
+def _key(table: str, *columns: str) -> sa.PrimaryKeyConstraint:
+    return sa.PrimaryKeyConstraint(*columns, name=op.f(f"pk_{table}"))
+
+
+def _check(table: str, name: str, condition: str) -> sa.CheckConstraint:
+    return sa.CheckConstraint(condition, name=op.f(f"ck_{table}_{name}"))
+
+
+def _vault_id() -> sa.Column[object]:
+    return sa.Column("vault_id", sa.Integer(), autoincrement=False, nullable=False)
+
+
+def _of_vault(table: str) -> sa.ForeignKeyConstraint:
+    return sa.ForeignKeyConstraint(["vault_id"], ["vault.id"], name=op.f(f"fk_{table}_vault_id"))
+
+
+def _mandates_and_vaults() -> None:
+    _create(
+        "mandate", _text("fingerprint"), _text("name"), _text("body"), _big("applied_ts"),
+        _key("mandate", "fingerprint"), integers="applied_ts",
+    )  # fmt: skip
+    _create(
+        "vault",
+        sa.Column("id", sa.Integer(), nullable=False),
+        _text("name"), _text("mandate"), _text("currency"), _small("decimals"),
+        _big("shares"), _big("waiting"), _big("high_water_mark"), _big("last_slot", nullable=True), _big("last_nav"),
+        _double("price_low"), _double("distance_low"),
+        _big("version"), _big("journal_seq"), _text("journal_hash"), _big("transfer_seq"),
+        _key("vault", "id"),
+        sa.UniqueConstraint("name", name=op.f("uq_vault_name")),
+        sa.ForeignKeyConstraint(["mandate"], ["mandate.fingerprint"], name=op.f("fk_vault_mandate")),
+        _check("vault", "decimals", "decimals BETWEEN 0 AND 8"),
+        _check("vault", "shares", "shares >= 0 AND waiting >= 0 AND waiting <= shares"),
+        _check("vault", "high_water_mark", "high_water_mark >= 0"),
+        _check("vault", "last_nav", "last_nav >= 0"),
+        _check("vault", "sequences", "version >= 0 AND journal_seq >= 0 AND transfer_seq >= 0"),
+        _check("vault", "journal_hash", "length(journal_hash) = 64"),
+        integers="decimals shares waiting high_water_mark last_nav version journal_seq transfer_seq",
+        optional="last_slot",
+    )  # fmt: skip
+
+
+def _ledger() -> None:
+    _create(
+        "account", _vault_id(), _text("name"), _big("balance"), _key("account", "vault_id", "name"),
+        _of_vault("account"),
+        _check("account", "name", "name IN ('cushion', 'fees', 'funding', 'reserve', 'shortfall', 'venue', 'world') "
+                                  "OR (name LIKE 'margin:_%')"),
+        _check("account", "balance", "balance >= 0 OR name IN ('funding', 'shortfall', 'venue', 'world')"),
+        integers="balance",
+    )  # fmt: skip
+    _create(
+        "transfer", _vault_id(), _big("seq"), _small("edge"), sa.Column("position", sa.Text()), _big("amount"),
+        _big("ts"), _big("journal_seq"), _key("transfer", "vault_id", "seq"), _of_vault("transfer"),
+        _check("transfer", "seq", "seq >= 1"),
+        _check("transfer", "edge", "edge IN (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14)"),
+        _check("transfer", "position", "(position IS NOT NULL) = (edge IN (6, 7, 8, 9, 10, 11, 12, 13))"),
+        _check("transfer", "amount", "amount > 0"),
+        integers="seq edge amount ts journal_seq",
+    )  # fmt: skip
+    _create(
+        "position", _vault_id(), _text("name"), _small("ordinal"), _text("symbol"), _big("quantity"), _big("cost"),
+        sa.Column("refused", sa.Integer(), nullable=False), _key("position", "vault_id", "name"), _of_vault("position"),
+        _check("position", "cost", "cost >= 0"),
+        _check("position", "flat", "quantity <> 0 OR cost = 0"),
+        integers="ordinal quantity cost refused",
+    )  # fmt: skip
+
+
+def _holders() -> None:
+    _create(
+        "holding", _vault_id(), _text("holder"), _big("shares"), _key("holding", "vault_id", "holder"),
+        _of_vault("holding"), _check("holding", "shares", "shares >= 0"), integers="shares",
+    )  # fmt: skip
+    _create(
+        "redemption", _vault_id(), _big("seq"), _text("holder"), _big("shares"), _big("price"), _big("remaining"),
+        _big("requested_ts"), _key("redemption", "vault_id", "seq"), _of_vault("redemption"),
+        _check("redemption", "shares", "shares > 0 AND remaining >= 0 AND remaining <= shares"),
+        _check("redemption", "price", "price >= 0"),
+        integers="seq shares price remaining requested_ts",
+    )  # fmt: skip
+    _create(
+        "command", _vault_id(), _text("key"), _text("body_hash"), _text("result"), _big("journal_seq"),
+        _key("command", "vault_id", "key"), _of_vault("command"), integers="journal_seq",
+    )  # fmt: skip
+
+
+def _records() -> None:
+    _create(
+        "journal", _vault_id(), _big("seq"), _big("ts"), _text("kind"), _text("body"), _text("previous_hash"),
+        _text("hash"), _key("journal", "vault_id", "seq"), _of_vault("journal"),
+        _check("journal", "seq", "seq >= 1"),
+        _check("journal", "hash", "length(hash) = 64 AND length(previous_hash) = 64"),
+        integers="seq ts",
+    )  # fmt: skip
+    _create(
+        "feed", _text("symbol"), _big("timeframe"), _key("feed", "symbol"),
+        _check("feed", "timeframe", "timeframe > 0"), integers="timeframe",
+    )  # fmt: skip
+    _create(
+        "bar", _text("symbol"), _big("ts"),
+        *(_double(name) for name in ("open", "high", "low", "close", "volume")),
+        *(_double(name, nullable=True) for name in (*_PRICES[4:], "funding_rate")),
+        _key("bar", "symbol", "ts"),
+        sa.ForeignKeyConstraint(["symbol"], ["feed.symbol"], name=op.f("fk_bar_symbol")),
+        *(_check("bar", name, _POSITIVE.format(name)) for name in _PRICES),
+        _check("bar", "volume", "volume >= 0 AND volume <= 1e300"),
+        _check("bar", "funding_rate", "funding_rate BETWEEN -10 AND 10"),
+        integers="ts",
+    )  # fmt: skip
+
+
+def _append_only(table: str) -> None:
+    """Triggers that refuse to change or remove a row."""
+    message = f"{table} is append-only"
+    if op.get_bind().dialect.name == "sqlite":
+        for act in ("update", "delete"):
+            op.execute(
+                f"CREATE TRIGGER {table}_no_{act} BEFORE {act.upper()} ON {table} "
+                f"BEGIN SELECT RAISE(ABORT, '{message}'); END"
+            )
+        return
+    op.execute(
+        f"CREATE TRIGGER {table}_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {table} "
+        "FOR EACH STATEMENT EXECUTE FUNCTION ringfence_append_only()"
+    )
+
+
+def upgrade() -> None:
+    _mandates_and_vaults()
+    _ledger()
+    _holders()
+    _records()
+    if op.get_bind().dialect.name == "postgresql":
+        op.execute(
+            "CREATE FUNCTION ringfence_append_only() RETURNS trigger LANGUAGE plpgsql AS "
+            "$$ BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME USING ERRCODE = '23001'; END $$"
+        )
+    for table in ("transfer", "journal", "bar"):
+        _append_only(table)

@@ -1,0 +1,62 @@
+"""Where the runtime finds its database and its broker, from the environment (RINGFENCE_DATABASE, RINGFENCE_BROKER)."""
+
+from typing import Annotated, Any
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from runtime.errors import SettingRefused
+
+__all__ = ["Settings", "concealed", "settings"]
+
+DATABASE_SCHEMES = ("sqlite", "postgresql", "postgresql+psycopg", "postgres")
+BROKER_SCHEMES = ("redis", "rediss", "memory")
+
+
+def concealed(url: str) -> str:
+    """The address with its password, and the values of its options, replaced by ***."""
+    try:
+        parts = urlsplit(url)
+        password = parts.password
+    except ValueError:
+        return "***"
+    place = parts.netloc
+    if password is not None:
+        user, _, host = place.rpartition("@")
+        place = f"{user.partition(':')[0]}:***@{host}"
+    query = "&".join(f"{pair.partition('=')[0]}=***" for pair in parts.query.split("&")) if parts.query else ""
+    hidden = urlunsplit((parts.scheme, place, parts.path, query, parts.fragment))
+    # urlunsplit drops the empty authority of sqlite:///file
+    return hidden if place or not url.startswith(f"{parts.scheme}://") else hidden.replace(":", "://", 1)
+
+
+class Settings(BaseSettings):
+    """The addresses, refused at once when their kind is unknown; passwords are not part of the repr."""
+
+    model_config = SettingsConfigDict(env_prefix="RINGFENCE_", extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    database: Annotated[str, NoDecode] = Field(default="sqlite:///ringfence.db", min_length=1)
+    broker: Annotated[str, NoDecode] = Field(default="redis://localhost:6379/0", min_length=1)
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Refuses an address whose scheme names nothing that is supported."""
+        for name, schemes in (("database", DATABASE_SCHEMES), ("broker", BROKER_SCHEMES)):
+            url: str = getattr(self, name)
+            scheme, separator, _ = url.partition("://")
+            if not separator or scheme not in schemes:
+                expected = " or ".join(f"{scheme}://..." for scheme in schemes)
+                raise SettingRefused(f"RINGFENCE_{name.upper()}", concealed(url), expected)
+
+    def __repr_args__(self) -> Any:
+        return [("database", concealed(self.database)), ("broker", concealed(self.broker))]
+
+
+def settings(**overrides: str) -> Settings:
+    """The settings from the environment; `overrides` (the command line's) come first. Refused: SettingRefused."""
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]
+        name = f"RINGFENCE_{'.'.join(str(part) for part in first['loc']).upper()}"
+        raise SettingRefused(name, "", first["msg"]) from None

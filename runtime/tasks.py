@@ -1,0 +1,79 @@
+"""The Celery app and its one task: step a vault to a slot. Redis is the doorbell; the database knows what is due.
+
+A message may come twice, late, out of order or never: the task reads the vault under its lock and steps what is
+missing up to the slot, so that each of those ends in the same ledger.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from celery import Celery
+from celery.signals import worker_process_init, worker_process_shutdown
+
+from runtime.database import open_engine
+from runtime.desk import Desk
+from runtime.settings import settings
+
+__all__ = ["app", "step", "using"]
+
+app = Celery("ringfence", broker=settings().broker, set_as_current=False)
+app.conf.update(
+    broker_transport_options={
+        "visibility_timeout": 300,
+        "unacked_restore_interval": 10,
+        "unacked_restore_throttle": 1,
+        "socket_timeout": 5,
+        "socket_connect_timeout": 5,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+    },
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    worker_prefetch_multiplier=1,
+    task_soft_time_limit=45,
+    task_time_limit=60,
+    task_ignore_result=True,
+    result_backend=None,
+    worker_max_tasks_per_child=1000,
+    worker_max_memory_per_child=400_000,
+    worker_soft_shutdown_timeout=20,
+    worker_enable_soft_shutdown_on_idle=True,
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+    accept_content=["json"],
+    task_serializer="json",
+    enable_utc=True,
+    task_publish_retry_policy={"max_retries": 2, "interval_start": 0.1, "interval_max": 0.5},
+    task_default_queue="settlement",
+)
+
+_desks: list[Desk] = []
+
+
+@contextmanager
+def using(desk: Desk) -> Iterator[Desk]:
+    """Run tasks of this process at `desk` for the time being."""
+    _desks.append(desk)
+    try:
+        yield desk
+    finally:
+        _desks.remove(desk)
+
+
+@worker_process_init.connect  # type: ignore[untyped-decorator]
+def _take_desk(**_: object) -> None:
+    """Each child opens a connection of its own; none is inherited through the fork."""
+    _desks[:] = [Desk(open_engine(settings().database, create=False))]
+
+
+@worker_process_shutdown.connect  # type: ignore[untyped-decorator]
+def _leave_desk(**_: object) -> None:
+    while _desks:
+        _desks.pop().engine.dispose()
+
+
+@app.task(name="ringfence.step")  # type: ignore[untyped-decorator]
+def step(vault: str, slot: int) -> int:
+    """Bring `vault` up to the slot that opens at `slot` (UTC ms); returns how many slots were stepped."""
+    return _desks[-1].step(vault, slot)

@@ -1,0 +1,48 @@
+"""Time-series momentum: long what has risen, short what has fallen, at a chosen volatility."""
+
+from typing import ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from markets.bars import Bars
+from markets.units import Duration
+from risk.book import Flags, Floats
+from strategies.contract import Proposal
+from strategies.volatility import Volatile, Volatility
+
+__all__ = ["Trend"]
+
+
+class Trend(Volatile):
+    """Leverage = sign of the return over lookback x target_volatility / realised volatility, at most leverage_max.
+
+    The return is taken from the first bar that is at most `lookback` old; where missing bars leave it younger than half
+    of that, there is no opinion. Source: Moskowitz, Ooi and Pedersen, Time series momentum, Journal of Financial
+    Economics 104 (2012).
+    """
+
+    name: ClassVar[str] = "trend"
+
+    lookback: Duration = Field(description="time over which the return's sign is taken")
+    target_volatility: Volatility = Field(description="volatility per year that the position's collateral shall have")
+    allow_short: bool = Field(True, description="whether a fall proposes a short position; false: none")
+
+    def window(self, timeframe: int) -> int:
+        return max(super().window(timeframe), self.rows("lookback", self.lookback, timeframe) + 1)
+
+    def leverage(self, bars: Bars) -> Proposal:
+        volatility, measured = self.volatility(bars)
+        direction, known = self.direction(bars)
+        valid = measured & known
+        valid[: self.window(bars.timeframe) - 1] = False
+        return self.masked(direction * self.target_volatility / np.where(valid, volatility, 1.0), valid)
+
+    def direction(self, bars: Bars) -> tuple[Floats, Flags]:
+        """+1 after a rise, -1 (0 without shorts) after a fall, 0 after neither, and whether it is known."""
+        steps = self.rows("lookback", self.lookback, bars.timeframe)
+        # Bars are at least a timeframe apart, so this reaches back by no more than `steps` rows.
+        start = np.searchsorted(bars.ts, bars.ts - self.lookback)
+        known: Flags = 2 * (bars.ts - bars.ts[start]) >= steps * bars.timeframe
+        sign = np.sign(bars.close - bars.close[start])
+        return (sign if self.allow_short else np.maximum(sign, 0.0)), known

@@ -1,0 +1,194 @@
+"""The registry: one door for built-ins and strangers, and refusals that say whose plug-in it is."""
+
+import sys
+from importlib.metadata import distributions
+from pathlib import Path
+
+import pytest
+
+from strategies.contract import Strategy
+from strategies.errors import BrokenStrategy, DuplicateStrategy, InvalidParameters, StrategyFailed, UnknownStrategy
+from strategies.registry import GROUP, Registry, build, problems, strategies
+from strategies.vol_target import VolTarget
+
+HOUR = 3_600_000
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Installs distributions, each of one module and one entry point, and gives the registry over them."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    modules = set(sys.modules)
+
+    def install(*plugs: tuple[str, str, str, str]) -> Registry:
+        for distribution, name, target, source in plugs:
+            (tmp_path / f"{target.partition(':')[0]}.py").write_text(source)
+            folder = tmp_path / f"{distribution.replace('-', '_')}-1.2.dist-info"
+            folder.mkdir()
+            (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1.2\n")
+            (folder / "entry_points.txt").write_text(f"[{GROUP}]\n{name} = {target}\n")
+        found = sorted(distributions(path=[str(tmp_path)]), key=lambda distribution: distribution.name)
+        return Registry(point for distribution in found for point in distribution.entry_points)
+
+    yield install
+    for module in set(sys.modules) - modules:
+        del sys.modules[module]
+
+
+GOOD = """
+from typing import ClassVar
+import numpy as np
+from strategies.contract import Strategy
+
+class Flat(Strategy):
+    name: ClassVar[str] = "flat"
+    depth: int = 3
+
+    def window(self, timeframe):
+        return self.depth
+
+    def leverage(self, bars):
+        return np.zeros(len(bars))
+"""
+
+
+def test_the_built_in_strategies_come_through_the_entry_points_of_the_distribution() -> None:
+    found = strategies()
+    assert {"constant", "liquidation_distance", "trend", "vol_target"} <= set(found)
+    assert list(found) == sorted(found)
+    assert found["vol_target"] is VolTarget
+    assert all(name == strategy.name and issubclass(strategy, Strategy) for name, strategy in found.items())
+
+
+def test_a_strangers_strategy_is_listed_and_built(installed) -> None:
+    registry = installed(("stranger-flat", "flat", "stranger_flat:Flat", GOOD))
+    assert [*registry.strategies()] == ["flat"]
+    assert registry.build({"name": "flat", "depth": 7}).window(HOUR) == 7
+
+
+BROKEN = [
+    ("missing_module", "broken_a:Flat", "import a_module_that_is_not_there\n", "cannot be imported, ModuleNotFound"),
+    ("syntax", "broken_b:Flat", "def (:\n", "cannot be imported, SyntaxError"),
+    ("raising", "broken_c:Flat", "raise RuntimeError('no licence')\n", "RuntimeError: no licence"),
+    ("absent", "broken_d:Flat", "", "cannot be imported, AttributeError"),
+    ("function", "broken_e:Flat", "def Flat(): pass\n", "is no subclass of strategies.contract.Strategy"),
+    ("other_class", "broken_f:Flat", "class Flat: pass\n", "is no subclass of strategies.contract.Strategy"),
+    ("flat_", "broken_g:Flat", GOOD, "calls itself 'flat'; expected 'flat_'"),
+    ("nameless", "broken_h:Flat", GOOD.replace('name: ClassVar[str] = "flat"', ""), "calls itself None"),
+    ("flat", "broken_i:Flat", GOOD.replace("def window", "def windows"), "does not define window"),
+    ("flat", "broken_j:Flat", GOOD.replace("def window", "window: int\n    def windows"), "does not define window"),
+]
+
+
+@pytest.mark.parametrize(("name", "target", "source", "reason"), BROKEN, ids=[row[1] for row in BROKEN])
+@pytest.mark.filterwarnings("ignore:Field name:UserWarning")
+def test_a_broken_plug_in_is_refused_with_its_distribution_and_harms_no_other(
+    installed, name: str, target: str, source: str, reason: str
+) -> None:
+    registry = installed(("broken-plug", name, target, source), ("good-plug", "good", "good_plug:Flat",
+                         GOOD.replace('"flat"', '"good"')))  # fmt: skip
+    with pytest.raises(BrokenStrategy) as refusal:
+        registry.strategies()
+    assert refusal.value.distribution == "broken-plug 1.2"
+    assert reason in str(refusal.value)
+    assert f"strategy {name} ({target}) of distribution broken-plug 1.2" in str(refusal.value)
+    assert registry.problems({"name": name}) == [(("name",), str(refusal.value))]
+    assert registry.build({"name": "good"}).window(HOUR) == 3
+
+
+def test_a_name_that_two_distributions_register_is_refused_with_both(installed) -> None:
+    registry = installed(("first-plug", "flat", "plug_one:Flat", GOOD), ("second-plug", "flat", "plug_two:Flat", GOOD))
+    with pytest.raises(DuplicateStrategy) as refusal:
+        registry.build({"name": "flat"})
+    assert str(refusal.value) == (
+        "strategy flat is registered by first-plug 1.2 and by second-plug 1.2; uninstall all but one"
+    )
+
+
+def test_a_strangers_validator_that_raises_is_told_as_his(installed) -> None:
+    source = GOOD.replace(
+        "    def window", "    def model_post_init(self, context):\n        raise KeyError('x')\n\n    def window"
+    )
+    registry = installed(("raising-plug", "flat", "raising_plug:Flat", source))
+    with pytest.raises(StrategyFailed, match="strategy flat failed in validation: KeyError: 'x'"):
+        registry.build({"name": "flat"})
+
+
+def test_an_unknown_name_is_refused_with_the_nearest_known_one() -> None:
+    with pytest.raises(UnknownStrategy) as refusal:
+        build({"name": "voltarget", "target_volatility": "80%"})
+    assert "unknown strategy 'voltarget'; did you mean vol_target? (known: constant, " in str(refusal.value)
+
+
+SPECS = [
+    ({"name": "vol_target"}, "target_volatility", "is missing; vol_target needs it: volatility per year"),
+    ({"name": "vol_target", "target_volatility": 150}, "target_volatility", "150 is not a rate; did you mean 150%?"),
+    ({"name": "vol_target", "target_volatility": "0%"}, "target_volatility", "0% is out of range; expected above 0%"),
+    ({"name": "vol_target", "target_volatility": float("nan")}, "target_volatility", "nan is not a rate"),
+    ({"name": "constant", "leverage": "2x"}, "leverage", "2x is not a number; did you mean 2?"),
+    ({"name": "constant", "leverage": 1, "leverag": 2}, "leverag",
+     "is no parameter of constant; did you mean leverage?"),
+    ({"name": "constant", "leverage": 1, "leverage_": 2}, "leverage_", "is no parameter of constant"),
+    ({"name": "trend", "lookback": 30, "target_volatility": "1"}, "lookback",
+     "30 is not a duration; did you mean 30h?"),
+    ({"name": "trend", "lookback": "30d", "target_volatility": "1", "allow_short": "maybe"}, "allow_short",
+     "maybe is neither true nor false"),
+    ({"name": "liquidation_distance", "side": "lnog"}, "side", "lnog is none of long, short; did you mean long?"),
+    ({"name": "liquidation_distance", "estimator": "garman-klass"}, "estimator", "did you mean garman_klass?"),
+    ({"name": "liquidation_distance", "estimator": "parkinson", "half_life": "2h"}, "",
+     "half_life is read by ewma only, not by parkinson"),
+    ({"name": "liquidation_distance", "window": "30m"}, "window",
+     "window of 30m is too short for bars of 1h; expected at least 2h"),
+    ({"name": "nothing_like_it"}, "name", "unknown strategy 'nothing_like_it' (known: constant, "),
+    ({"name": ["trend"]}, "name", "unknown strategy"),
+    ({}, "name", "is missing; expected one of constant, liquidation_distance, "),
+    ("trend", "", "trend is no strategy; expected a mapping"),
+    (None, "", "None is no strategy; expected a mapping"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("spec", "path", "message"), SPECS, ids=[message for _, _, message in SPECS])
+def test_a_fault_in_a_specification_is_told_with_its_place(spec: object, path: str, message: str) -> None:
+    found = problems(spec, HOUR)
+    assert [where for where, _ in found] == [(path,) if path else ()]
+    assert message in found[0][1]
+
+
+def test_every_fault_is_told_at_once_and_building_refuses_with_all_of_them() -> None:
+    spec = {"name": "vol_target", "target_volatility": 150, "halflife": "2h", "side": "lnog", "window": "3x"}
+    found = problems(spec)
+    assert {path for path, _ in found} == {("target_volatility",), ("halflife",), ("side",), ("window",)}
+    with pytest.raises(InvalidParameters) as refusal:
+        build(spec)
+    assert [*refusal.value.problems] == found
+    assert all(message in str(refusal.value) for _, message in found)
+
+
+def test_without_a_timeframe_a_specification_is_checked_for_itself_alone() -> None:
+    spec = {"name": "liquidation_distance", "window": "30m"}
+    assert problems(spec) == []
+    assert [path for path, _ in problems(spec, HOUR)] == [("window",)]
+
+
+def test_a_strangers_window_that_raises_is_a_problem_of_the_whole_specification(installed) -> None:
+    registry = installed(
+        ("raising-window", "flat", "raising_window:Flat", GOOD.replace("return self.depth", "return 1 / 0"))
+    )
+    found = registry.problems({"name": "flat"}, HOUR)
+    assert found == [((), "strategy flat failed in window of 1h bars: ZeroDivisionError: division by zero")]
+
+
+def test_a_constraint_of_pydantics_own_is_told_with_the_value(installed) -> None:
+    source = GOOD.replace("depth: int = 3", "depth: int = Field(3, ge=2, lt=9)").replace(
+        "import numpy", "from pydantic import Field\nimport numpy"
+    )
+    registry = installed(("bounded-plug", "flat", "bounded_plug:Flat", source))
+    assert registry.problems({"name": "flat", "depth": 1}) == [
+        (("depth",), "1: Input should be greater than or equal to 2")
+    ]
+    parameter = registry.strategy("flat").describe()[0]
+    assert (parameter.unit, parameter.bounds, parameter.default) == ("integer", "at least 2, below 9", "3")
+
+
+def test_a_good_specification_has_no_problems() -> None:
+    assert problems({"name": "vol_target", "target_volatility": "150%", "half_life": "12h", "window": "3d"}, HOUR) == []

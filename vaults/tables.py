@@ -1,0 +1,270 @@
+"""The schema: what a database of vaults holds, as SQLModel classes for the cold paths and their tables for Core.
+
+Money, shares and quantities are integers and every one has a CHECK of its own, independent of the code that writes it.
+SQLite keeps whatever type it is handed, so there each integer column also checks its type. `transfer`, `journal` and
+`bar` are append-only: triggers (made by the migrations) refuse UPDATE and DELETE.
+"""
+
+from sqlalchemy import BigInteger, CheckConstraint, Double, ForeignKey, Integer, MetaData, SmallInteger, Table, Text
+from sqlmodel import Field, SQLModel
+
+from risk.edges import MAY_BE_NEGATIVE, AccountKind, Edge
+
+__all__ = ["APPEND_ONLY", "Account", "Bar", "Command", "Feed", "Holding", "Journal", "Mandate", "Position",
+           "Redemption", "Transfer", "Vault", "account", "bar", "command", "feed", "holding", "journal", "mandate",
+           "metadata", "position", "redemption", "transfer", "vault"]  # fmt: skip
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+APPEND_ONLY = ("transfer", "journal", "bar")
+"""Tables whose rows are never changed and never removed."""
+
+_FINITE = "1e300"
+"""NaN and infinity lie above it on PostgreSQL; SQLite turns NaN into NULL, which NOT NULL refuses."""
+
+
+def _check(name: str, condition: str) -> CheckConstraint:
+    return CheckConstraint(condition, name=name)
+
+
+def _integers(*columns: str, optional: tuple[str, ...] = ()) -> CheckConstraint:
+    """SQLite only: the columns hold integers, not texts or floats."""
+    parts = [f"typeof({column}) = 'integer'" for column in columns]
+    parts += [f"typeof({column}) IN ('integer', 'null')" for column in optional]
+    constraint = CheckConstraint(" AND ".join(parts), name="integers")
+    return constraint.ddl_if(dialect="sqlite")
+
+
+def _names(kinds: "frozenset[AccountKind] | set[AccountKind]") -> str:
+    return ", ".join(f"'{kind}'" for kind in sorted(kinds))
+
+
+_SINGLE = set(AccountKind) - {AccountKind.margin}
+_OF_POSITION = ", ".join(str(int(edge)) for edge in Edge if edge.of_position)
+
+
+class _Row(SQLModel):
+    metadata = metadata
+
+
+class Mandate(_Row, table=True):
+    """A mandate as it was applied, found by the fingerprint of its canonical form."""
+
+    fingerprint: str = Field(primary_key=True, sa_type=Text)
+    name: str = Field(sa_type=Text)
+    body: str = Field(sa_type=Text)
+    """Canonical JSON."""
+    applied_ts: int = Field(sa_type=BigInteger)
+
+    __table_args__ = (_integers("applied_ts"),)
+
+
+class Vault(_Row, table=True):
+    """A vault's own figures. Its money is in `account`; `version` is the fence and rises with every unit of work."""
+
+    id: int | None = Field(default=None, primary_key=True, sa_type=Integer)
+    name: str = Field(unique=True, sa_type=Text)
+    mandate: str = Field(sa_type=Text, sa_column_args=(ForeignKey("mandate.fingerprint"),))
+    currency: str = Field(sa_type=Text)
+    decimals: int = Field(sa_type=SmallInteger)
+    shares: int = Field(default=0, sa_type=BigInteger)
+    waiting: int = Field(default=0, sa_type=BigInteger)
+    """Shares whose redemption waits for cash; part of `shares` until they are burned."""
+    high_water_mark: int = Field(default=0, sa_type=BigInteger)
+    """Minor units per share unit x 2**50; 0 while the vault is empty."""
+    last_slot: int | None = Field(default=None, sa_type=BigInteger)
+    """Open (UTC ms) of the last slot that was stepped."""
+    last_nav: int = Field(default=0, sa_type=BigInteger)
+    price_low: float = Field(default=float("inf"), sa_type=Double)
+    distance_low: float = Field(default=float("inf"), sa_type=Double)
+    version: int = Field(default=0, sa_type=BigInteger)
+    journal_seq: int = Field(default=0, sa_type=BigInteger)
+    journal_hash: str = Field(sa_type=Text)
+    transfer_seq: int = Field(default=0, sa_type=BigInteger)
+
+    __table_args__ = (
+        _check("decimals", "decimals BETWEEN 0 AND 8"),
+        _check("shares", "shares >= 0 AND waiting >= 0 AND waiting <= shares"),
+        _check("high_water_mark", "high_water_mark >= 0"),
+        _check("last_nav", "last_nav >= 0"),
+        _check("sequences", "version >= 0 AND journal_seq >= 0 AND transfer_seq >= 0"),
+        _check("journal_hash", "length(journal_hash) = 64"),
+        _integers(
+            "decimals",
+            "shares",
+            "waiting",
+            "high_water_mark",
+            "last_nav",
+            "version",
+            "journal_seq",
+            "transfer_seq",
+            optional=("last_slot",),
+        ),
+    )
+
+
+class Account(_Row, table=True):
+    """A balance (credits - debits): the sum of the account's transfers, kept so that it need not be summed again."""
+
+    vault_id: int = Field(primary_key=True, sa_type=Integer, sa_column_args=(ForeignKey("vault.id"),))
+    name: str = Field(primary_key=True, sa_type=Text)
+    balance: int = Field(default=0, sa_type=BigInteger)
+
+    __table_args__ = (
+        _check("name", f"name IN ({_names(_SINGLE)}) OR (name LIKE 'margin:_%')"),
+        _check("balance", f"balance >= 0 OR name IN ({_names(MAY_BE_NEGATIVE)})"),
+        _integers("balance"),
+    )
+
+
+class Transfer(_Row, table=True):
+    """One debit and one credit along one edge."""
+
+    vault_id: int = Field(primary_key=True, sa_type=Integer, sa_column_args=(ForeignKey("vault.id"),))
+    seq: int = Field(primary_key=True, sa_type=BigInteger)
+    edge: int = Field(sa_type=SmallInteger)
+    position: str | None = Field(default=None, sa_type=Text)
+    amount: int = Field(sa_type=BigInteger)
+    ts: int = Field(sa_type=BigInteger)
+    journal_seq: int = Field(sa_type=BigInteger)
+    """The journal's row that tells why."""
+
+    __table_args__ = (
+        _check("seq", "seq >= 1"),
+        _check("edge", f"edge IN ({', '.join(str(int(edge)) for edge in Edge)})"),
+        _check("position", f"(position IS NOT NULL) = (edge IN ({_OF_POSITION}))"),
+        _check("amount", "amount > 0"),
+        _integers("seq", "edge", "amount", "ts", "journal_seq"),
+    )
+
+
+class Position(_Row, table=True):
+    """An isolated sub-position; its margin is the balance of the account `margin:<name>`."""
+
+    vault_id: int = Field(primary_key=True, sa_type=Integer, sa_column_args=(ForeignKey("vault.id"),))
+    name: str = Field(primary_key=True, sa_type=Text)
+    ordinal: int = Field(sa_type=SmallInteger)
+    symbol: str = Field(sa_type=Text)
+    quantity: int = Field(default=0, sa_type=BigInteger)
+    """Signed lots."""
+    cost: int = Field(default=0, sa_type=BigInteger)
+    """What the open lots were bought (sold) for: an exact cost basis."""
+    refused: int = Field(default=0, sa_type=Integer)
+
+    __table_args__ = (
+        _check("cost", "cost >= 0"),
+        _check("flat", "quantity <> 0 OR cost = 0"),
+        _integers("ordinal", "quantity", "cost", "refused"),
+    )
+
+
+class Holding(_Row, table=True):
+    """A holder's shares, those that wait for redemption included."""
+
+    vault_id: int = Field(primary_key=True, sa_type=Integer, sa_column_args=(ForeignKey("vault.id"),))
+    holder: str = Field(primary_key=True, sa_type=Text)
+    shares: int = Field(default=0, sa_type=BigInteger)
+
+    __table_args__ = (_check("shares", "shares >= 0"), _integers("shares"))
+
+
+class Redemption(_Row, table=True):
+    """A request to redeem; `remaining` shares still wait, first come first served."""
+
+    vault_id: int = Field(primary_key=True, sa_type=Integer, sa_column_args=(ForeignKey("vault.id"),))
+    seq: int = Field(primary_key=True, sa_type=BigInteger)
+    holder: str = Field(sa_type=Text)
+    shares: int = Field(sa_type=BigInteger)
+    price: int = Field(sa_type=BigInteger)
+    """What a share unit was worth at the request, minor units x 2**50: no settlement pays more."""
+    remaining: int = Field(sa_type=BigInteger)
+    requested_ts: int = Field(sa_type=BigInteger)
+
+    __table_args__ = (
+        _check("shares", "shares > 0 AND remaining >= 0 AND remaining <= shares"),
+        _check("price", "price >= 0"),
+        _integers("seq", "shares", "price", "remaining", "requested_ts"),
+    )
+
+
+class Command(_Row, table=True):
+    """What a person's request did, under the key it came with: the same request again is answered, not repeated."""
+
+    vault_id: int = Field(primary_key=True, sa_type=Integer, sa_column_args=(ForeignKey("vault.id"),))
+    key: str = Field(primary_key=True, sa_type=Text)
+    body_hash: str = Field(sa_type=Text)
+    result: str = Field(sa_type=Text)
+    """JSON."""
+    journal_seq: int = Field(sa_type=BigInteger)
+
+    __table_args__ = (_integers("journal_seq"),)
+
+
+class Journal(_Row, table=True):
+    """What happened to a vault, gapless and hash-chained."""
+
+    vault_id: int = Field(primary_key=True, sa_type=Integer, sa_column_args=(ForeignKey("vault.id"),))
+    seq: int = Field(primary_key=True, sa_type=BigInteger)
+    ts: int = Field(sa_type=BigInteger)
+    kind: str = Field(sa_type=Text)
+    body: str = Field(sa_type=Text)
+    """Canonical JSON."""
+    previous_hash: str = Field(sa_type=Text)
+    hash: str = Field(sa_type=Text)
+
+    __table_args__ = (
+        _check("seq", "seq >= 1"),
+        _check("hash", "length(hash) = 64 AND length(previous_hash) = 64"),
+        _integers("seq", "ts"),
+    )
+
+
+class Feed(_Row, table=True):
+    """A symbol whose bars are recorded, and their spacing in ms."""
+
+    symbol: str = Field(primary_key=True, sa_type=Text)
+    timeframe: int = Field(sa_type=BigInteger)
+
+    __table_args__ = (_check("timeframe", "timeframe > 0"), _integers("timeframe"))
+
+
+class Bar(_Row, table=True):
+    """One bar as it was fed to the vaults; the marks and the funding rate where they are known."""
+
+    symbol: str = Field(primary_key=True, sa_type=Text, sa_column_args=(ForeignKey("feed.symbol"),))
+    ts: int = Field(primary_key=True, sa_type=BigInteger)
+    """The bar's open, UTC ms."""
+    open: float = Field(sa_type=Double)
+    high: float = Field(sa_type=Double)
+    low: float = Field(sa_type=Double)
+    close: float = Field(sa_type=Double)
+    volume: float = Field(sa_type=Double)
+    mark_open: float | None = Field(default=None, sa_type=Double)
+    mark_high: float | None = Field(default=None, sa_type=Double)
+    mark_low: float | None = Field(default=None, sa_type=Double)
+    mark_close: float | None = Field(default=None, sa_type=Double)
+    funding_rate: float | None = Field(default=None, sa_type=Double)
+
+    __table_args__ = (
+        *(_check(name, f"{name} > 0 AND {name} <= {_FINITE}") for name in
+          ("open", "high", "low", "close", "mark_open", "mark_high", "mark_low", "mark_close")),
+        _check("volume", f"volume >= 0 AND volume <= {_FINITE}"),
+        _check("funding_rate", "funding_rate BETWEEN -10 AND 10"),
+        _integers("ts"),
+    )  # fmt: skip
+
+
+def _table(name: str) -> Table:
+    return metadata.tables[name]
+
+
+account, bar, command, feed = _table("account"), _table("bar"), _table("command"), _table("feed")
+holding, journal, mandate, position = _table("holding"), _table("journal"), _table("mandate"), _table("position")
+redemption, transfer, vault = _table("redemption"), _table("transfer"), _table("vault")
