@@ -4,7 +4,8 @@ from risk.errors import RingfenceError
 
 __all__ = ["DatabaseBusy", "DatabaseDamaged", "DatabaseError", "DatabaseMissing", "DatabaseReadOnly",
            "DatabaseUnreachable", "DiskFault", "DiskFull", "FolderMissing", "ForeignDatabase", "NoBars",
-           "NotADatabase", "RecordingDiffers", "SchemaMissing", "SchemaNewer", "SchemaOlder", "SettingRefused", "UnknownDatabase"]  # fmt: skip
+           "NotADatabase", "RecordingDiffers", "SchemaMissing", "SchemaNewer", "SchemaOlder", "SettingRefused",
+           "UnknownDatabase"]  # fmt: skip
 
 
 class SettingRefused(RingfenceError):
