@@ -28,21 +28,22 @@ from risk.margin import (
 from risk.tape import emit
 from risk.wall import charge_fee, pay_venue, post_margin, receive_venue, release_margin, settle_venue_funding
 
-__all__ = ["arm", "call_margin", "carry_out", "leverage_of", "liquidate", "liquidation_price", "requirement",
-           "settle_funding"]  # fmt: skip
+__all__ = ["arm", "call_margin", "grow_position", "leverage_of", "liquidate", "liquidation_price", "requirement",
+           "settle_funding", "shrink_position"]  # fmt: skip
 
 _FEE, _LIQUIDATION_FEE = int(Edge.fee), int(Edge.liquidation_fee)
 _RESIZE, _COLLATERAL, _FUNDING = int(Kind.resize), int(Kind.collateral), int(Kind.funding)
 _MARGIN_CALL, _LIQUIDATION, _REFUSAL = int(Kind.margin_call), int(Kind.liquidation), int(Kind.refusal)
 _NOTHING, _CUSHION, _NOTIONAL_MIN = int(Bound.nothing), int(Bound.cushion), int(Bound.notional_min)
-_VENUE_LEVERAGE, _NO_PRICE = int(Bound.venue_leverage), int(Bound.no_price)
+_VENUE_LEVERAGE = int(Bound.venue_leverage)
 _CALL, _MAINTENANCE = int(Bound.margin_call), int(Bound.maintenance_margin)
 
 _QUANTITY_MAX = 2**40
 """Lots; far beyond any venue's largest order, and far from int64's end."""
 _ROUNDING = 4
 """Minor units by which the integer roundings can move a trigger."""
-_HAIR = 1e-12
+_HAIR, _CALL_HAIR = 1e-12, 1e-5
+"""Fractions of the price; a margin call's multiple is rounded to parts per million in each tier."""
 
 
 @compiled
@@ -55,8 +56,9 @@ def requirement(instrument: Any, notional: int) -> int:
 def _trigger(position: Any, instrument: Any, margin: int, multiple: int) -> float:
     """The mark at which equity = multiple / 10**6 x maintenance, for a position that is not flat; 0.0 when none is.
 
-    The highest of the tiers' roots for a long, the lowest for a short: see `risk.margin.liquidation_level`. A multiple
-    rounds each tier towards an earlier trigger.
+    The highest of the tiers' roots for a long, the lowest for a short: see `risk.margin.liquidation_level`. From tier
+    to tier the roots approach it and then leave it, because equity less requirement at the tiers' floors changes its
+    sign once. A multiple rounds each tier towards an earlier trigger.
     """
     side = 1 if position.quantity > 0 else -1
     best = 0.0 if side > 0 else np.inf
@@ -66,6 +68,8 @@ def _trigger(position: Any, instrument: Any, margin: int, multiple: int) -> floa
         root = liquidation_root(
             side, abs(position.quantity), instrument.unit, position.cost, margin, rate, deduction, 0
         )
+        if (root - best) * side < 0.0 and k > 0:
+            break
         best = max(best, root) if side > 0 else min(best, root)
     return max(0.0, best)
 
@@ -76,11 +80,11 @@ def arm(position: Any, limit: Any, instrument: Any) -> None:
     if position.quantity == 0:
         position.liquidation_watch = position.call_watch = 0.0
         return
-    away = _HAIR if position.quantity > 0 else -_HAIR
+    side = 1.0 if position.quantity > 0 else -1.0
     exact = _trigger(position, instrument, position.margin - _ROUNDING, MILLION)
-    position.liquidation_watch = exact + away * abs(exact)
+    position.liquidation_watch = exact * (1.0 + side * _HAIR)
     exact = _trigger(position, instrument, position.margin - 2 * _ROUNDING, limit.call_at)
-    position.call_watch = exact + away * abs(exact)
+    position.call_watch = exact * (1.0 + side * _CALL_HAIR)
 
 
 @compiled
@@ -214,8 +218,6 @@ def _reduce(
     quantity, mark = position.quantity, prices.mark_close
     kept = abs(plan.target) if float(quantity) * float(plan.target) > 0.0 else 0
     lots = abs(quantity) - kept
-    if kept > 0 and notional_down(lots, instrument.unit, prices.close) < instrument.notional_min:
-        return
     before = leverage_of(position, instrument, mark)
     fill, profit, paid, shortfall = _close_lots(
         vault, position, limit, instrument, tape, bar, lots, prices.close, _FEE, limit.taker_fee
@@ -326,31 +328,33 @@ def _release_excess(
 
 
 @compiled
-def carry_out(
-    vault: Any, positions: Any, limits: Any, instruments: Any, bars: Any, bar: int, plans: Any, tape: Any
+def shrink_position(
+    vault: Any, position: Any, limit: Any, instrument: Any, tape: Any, bar: int, prices: Any, plan: Any
 ) -> None:
-    """Fill a plan at the bar's close: reductions, then what they free, then top-ups and increases. A position whose
-    symbol has no valid bar is left alone."""
-    for p in range(vault.first, vault.last):
-        position, plan, limit = positions[p], plans[p], limits[p]
-        instrument, prices = instruments[position.symbol], bars[bar, position.symbol]
-        if plan.bound == _NO_PRICE:
-            continue
-        same_side = float(position.quantity) * float(plan.target) > 0.0
-        if position.quantity != 0 and not (same_side and abs(plan.target) >= abs(position.quantity)):
-            _reduce(vault, position, limit, instrument, tape, bar, prices, plan)
-        _release_excess(vault, position, limit, instrument, tape, bar, prices.mark_close, plan)
+    """The first half of a plan at the bar's close: the reduction it asks for, and what that and open profit free."""
+    quantity, margin = position.quantity, position.margin
+    same_side = float(quantity) * float(plan.target) > 0.0
+    if quantity != 0 and not (same_side and abs(plan.target) >= abs(quantity)):
+        _reduce(vault, position, limit, instrument, tape, bar, prices, plan)
+    _release_excess(vault, position, limit, instrument, tape, bar, prices.mark_close, plan)
+    if position.quantity != quantity or position.margin != margin:
         arm(position, limit, instrument)
-    for p in range(vault.first, vault.last):
-        position, plan, limit = positions[p], plans[p], limits[p]
-        instrument, prices = instruments[position.symbol], bars[bar, position.symbol]
-        growing = abs(plan.target) > abs(position.quantity) and float(position.quantity) * float(plan.target) >= 0.0
-        if plan.bound == _NO_PRICE or not (growing or position.quantity != 0):
-            continue
-        lacking = plan.collateral - equity_at(position, instrument.unit, prices.mark_close)
-        if lacking > 0 and (growing or lacking > plan.collateral * limit.band):
-            _shift_collateral(vault, position, instrument, tape, bar, prices.mark_close, lacking, not growing)
-        if growing:
-            _increase(vault, position, limit, instrument, tape, bar, prices, plan)
-            _release_excess(vault, position, limit, instrument, tape, bar, prices.mark_close, plan)
+
+
+@compiled
+def grow_position(
+    vault: Any, position: Any, limit: Any, instrument: Any, tape: Any, bar: int, prices: Any, plan: Any
+) -> None:
+    """The second half, once every position of the vault has freed what it could: top-up, then the increase."""
+    quantity, margin = position.quantity, position.margin
+    growing = abs(plan.target) > abs(quantity) and float(quantity) * float(plan.target) >= 0.0
+    if not growing and quantity == 0:
+        return
+    lacking = plan.collateral - equity_at(position, instrument.unit, prices.mark_close)
+    if lacking > 0 and (growing or lacking > plan.collateral * limit.band):
+        _shift_collateral(vault, position, instrument, tape, bar, prices.mark_close, lacking, not growing)
+    if growing:
+        _increase(vault, position, limit, instrument, tape, bar, prices, plan)
+        _release_excess(vault, position, limit, instrument, tape, bar, prices.mark_close, plan)
+    if position.quantity != quantity or position.margin != margin:
         arm(position, limit, instrument)

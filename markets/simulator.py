@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from markets.paper import arm, call_margin, carry_out, leverage_of, liquidate, liquidation_price, settle_funding
+from markets.paper import arm, call_margin, grow_position, leverage_of, liquidate, liquidation_price, settle_funding, shrink_position
 from risk.book import Book, Ints, Limits, Rows, rows
 from risk.compiled import compiled, inlined
 from risk.engine import (
@@ -19,11 +19,13 @@ from risk.engine import (
     gross_multiplier,
     limit_proposal,
 )
+from risk.events import Bound
 from risk.tape import Tape
 from risk.wall import raise_wall, ratchet
 
 __all__ = ["POSITION_STATE", "VAULT_STATE", "Series", "blank_series", "simulate"]
 
+_NO_PRICE = int(Bound.no_price)
 _TRANSFERS_PER_POSITION, _EVENTS_PER_POSITION = 24, 8
 
 VAULT_STATE = np.dtype([(name, np.int64) for name in ("nav", "wall", "high_water_mark", "shares")])
@@ -83,7 +85,9 @@ def _needs_venue(position: Any, prices: Any) -> bool:
 
 @inlined
 def _is_settled(position: Any, limit: Any, plan: Any) -> bool:
-    """Whether the plan asks for no order and the equity lies within its collateral's band."""
+    """Whether the plan asks for no order and the equity lies within its collateral's band, or there is no price."""
+    if plan.bound == _NO_PRICE:
+        return True
     if plan.target != position.quantity:
         return False
     if position.quantity == 0:
@@ -108,8 +112,10 @@ def _write_state(vault: Any, nav: int, state: Any) -> None:
     state.shares = vault.shares
 
 
-@inlined
+@compiled
 def _note_lows(vault: Any, nav: int) -> None:
+    """Between changes of wall and shares both lows fall with NAV, so only a lower NAV is news."""
+    vault.nav_low = nav
     vault.price_low = min(vault.price_low, nav / vault.shares)
     vault.distance_low = min(vault.distance_low, (nav - vault.wall) / nav)
 
@@ -141,7 +147,7 @@ def _run(
                 plans[p].equity = equity
                 nav += equity
             nav += vault.reserve + vault.cushion
-            if vault.shares > 0:
+            if nav < vault.nav_low:
                 _note_lows(vault, nav)
             if row < 0:
                 continue
@@ -155,9 +161,21 @@ def _run(
             for p in range(vault.first, vault.last):
                 position, s = positions[p], positions[p].symbol
                 aim_position(position, limits[p], instruments[s], bars[bar, s], proposals[row, p], multiplier, plans[p])
-                settled = settled and _is_settled(position, limits[p], plans[p])
+                plans[p].settled = _is_settled(position, limits[p], plans[p])
+                settled = settled and plans[p].settled
             if not settled:
-                carry_out(vault, positions, limits, instruments, bars, bar, plans, tape)
+                for p in range(vault.first, vault.last):
+                    s = positions[p].symbol
+                    if not plans[p].settled:
+                        shrink_position(
+                            vault, positions[p], limits[p], instruments[s], tape, bar, bars[bar, s], plans[p]
+                        )
+                for p in range(vault.first, vault.last):
+                    s = positions[p].symbol
+                    if not plans[p].settled:
+                        grow_position(
+                            vault, positions[p], limits[p], instruments[s], tape, bar, bars[bar, s], plans[p]
+                        )
                 nav = vault.reserve + vault.cushion
                 for p in range(vault.first, vault.last):
                     s = positions[p].symbol

@@ -334,10 +334,10 @@ Multiple = Annotated[float, MultipleUnit()]
 """A plain number above 0 and at most 1000."""
 
 
-def parse_amount(text: str, decimals: int) -> int:
+def parse_amount(text: str, decimals: int, most: int = AMOUNT_MAX) -> int:
     """Minor units of an amount of money typed by a person: digits, at most one point, at most `decimals` places, > 0.
 
-    Exact, never rounded. Everything else (signs, exponents, separators, other scripts' digits, NaN, more than 10**15
+    Exact, never rounded. Everything else (signs, exponents, separators, other scripts' digits, NaN, more than `most`
     minor units) is refused with its own message (UnitError).
     """
     if not isinstance(text, str):
@@ -354,9 +354,9 @@ def parse_amount(text: str, decimals: int) -> int:
     amount = int(whole + part.ljust(decimals, "0"))
     if amount == 0:
         raise UnitError(text, "is not above 0; expected a positive amount")
-    if amount > AMOUNT_MAX:
-        most = _plain(Decimal(AMOUNT_MAX).scaleb(-decimals))
-        raise UnitError(text, f"is too large; the most is {most} ({AMOUNT_MAX} minor units)")
+    if amount > most:
+        largest = _plain(Decimal(most).scaleb(-decimals))
+        raise UnitError(text, f"is too large; the most is {largest} ({most} minor units)")
     return amount
 
 

@@ -10,10 +10,11 @@ import math
 
 from risk.compiled import compiled, formula
 
-__all__ = ["MILLION", "PRICE_BITS", "portion_down", "portion_up", "price_per_share_down", "product_down", "product_up",
+__all__ = ["INT_MAX", "MILLION", "PRICE_BITS", "portion_down", "portion_up", "price_per_share_down", "product_down", "product_up",
            "scaled_down", "scaled_up"]  # fmt: skip
 
 MILLION = 1_000_000
+INT_MAX = 2**63 - 1
 PRICE_BITS = 50
 """A price per share is an integer with this many fractional bits (minor units per share unit x 2**50)."""
 

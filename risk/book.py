@@ -79,6 +79,7 @@ VAULT = np.dtype(
         ("fees", _INT),
         ("wall", _INT),  # what the reserve must hold; derived from mark, loss cap and shares by risk.wall.raise_wall
         ("peak", _INT),  # the least NAV at which the mark may rise; derived likewise
+        ("nav_low", _INT),  # NAV below which the two lows are news; reset with `wall` and `peak`
         ("price_low", _FLOAT),  # lowest NAV per share at any bar, minor units per share unit; inf before the first
         ("distance_low", _FLOAT),  # lowest (NAV - wall) / NAV at any bar; inf before the first
     ],

@@ -21,7 +21,7 @@ from risk.arithmetic import portion_down
 from risk.book import Book, Limits, Rows, rows
 from risk.compiled import compiled, inlined
 from risk.events import Bound
-from risk.margin import leverage_at_distance, profit
+from risk.margin import liquidation_distance, profit
 from risk.wall import raise_wall
 
 __all__ = ["PLAN", "aim_position", "blank_plan", "capital_at_risk", "decide", "equity_at", "gross_multiplier",
@@ -46,6 +46,7 @@ PLAN = np.dtype(
         ("target", np.int64),  # signed lots to hold, before the venue and the cushion have their say
         ("leverage", np.float64),  # |leverage| that `target` stands for
         ("bound", np.int64),  # risk.events.Bound
+        ("settled", np.int64),  # 1: no order, and the equity lies within its collateral's band
     ]
 )
 
@@ -83,9 +84,9 @@ def _limit(limit: Any, instrument: Any, plan: Any, proposal: Any) -> None:
     if size * proposal.volatility > limit.volatility_max:
         size = limit.volatility_max / proposal.volatility
         plan.bound = _VOLATILITY
-    at_distance = leverage_at_distance(rate, proposal.volatility, limit.distance_sigmas, limit.distance_slippage)
-    if size > at_distance:
-        size = at_distance
+    distance = liquidation_distance(rate, proposal.volatility, limit.distance_sigmas, limit.distance_slippage)
+    if size * distance > 1.0:
+        size = 1.0 / distance
         plan.bound = _DISTANCE
     plan.allowed = math.copysign(size, proposal.leverage)
 
@@ -125,7 +126,8 @@ def gross_multiplier(vault_limit: Any, nav: int, gross: float) -> float:
 
 @inlined
 def _aim(position: Any, limit: Any, instrument: Any, plan: Any, mark: float) -> None:
-    """Band, then hard caps, then lots rounded towards zero."""
+    """Band, then hard caps, then lots rounded towards zero; an open position is not moved by less than the venue's
+    smallest order."""
     quantity = position.quantity
     lot_value = float(instrument.unit) * mark
     held = abs(quantity) * lot_value / plan.collateral
@@ -147,8 +149,10 @@ def _aim(position: Any, limit: Any, instrument: Any, plan: Any, mark: float) -> 
     plan.leverage = aim
     if aim == held and sign * quantity > 0.0:
         plan.target = quantity
-    else:
-        plan.target = int(sign) * int(aim * plan.collateral / lot_value)
+        return
+    target = int(sign) * int(aim * plan.collateral / lot_value)
+    too_small = abs(target - quantity) * lot_value < instrument.notional_min
+    plan.target = quantity if too_small and quantity != 0 and target != 0 else target
 
 
 @inlined

@@ -25,7 +25,7 @@ from risk.compiled import compiled, formula
 from risk.errors import RingfenceError
 
 __all__ = ["bankruptcy_price", "bankruptcy_price_inverse", "cost_closed", "equity", "fee", "funding_payment",
-           "funding_payment_inverse", "initial_margin", "leverage_at_distance", "liquidation_level",
+           "funding_payment_inverse", "initial_margin", "leverage_at_distance", "liquidation_distance", "liquidation_level",
            "liquidation_level_inverse", "liquidation_price", "liquidation_price_inverse", "liquidation_root",
            "liquidation_root_inverse", "maintenance_margin", "maintenance_requirement", "notional_down",
            "notional_inverse_down", "notional_inverse_up", "notional_up", "profit", "profit_inverse",
@@ -374,14 +374,18 @@ def realised_profit_inverse(side: int, closed: int, quantity: int, unit: int, pr
 
 
 @formula
-def leverage_at_distance(rate: int, volatility: float, sigmas: float, slippage: float) -> float:
-    """Leverage whose liquidation price stands k deviations and `slippage` away: 1 / (r + k*sigma*sqrt(h) + slippage).
+def liquidation_distance(rate: int, volatility: float, sigmas: float, slippage: float) -> float:
+    """How far away liquidation shall stand, a fraction of the price: r + k*sigma*sqrt(h) + slippage.
 
-    `rate` parts per million, `volatility` per year, `sigmas` = k * sqrt(h) with the horizon h in years, `slippage` a
-    fraction of the price; +inf, "no limit", when nothing is asked. A long's distance is (1/L - r) / (1 - r), a short's
-    (1/L - r) / (1 + r), so a short stands nearer by a factor of 1 + r.
+    `rate` parts per million, `volatility` per year, `sigmas` = k * sqrt(h) with the horizon h in years. The leverage
+    that stands just there is its reciprocal: a long's distance is (1/L - r) / (1 - r), a short's (1/L - r) / (1 + r),
+    so a short stands nearer by a factor of 1 + r.
     """
-    distance = rate / MILLION + sigmas * volatility + slippage
-    if distance <= 0.0:
-        return math.inf
-    return 1.0 / distance
+    return rate / MILLION + sigmas * volatility + slippage
+
+
+@formula
+def leverage_at_distance(rate: int, volatility: float, sigmas: float, slippage: float) -> float:
+    """1 / liquidation_distance of the same arguments; +inf, "no limit", when nothing is asked."""
+    distance: float = liquidation_distance(rate, volatility, sigmas, slippage)
+    return 1.0 / distance if distance > 0.0 else math.inf

@@ -6,7 +6,7 @@ reserve changes only by the ratchet here and by the acts of depositors.
 
 from typing import Any
 
-from risk.arithmetic import MILLION, portion_up, price_per_share_down, scaled_up
+from risk.arithmetic import INT_MAX, MILLION, portion_up, price_per_share_down, scaled_up
 from risk.compiled import compiled
 from risk.edges import Edge
 from risk.tape import record
@@ -27,9 +27,10 @@ def wall_amount(high_water_mark: int, keep: int, shares: int) -> int:
 
 @compiled
 def raise_wall(vault: Any, keep: int) -> None:
-    """Derive `wall` and `peak` from the mark and the shares."""
+    """Derive `wall`, `peak` and `nav_low` from the mark and the shares."""
     vault.wall = wall_amount(vault.high_water_mark, keep, vault.shares)
     vault.peak = scaled_up(vault.high_water_mark + 1, vault.shares)
+    vault.nav_low = INT_MAX if vault.shares > 0 else 0
 
 
 @compiled

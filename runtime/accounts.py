@@ -1,5 +1,7 @@
-"""What people do to vaults: open them under a mandate, deposit, redeem. Each is one unit of work, and idempotent under a
-key."""
+"""What people do to vaults: open them under a mandate, deposit, redeem.
+
+Each is one unit of work, and idempotent under a key.
+"""
 
 import re
 from collections.abc import Callable
@@ -9,7 +11,7 @@ from sqlalchemy import Connection, Engine, RowMapping, select
 
 from markets.instruments import currency_decimals
 from runtime.database import in_unit, lock_vault
-from vaults.errors import HolderRefused, MandateChanged
+from vaults.errors import HolderRefused, MandateChanged, UnknownHolder
 from vaults.journal import answer, record
 from vaults.tables import mandate, vault
 from vaults.terms import Mandate
@@ -38,26 +40,41 @@ def open_vault(engine: Engine, terms: Mandate, ts: int) -> bool:
     return in_unit(engine, work)
 
 
-def deposit(engine: Engine, name: str, holder: str, amount: int, ts: int, key: str | None = None) -> dict[str, Any]:
+def deposit(
+    engine: Engine, name: str, holder: str, amount: int, ts: int, key: str | None = None, *, rehearsed: bool = False
+) -> dict[str, Any]:
     """Pay `amount` minor units in for a holder; returns shares minted and the vault after it.
 
     Under a key, the same request again returns the first one's answer and another request is refused (KeyConflict).
+    `rehearsed`: the answer is worked out by the act itself, which is then undone.
     """
     body = {"act": "deposit", "holder": _checked(holder), "amount": amount}
-    return _act(engine, name, ts, key, body, lambda one, at: one.deposit(at, holder, amount))
+    return _act(engine, name, ts, key, body, lambda one, at: one.deposit(at, holder, amount), rehearsed)
 
 
 def redeem(
-    engine: Engine, name: str, holder: str, shares: int | None, ts: int, key: str | None = None
+    engine: Engine,
+    name: str,
+    holder: str,
+    shares: int | None,
+    ts: int,
+    key: str | None = None,
+    *,
+    rehearsed: bool = False,
 ) -> dict[str, Any]:
-    """Ask for shares back (None: all that do not wait yet); returns what was paid now. Keys as in `deposit`."""
+    """Ask for shares back (None: all that do not wait yet); returns what was paid now. As `deposit` otherwise.
+
+    Refused besides: UnknownHolder.
+    """
     body = {"act": "redeem", "holder": _checked(holder), "shares": shares}
 
     def act(one: Vault, at: int) -> dict[str, Any]:
+        if holder not in one.holders():
+            raise UnknownHolder(holder, name, one.holders())
         free = one.held(holder) - sum(request.remaining for owner, request in one.requests() if owner == holder)
         return one.redeem(at, holder, free if shares is None else shares)
 
-    return _act(engine, name, ts, key, body, act)
+    return _act(engine, name, ts, key, body, act, rehearsed)
 
 
 def _checked(holder: str) -> str:
@@ -73,6 +90,7 @@ def _act(
     key: str | None,
     body: dict[str, Any],
     act: Callable[[Vault, int], dict[str, Any]],
+    rehearsed: bool,
 ) -> dict[str, Any]:
     def work(connection: Connection) -> dict[str, Any]:
         row = lock_vault(connection, name)
@@ -86,9 +104,22 @@ def _act(
         result = act(Vault(connection, row, terms), at)
         if key is not None:
             record(connection, row["id"], key, body, result, lock_vault(connection, name)["journal_seq"])
+        if rehearsed:
+            raise _Rehearsed(result)
         return result
 
-    return in_unit(engine, work)
+    try:
+        return in_unit(engine, work)
+    except _Rehearsed as rehearsal:
+        return rehearsal.result
+
+
+class _Rehearsed(Exception):
+    """Undoes the unit of work and carries its result out of it."""
+
+    def __init__(self, result: dict[str, Any]) -> None:
+        super().__init__()
+        self.result = result
 
 
 def _terms(connection: Connection, row: RowMapping) -> Mandate:

@@ -59,7 +59,10 @@ def _funded(compiled: Compiled, deposits: Mapping[str, int]) -> Book:
 def _balances(compiled: Compiled, book: Book) -> dict[str, int]:
     one = book.vaults[0]
     found = {kind.value: int(one[kind.value]) for kind in AccountKind if kind is not AccountKind.margin}
-    found |= {f"{AccountKind.margin}:{name}": int(row.margin) for name, row in zip(compiled.names, book.positions, strict=True)}
+    found |= {
+        f"{AccountKind.margin}:{name}": int(row.margin)
+        for name, row in zip(compiled.names, book.positions, strict=True)
+    }
     return {name: balance for name, balance in sorted(found.items()) if balance}
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, RowMapping, select
 from markets.feed import MarketFeed
 from runtime.compilation import Compiled, compile_mandate
 from runtime.database import in_unit, lock_vault
+from runtime.errors import NoBars
 from runtime.recordings import last_recorded, load_market
 from vaults.tables import mandate
 from vaults.terms import Mandate
@@ -62,7 +63,8 @@ class Desk:
         number = int(np.searchsorted(feed.slots, after, side="right"))
         if number == len(feed.slots) or feed.slots[number] > slot:
             return False
-        Vault(connection, row, compiled.mandate).step(slot_inputs(compiled, feed, number), compiled.limits, compiled.listing)
+        inputs = slot_inputs(compiled, feed, number)
+        Vault(connection, row, compiled.mandate).step(inputs, compiled.limits, compiled.listing)
         return True
 
     def compiled(self, connection: Connection, row: RowMapping) -> Compiled:
@@ -74,9 +76,12 @@ class Desk:
         return self._compiled[fingerprint]
 
     def feed(self, connection: Connection, compiled: Compiled) -> MarketFeed:
-        """The recorded market of a mandate's symbols in its slots."""
+        """The recorded market of a mandate's symbols in its slots. Refused: NoBars."""
         key = (compiled.symbols, compiled.mandate.timeframe)
         latest = last_recorded(connection, compiled.symbols)
+        if -1 in latest:
+            missing = (symbol for symbol, ts in zip(compiled.symbols, latest, strict=True) if ts < 0)
+            raise NoBars(compiled.mandate.name, tuple(missing))
         known = self._feeds.get(key)
         if known is None or known[0] != latest:
             known = latest, MarketFeed(load_market(connection, compiled.symbols), compiled.mandate.timeframe)

@@ -1,11 +1,13 @@
 """What the runtime refuses, and what may fail under it: settings and the database."""
 
+import difflib
+
 from risk.errors import RingfenceError
 
 __all__ = ["DatabaseBusy", "DatabaseDamaged", "DatabaseError", "DatabaseMissing", "DatabaseReadOnly",
            "DatabaseUnreachable", "DiskFault", "DiskFull", "FolderMissing", "ForeignDatabase", "NoBars",
-           "NotADatabase", "RecordingDiffers", "SchemaMissing", "SchemaNewer", "SchemaOlder", "SettingRefused",
-           "UnknownDatabase"]  # fmt: skip
+           "NotADatabase", "NothingCalled", "RecordingDiffers", "SchemaMissing", "SchemaNewer", "SchemaOlder",
+           "SettingRefused", "UnknownDatabase"]  # fmt: skip
 
 
 class SettingRefused(RingfenceError):
@@ -162,3 +164,13 @@ class NoBars(RingfenceError):
         missing = " ".join(f"--bars {symbol}=FILE" for symbol in symbols)
         super().__init__(f"vault {vault}: no bars of {', '.join(symbols)}; add {missing}")
         self.vault, self.symbols = vault, symbols
+
+
+class NothingCalled(RingfenceError):
+    """No such word is known where one was expected; nothing was read."""
+
+    def __init__(self, what: str, word: str, known: "tuple[str, ...]") -> None:
+        near = difflib.get_close_matches(word, known, 1)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known) or 'none yet'}"
+        super().__init__(f"{what} {word}: there is none of this name; {hint}")
+        self.what, self.word, self.known = what, word, known

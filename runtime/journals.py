@@ -17,7 +17,9 @@ from vaults.terms import MILLION, Mandate
 __all__ = ["entries", "event_from", "run_of"]
 
 
-def entries(connection: Connection, vault_id: int, kind: str | None = None) -> Iterator[tuple[int, int, str, dict[str, Any]]]:
+def entries(
+    connection: Connection, vault_id: int, kind: str | None = None
+) -> Iterator[tuple[int, int, str, dict[str, Any]]]:
     """(seq, ts, kind, body) of a vault's journal in order."""
     rows = select(journal.c.seq, journal.c.ts, journal.c.kind, journal.c.body).where(journal.c.vault_id == vault_id)
     if kind is not None:
@@ -45,11 +47,15 @@ def run_of(connection: Connection, row: RowMapping, terms: Mandate) -> VaultRun:
         vault=row["name"], title=terms.title, currency=row["currency"], decimals=row["decimals"],
         loss_cap=terms.loss_cap / MILLION, mandate=row["mandate"], ts=np.array([ts for ts, _ in slots], np.int64),
         nav=ints("struck"), wall=ints("wall"), shares=ints("shares"), high_water_mark=ints("high_water_mark"),
-        positions=tuple(_position(p, name, one.symbol, bodies) for p, (name, one) in enumerate(terms.positions.items())),
+        positions=tuple(_position(p, *named, bodies) for p, named in enumerate(_traded(terms))),
         events=tuple(event_from(event) for body in bodies for event in body["events"]),
         price_low=row["price_low"], distance_low=row["distance_low"],
         balances={name: balance for name, balance in balances.items() if balance},
     )  # fmt: skip
+
+
+def _traded(terms: Mandate) -> list[tuple[str, str]]:
+    return [(name, one.symbol) for name, one in terms.positions.items()]
 
 
 def _position(p: int, name: str, symbol: str, bodies: list[dict[str, Any]]) -> PositionRun:

@@ -1,6 +1,7 @@
 """The replay: recorded history through the same task that steps live vaults, slot by slot, into a database."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from sqlalchemy import Engine
 
@@ -32,7 +33,7 @@ def replay(
     runs = []
     for compiled, market in vaults:
         name, start = compiled.mandate.name, int(market.ts[0])
-        in_unit(engine, lambda connection, market=market: record_market(connection, market))
+        in_unit(engine, partial(record_market, market=market))
         open_vault(engine, compiled.mandate, start)
         for holder, amount in deposits.items():
             deposit(engine, name, holder, amount, start, key=f"replay:{holder}")

@@ -2,7 +2,11 @@
 (() => {
   const figures = JSON.parse(document.getElementById("figures").textContent);
   const plots = Array.from(document.querySelectorAll(".plot")).filter((plot) => figures[plot.id]);
-  const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  // Named one by one: plotly's own choice holds a button that uploads the figure to a server.
+  const buttons = [["toImage"], ["zoom2d", "pan2d"], ["zoomIn2d", "zoomOut2d", "resetScale2d"]];
+  const config = {
+    responsive: true, displaylogo: false, modeBarButtons: buttons, showSendToCloud: false, plotlyServerURL: "",
+  };
   const light = { ink: "#16202e", soft: "#5b6777", line: "#cfd6df", grid: "#e8ecf1", sheet: "#ffffff" };
 
   const colours = () => {
@@ -25,8 +29,8 @@
     }
     return change;
   };
-  const dress = (colour, more) =>
-    plots.forEach((plot) => Plotly.relayout(plot, Object.assign(dressed(figures[plot.id].layout, colour), more)));
+  const dress = (colour, size) => plots.forEach((plot) =>
+    Plotly.relayout(plot, Object.assign(dressed(figures[plot.id].layout, colour), size(plot))));
 
   // One zoom for all figures of a vault. A follower's own event must not be answered.
   let following = false;
@@ -48,9 +52,11 @@
       .then(() => plot.on("plotly_relayout", (change) => follow(plot, change)));
   }
 
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => dress(colours(), {}));
-  addEventListener("beforeprint", () => dress(light, { width: 980, autosize: false }));
-  addEventListener("afterprint", () => dress(colours(), { width: null, autosize: true }));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => dress(colours(), () => ({})));
+  // On paper a figure with its caption has to fit one sheet; the style sheet says the same heights.
+  const sheet = (plot) => ({ width: 980, height: plot.classList.contains("tall") ? 480 : 440, autosize: false });
+  addEventListener("beforeprint", () => dress(light, sheet));
+  addEventListener("afterprint", () => dress(colours(), () => ({ width: null, height: null, autosize: true })));
 
   for (const filter of document.querySelectorAll(".filter")) {
     const rows = Array.from(document.getElementById(filter.dataset.table).querySelectorAll("tbody tr"));

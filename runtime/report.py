@@ -71,7 +71,9 @@ def write_report(
     for row in statements:
         if row.vault not in vaults:
             known = ", ".join(sorted(vaults))
-            raise ReportRefused(f"statement of {row.holder}: vault {row.vault} is not in this report, which has {known}")
+            raise ReportRefused(
+                f"statement of {row.holder}: vault {row.vault} is not in this report, which has {known}"
+            )
     text = page(runs, statements, title=title, source=source, verified=verified)
     _write_whole(target, text.encode())
 

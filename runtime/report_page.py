@@ -97,9 +97,9 @@ def _header(runs: Sequence[VaultRun], title: str, source: str, verified: str | N
     )
     listed = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
     rows = (
-        f'<tr><th scope="row"><a href="#vault-{number}">{escape(run.title)}</a></th><td><code>{escape(run.vault)}</code>'
-        f"</td><td>{escape(run.currency)}</td><td>{loss_cap(run.loss_cap)}</td>"
-        f'<td>{escape(", ".join(position.symbol for position in run.positions)) or ABSENT}</td>'
+        f'<tr><th scope="row"><a href="#vault-{number}">{escape(run.title)}</a></th>'
+        f"<td><code>{escape(run.vault)}</code></td><td>{escape(run.currency)}</td><td>{loss_cap(run.loss_cap)}</td>"
+        f"<td>{escape(', '.join(position.symbol for position in run.positions)) or ABSENT}</td>"
         f'<td class="print"><code>{escape(run.mandate)}</code></td></tr>\n'
         for number, run in enumerate(runs)
     )
@@ -184,8 +184,8 @@ def _promise(runs: Sequence[VaultRun], source: str) -> str:
     constructed = ""
     if "construct" in source.lower():
         constructed = (
-            " <strong>The path inside each bar of this report is constructed</strong>: it passes through the bar’s real "
-            "high and low, but the order of its points and what lies between them are not recorded facts."
+            " <strong>The path inside each bar of this report is constructed</strong>: it passes through the bar’s "
+            "real high and low, but the order of its points and what lies between them are not recorded facts."
         )
     return (
         '<section class="promise" aria-labelledby="promise"><h2 id="promise">What the wall promises, and what it does '
@@ -201,10 +201,11 @@ def _promise(runs: Sequence[VaultRun], source: str) -> str:
 
 
 def _figure(identity: str, group: int, heading: str, description: str, key: str = "") -> str:
+    tall = " tall" if key else ""
     return (
-        f'<figure><figcaption><h4>{escape(heading)}</h4><p>{escape(description)}</p>{key}</figcaption>'
-        f'<div class="plot" id="{identity}" data-group="{group}" role="img" aria-label="{escape(description)}"></div>'
-        "</figure>"
+        f"<figure><figcaption><h4>{escape(heading)}</h4><p>{escape(description)}</p>{key}</figcaption>"
+        f'<div class="plot{tall}" id="{identity}" data-group="{group}" role="img" '
+        f'aria-label="{escape(description)}"></div></figure>'
     )
 
 
@@ -220,9 +221,7 @@ def _bound_key(bound: np.ndarray) -> str:
     return f'<p class="lead">What bound the decisions:</p><ul class="key">{chips}</ul>'
 
 
-def _vault_section(
-    run: VaultRun, number: int, statements: Sequence[StatementRow], figures: dict[str, Figure]
-) -> str:
+def _vault_section(run: VaultRun, number: int, statements: Sequence[StatementRow], figures: dict[str, Figure]) -> str:
     nav, wall, shares, _ = _last(run)
     parts = [
         f'<section class="vault" aria-labelledby="vault-{number}"><h2 id="vault-{number}">{escape(run.title)}</h2>',

@@ -8,7 +8,7 @@ import numpy as np
 
 from risk.book import Floats, Ints
 from risk.events import Bound, Event, Kind
-from runtime.report_words import BOUND_WORDS, KIND_WORDS, cause, count, leverage, price, price_decimals
+from runtime.report_words import BOUND_WORDS, KIND_WORDS, cause, count, leverage, price, price_decimals, stamp
 from runtime.results import PositionRun, VaultRun
 
 __all__ = ["BOUND_COLOURS", "POINTS_MAX", "nav_figure", "per_share_series", "position_figure", "spread"]
@@ -106,7 +106,7 @@ def _inert(text: str) -> str:
 
 def _told(event: Event, run: VaultRun) -> str:
     position = run.positions[event.position]
-    told = f"{KIND_WORDS[event.kind]} · {position.name} · {cause(event)}"
+    told = f"{stamp(event.ts)} · {KIND_WORDS[event.kind]} · {position.name} · {cause(event)}"
     if event.quantity_before != event.quantity_after:
         told += f" · {count(event.quantity_before)} → {count(event.quantity_after)} lots"
     if event.price > 0.0:
@@ -131,11 +131,12 @@ def _marks(run: VaultRun, kind: Kind, events: list[Event], heights: Floats, **mo
     }
 
 
-def _layout(height: int, panels: dict[str, tuple[float, float]]) -> Figure:
+def _layout(ts: Ints, panels: dict[str, tuple[float, float]]) -> Figure:
     """Panels under one another over one time axis; colours of text and grid are the page's."""
+    # A stated range: each figure of a vault returns to the same one, whatever its markers would ask for.
+    edge = max(int(ts[-1] - ts[0]) // 200, 60_000)
     layout: Figure = {
-        "height": height,
-        "margin": {"l": 64, "r": 16, "t": 40, "b": 40},
+        "margin": {"l": 64, "r": 16, "t": 56, "b": 44},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "hovermode": "x unified",
@@ -146,6 +147,7 @@ def _layout(height: int, panels: dict[str, tuple[float, float]]) -> Figure:
         "annotations": [],
         "xaxis": {
             "type": "date",
+            "range": [int(ts[0]) - edge, int(ts[-1]) + edge],
             "hoverformat": "%Y-%m-%d %H:%M UTC",
             "showgrid": True,
             "ticks": "outside",
@@ -167,7 +169,7 @@ def _heading(layout: Figure, text: str, top: float) -> None:
 
 
 def nav_figure(run: VaultRun) -> Figure:
-    """NAV per share over the wall and under the high-water mark, with the events that were more than routine."""
+    """NAV per share over the wall and under the high-water mark, with its events; needs at least one decision."""
     nav = per_share_series(run.nav, run.shares)
     wall = per_share_series(run.wall, run.shares)
     peak = np.where(run.shares > 0, run.high_water_mark * (1000.0 / 2.0**50), np.nan)
@@ -186,7 +188,7 @@ def nav_figure(run: VaultRun) -> Figure:
             heights = np.interp(moments, run.ts[drawn].astype(np.float64), nav[drawn])
             shown = "legendonly" if kind == Kind.resize else True
             traces.append(_marks(run, kind, events, heights, visible=shown))
-    layout = _layout(420, {"yaxis": (0.0, 1.0)})
+    layout = _layout(run.ts, {"yaxis": (0.0, 1.0)})
     _heading(layout, f"{unit} per share", 1.0)
     layout["yaxis"]["tickformat"] = ",.3f"
     known = np.concatenate([series[np.isfinite(series)] for series in (nav, wall, peak)])
@@ -195,8 +197,9 @@ def nav_figure(run: VaultRun) -> Figure:
         room = (high - low) or high or 1.0
         layout["yaxis"]["range"] = [max(low - 0.12 * room, 0.0), high + 0.06 * room]
         layout["annotations"].append(
-            {"text": "behind the wall: no margin is ever drawn from here", "x": 0.01, "xref": "paper", "xanchor": "left",
-             "y": 0.01, "yref": "paper", "yanchor": "bottom", "showarrow": False, "font": {"size": 11, "color": RED}}
+            {"text": "behind the wall: no margin is ever drawn from here", "x": 0.01, "xref": "paper",
+             "xanchor": "left", "y": 0.01, "yref": "paper", "yanchor": "bottom", "showarrow": False,
+             "font": {"size": 11, "color": RED}}
         )  # fmt: skip
     return {"data": traces, "layout": layout}
 
@@ -220,13 +223,30 @@ def _strip(position: PositionRun, ts: Ints) -> Figure:
         "zmax": len(Bound),
         "colorscale": scale,
         "showscale": False,
-        "hovertemplate": "bound by %{text}<extra></extra>",
+        "hoverinfo": "skip",
+        "yaxis": "y3",
+    }
+
+
+def _bound_words(position: PositionRun, ts: Ints) -> Figure:
+    """Nothing to see: it lets the joint hover box say in words what bound the decision (a heat map cannot)."""
+    chosen = np.arange(len(ts)) if len(ts) <= POINTS_MAX else np.flatnonzero(np.diff(position.bound, prepend=-1))
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": "Bound",
+        "x": _numbers(ts[chosen]),
+        "y": _numbers(np.full(len(chosen), 0.5)),
+        "text": [BOUND_WORDS[Bound(int(bound))] for bound in position.bound[chosen]],
+        "hovertemplate": "bound by: %{text}<extra></extra>",
+        "marker": {"color": GREY, "opacity": 0, "size": 1},
+        "showlegend": False,
         "yaxis": "y3",
     }
 
 
 def position_figure(run: VaultRun, index: int) -> Figure:
-    """Price, leverage and what bound it, volatility, distance to liquidation and quantity over one time axis."""
+    """Price, leverage and its bound, volatility, distance to liquidation, quantity; needs at least one decision."""
     position, ts = run.positions[index], run.ts
     decimals = price_decimals(position.price.tolist())
     prices = np.where(position.price > 0.0, position.price, np.nan)
@@ -236,24 +256,23 @@ def position_figure(run: VaultRun, index: int) -> Figure:
         _line(ts, position.proposed, "Proposed", "proposed %{y:,.2f}×", GREY, yaxis="y2", dash="dot", legend="legend2"),
         _line(ts, position.allowed, "Allowed", "allowed %{y:,.2f}×", ORANGE, yaxis="y2", legend="legend2"),
         _line(ts, position.leverage, "Actual", "actual %{y:,.2f}×", BLUE, yaxis="y2", width=2.0, legend="legend2"),
-        _line(ts, position.volatility, "Realised volatility", "volatility %{y:,.1%} a year", GREEN, yaxis="y4", **small),
+        _line(ts, position.volatility, "Volatility", "volatility %{y:,.1%} a year", GREEN, yaxis="y4", **small),
         _line(ts, position.liquidation_distance, "Distance", "%{y:,.2%} of the price from liquidation", RED,
               yaxis="y5", fill="tozeroy", fillcolor="rgba(200,30,58,0.06)", **small),
         _line(ts, position.quantity.astype(np.float64), "Quantity", "%{y:,.0f} lots", PURPLE, yaxis="y6",
               fill="tozeroy", fillcolor="rgba(124,58,237,0.08)", **small),
     ]  # fmt: skip
-    if len(ts):
-        traces.append(_strip(position, ts))
+    traces[4:4] = [_strip(position, ts), _bound_words(position, ts)]
     for kind in MARKERS:
         events = [event for event in run.events if event.kind == kind and event.position == index]
-        if events and len(ts):
+        if events:
             moments = np.array([event.ts for event in events], np.float64)
             traded = np.array([event.price or event.mark for event in events])
             heights = np.where(traded > 0.0, traded, np.interp(moments, ts.astype(np.float64), position.price))
             traces.append(_marks(run, kind, events, heights))
     panels = {"yaxis": (0.82, 1.0), "yaxis2": (0.565, 0.765), "yaxis3": (0.535, 0.557), "yaxis4": (0.37, 0.485),
               "yaxis5": (0.19, 0.32), "yaxis6": (0.01, 0.14)}  # fmt: skip
-    layout = _layout(900, panels)
+    layout = _layout(ts, panels)
     layout["yaxis"]["tickformat"] = f",.{0 if decimals < 3 else decimals - 2}f"
     layout["yaxis2"].update(ticksuffix="×", rangemode="tozero")
     layout["yaxis3"].update(showticklabels=False, showgrid=False, range=[0, 1], ticks="")

@@ -75,5 +75,10 @@ def _leave_desk(**_: object) -> None:
 
 @app.task(name="ringfence.step")  # type: ignore[untyped-decorator]
 def step(vault: str, slot: int) -> int:
-    """Bring `vault` up to the slot that opens at `slot` (UTC ms); returns how many slots were stepped."""
+    """Bring `vault` up to the slot that opens at `slot` (UTC ms); returns how many slots were stepped.
+
+    Refused, with nothing done: TypeError for what is no name or no whole number (NaN would compare as no slot at all).
+    """
+    if not isinstance(vault, str) or type(slot) is not int:
+        raise TypeError(f"step({vault!r:.80}, {slot!r:.80}): expected a vault's name and a slot's open in UTC ms")
     return _desks[-1].step(vault, slot)

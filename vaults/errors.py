@@ -18,7 +18,9 @@ __all__ = [
     "NotJournalable",
     "Problem",
     "RedeemExceeds",
+    "StatementDisagrees",
     "TransferRefused",
+    "UnknownHolder",
     "UnknownVault",
     "VaultError",
     "WallBreached",
@@ -67,6 +69,28 @@ class UnknownVault(VaultError):
         hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known) or 'none yet'}"
         super().__init__(f"vault {name}: there is no such vault; {hint}")
         self.name, self.known = name, known
+
+
+class UnknownHolder(VaultError):
+    """Nobody of this name has ever held shares of the vault; nothing has changed."""
+
+    def __init__(self, holder: str, name: str | None, known: tuple[str, ...]) -> None:
+        near = difflib.get_close_matches(holder, known, 1)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known) or 'none yet'}"
+        place = "any vault" if name is None else f"vault {name}"
+        super().__init__(f"holder {holder}: has never held shares of {place}; {hint}")
+        self.holder, self.name, self.known = holder, name, known
+
+
+class StatementDisagrees(VaultError):
+    """No statement is given: what the journal tells, the register of shares and the ledger do not agree."""
+
+    def __init__(self, name: str, breaches: tuple[str, ...]) -> None:
+        super().__init__(
+            f"vault {name}: no statement, since the books disagree; run `ringfence verify {name}`\n"
+            + "\n".join(breaches)
+        )
+        self.name, self.breaches = name, breaches
 
 
 class TransferRefused(VaultError):
@@ -179,6 +203,7 @@ class HolderRefused(VaultError):
 
     def __init__(self, holder: str) -> None:
         super().__init__(
-            f"holder {holder!r}: a name has 1 to 64 letters, digits or one of . _ @ -, and begins with a letter or digit"
+            f"holder {holder!r}: a name has 1 to 64 letters, digits or one of . _ @ -, and begins with a letter "
+            "or digit"
         )
         self.holder = holder

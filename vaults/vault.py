@@ -39,6 +39,7 @@ _WAITING = (
 _HELD = select(holding.c.shares).where(
     holding.c.vault_id == bindparam("vault"), holding.c.holder == bindparam("of_holder")
 )
+_HOLDERS = select(holding.c.holder).where(holding.c.vault_id == bindparam("vault"))
 _CONTRA = ("venue", "fees", "funding", "shortfall", "world")
 
 
@@ -128,6 +129,11 @@ class Vault:
         """A holder's shares, those that wait for redemption included."""
         found = self._connection.execute(_HELD, {"vault": self._id, "of_holder": holder}).scalar_one_or_none()
         return int(found or 0)
+
+    def holders(self) -> tuple[str, ...]:
+        """Everyone who has ever held shares, by name."""
+        found = self._connection.execute(_HOLDERS, {"vault": self._id}).scalars().all()
+        return tuple(sorted(found))
 
     def requests(self) -> list[tuple[str, Request]]:
         """What waits, in order: (holder, request)."""

@@ -1,0 +1,75 @@
+"""What the benchmarks run on: seeded random walks with the shipped instruments' tiers, and how a time is taken."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from markets.instruments import instrument, listing
+from risk.arithmetic import PRICE_BITS
+from risk.book import BAR, PROPOSAL, Book, Limits, Rows, empty_book, limits, rows
+from risk.wall import wall_amount
+
+KEEP = 800_000
+ASSETS = 10**12
+"""A million USDT."""
+
+
+def walk(bars: int, symbols: int, seed: int = 0) -> Rows:
+    """(T, N) of BAR: one-minute random walks at 60 % volatility, funding every 8 hours."""
+    random = np.random.default_rng(seed)
+    deviation = 0.6 / np.sqrt(365 * 24 * 60)
+    close = 20_000.0 * np.exp(np.cumsum(random.normal(0.0, deviation, (bars, symbols)), axis=0))
+    opened = np.vstack([np.full((1, symbols), 20_000.0), close[:-1]])
+    away = np.abs(random.normal(0.0, deviation / 2, (2, bars, symbols)))
+    high, low = np.maximum(opened, close) * (1.0 + away[0]), np.minimum(opened, close) * (1.0 - away[1])
+    table = rows(BAR, (bars, symbols), open=opened, high=high, low=low, close=close, mark_open=opened, mark_high=high,
+                 mark_low=low, mark_close=close, valid=True, funding_rate=1e-4)  # fmt: skip
+    table.funding[::480] = True
+    return table
+
+
+def proposals(decisions: int, positions: int, seed: int = 1) -> Rows:
+    """(K, P) of PROPOSAL: a volatility target of 150 % on a slowly moving, noisy volatility."""
+    random = np.random.default_rng(seed)
+    wave = 0.6 + 0.15 * np.sin(np.arange(decisions) / 3000.0)
+    volatility = np.abs(wave[:, None] + random.normal(0.0, 0.002, (decisions, positions)))
+    leverage = np.clip(1.5 / volatility, 0.0, 8.0)
+    return rows(PROPOSAL, (decisions, positions), leverage=leverage, volatility=volatility, proposed=True, known=True)
+
+
+def terms(positions: int) -> Limits:
+    """One vault with a 20 % cap whose positions share nine tenths of the risk capital; every rule is on."""
+    each = {"share": 900_000 // positions, "leverage_max": 8.0, "volatility_max": 3.0,
+            "distance_sigmas": 4.0 * np.sqrt(8 / 8760), "distance_slippage": 0.01, "band": 0.1, "call_at": 1_500_000,
+            "call_to": 3_000_000, "half_spread": 1e-4, "slippage": 2e-4, "taker_fee": 500,
+            "liquidation_fee": 12_500}  # fmt: skip
+    return limits(
+        keep=[KEEP], gross_leverage_max=[2.0], **{name: [value] * positions for name, value in each.items()}
+    )
+
+
+def funded(positions: int) -> Book:
+    """A vault of a million USDT, flat."""
+    book = empty_book(range(positions))
+    one = book.vaults[0]
+    one.shares, one.high_water_mark, one.world = ASSETS * 1000, (1 << PRICE_BITS) // 1000, -ASSETS
+    one.reserve = wall_amount(one.high_water_mark, KEEP, one.shares)
+    one.cushion = ASSETS - one.reserve
+    return book
+
+
+def tiers(positions: int) -> Rows:
+    """(P,) of INSTRUMENT: BTC/USDT:USDT, once a position."""
+    return listing([instrument("BTC/USDT:USDT")] * positions)
+
+
+def best(work: Callable[[], object], prepare: Callable[[], object] = lambda: None, runs: int = 7) -> float:
+    """Seconds of the fastest of several runs after one that is not counted."""
+    times = []
+    for _ in range(runs + 1):
+        prepare()
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times[1:])

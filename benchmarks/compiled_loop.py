@@ -1,0 +1,101 @@
+"""The compiled loop with every rule on, beside a bare loop that does the same leverage arithmetic and nothing else.
+
+The bare loop reads the same rows and calls the same functions for limiters, band, caps and lots, on a collateral that
+never changes; it marks nothing, trades nothing and keeps no money. Every figure is the best of several runs taken in
+turn in one process, and what counts is the ratio.
+"""
+
+import argparse
+import json
+from typing import Any
+
+import numpy as np
+
+from benchmarks._inputs import best, funded, proposals, terms, tiers, walk
+from markets.simulator import blank_series, simulate
+from risk.book import Rows
+from risk.compiled import compiled
+from risk.engine import aim_position, blank_plan, gross_multiplier, limit_proposal
+from risk.tape import blank_tape, rewind
+
+
+@compiled
+def leverage_only(
+    positions: Any, vault_limits: Any, limits: Any, instruments: Any, bars: Any, decision: Any, proposals: Any,
+    plans: Any, capital: int, nav: int,
+) -> int:  # fmt: skip
+    """How many lots the plans of all decisions ask for in sum."""
+    lots = 0
+    for bar in range(bars.shape[0]):
+        row = decision[bar]
+        if row < 0:
+            continue
+        gross = 0.0
+        for p in range(positions.size):
+            gross += limit_proposal(limits[p], instruments[p], bars[bar, p], proposals[row, p], capital, plans[p])
+        multiplier = gross_multiplier(vault_limits[0], nav, gross)
+        for p in range(positions.size):
+            aim_position(positions[p], limits[p], instruments[p], bars[bar, p], proposals[row, p], multiplier, plans[p])
+            lots += plans[p].target
+    return lots
+
+
+class Case:
+    def __init__(self, bars: int, positions: int, every: int) -> None:
+        self.bars, self.positions, self.every = bars, positions, every
+        self.rows, self.proposals = walk(bars, positions), proposals(bars // every, positions)
+        self.decision = np.full(bars, -1, np.int64)
+        self.decision[every - 1 :: every] = np.arange(bars // every)
+        self.terms, self.tiers = terms(positions), tiers(positions)
+        self.tape = blank_tape(200_000, 100_000)
+        self.series = blank_series(bars // every, 1, positions, detailed=False)
+        self.series.vaults.nav[:] = 1
+        self.plans: Rows = blank_plan(positions)
+        self.prepare()
+
+    def prepare(self) -> None:
+        self.book = funded(self.positions)
+
+    def whole(self) -> None:
+        bar = 0
+        while bar < self.bars:
+            bar = simulate(self.book, self.terms, self.tiers, self.rows, self.decision, self.proposals, self.tape,
+                           self.series, bar, self.bars)  # fmt: skip
+            rewind(self.tape)
+
+    def bare(self) -> None:
+        leverage_only(self.book.positions, self.terms.vaults, self.terms.positions, self.tiers, self.rows,
+                      self.decision, self.proposals, self.plans, 2 * 10**11, 10**12)  # fmt: skip
+
+    def measure(self) -> dict[str, Any]:
+        times = [(best(self.whole, self.prepare, 3), best(self.bare, self.prepare, 3)) for _ in range(3)]
+        whole, bare = min(one for one, _ in times), min(one for _, one in times)
+        cells = self.bars * self.positions
+        return {
+            "bars": self.bars, "positions": self.positions, "decides_every": self.every,
+            "position_bars_per_second": round(cells / whole), "bare_per_second": round(cells / bare),
+            "ratio_to_bare": round(bare / whole, 3), "seconds": round(whole, 4),
+        }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true")
+    found = []
+    cases = ((1_000_000, 1, 1), (1_000_000, 1, 60), (10_000, 100, 1), (10_000, 100, 60), (250_000, 1, 1), (4_000_000, 1, 1))
+    for case in cases:
+        found.append(Case(*case).measure())
+    if parser.parse_args().json:
+        print(json.dumps(found))
+        return
+    print(f"{'bars':>9} {'positions':>9} {'decides every':>13} {'million position-bars/s':>24} {'bare':>7} {'ratio':>6}")
+    for one in found:
+        print(f"{one['bars']:>9} {one['positions']:>9} {one['decides_every']:>13} "
+              f"{one['position_bars_per_second'] / 1e6:>24.1f} {one['bare_per_second'] / 1e6:>7.1f} "
+              f"{one['ratio_to_bare']:>6.3f}")  # fmt: skip
+    small, large = found[4]["seconds"], found[5]["seconds"]
+    print(f"16 times the bars take {large / small:.1f} times as long")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Commands that read vaults and move money into and out of them."""

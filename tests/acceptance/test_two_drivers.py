@@ -1,0 +1,265 @@
+"""Two drivers, one decision: the compiled back-test and the replay through tasks and a database agree to the last unit,
+and the wall stands at every slot of every recorded crash."""
+
+import functools
+from collections.abc import Iterator
+from dataclasses import fields
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import Engine, select
+
+from markets.bars import Bars
+from markets.feed import MarketFeed
+from markets.files import read_bars, read_funding
+from markets.market import Funding, Market, align
+from markets.scenarios import scenario
+from risk.book import PROPOSAL
+from risk.edges import AccountKind, Edge
+from runtime.accounts import deposit, open_vault
+from runtime.backtest import backtest
+from runtime.compilation import Compiled, compile_mandate
+from runtime.database import in_unit, lock_vault, migrate, open_engine, unit_of_work
+from runtime.desk import Desk
+from runtime.journals import run_of
+from runtime.recordings import record_market
+from runtime.replay import replay
+from runtime.results import PositionRun, VaultRun, digest
+from runtime.tasks import step, using
+from vaults.ledger import audit
+from vaults.mandate import load_mandate
+from vaults.tables import journal, transfer, vault
+
+MONTHS = ("2020-03", "2022-06", "2024-08")
+MANDATES = ("btc-distance", "btc-eth-shield", "majors-trend")
+DEPOSITS = {"alice": 50_000_000_000, "bob": 25_000_000_001, "carol": 1_000_000}
+MILLION, FIXED_POINT, HOUR = 10**6, 2**50, 3_600_000
+ESTIMATORS = ("ewma", "close_to_close", "parkinson", "garman_klass", "rogers_satchell", "yang_zhang")
+
+
+@functools.cache
+def mandate(project: Path, name: str) -> Compiled:
+    return compile_mandate(load_mandate(project / "mandates" / f"{name}.yaml"))
+
+
+@functools.cache
+def minutes(recorded: Path, month: str, symbol: str) -> Bars:
+    return read_bars(recorded / f"spot_{symbol[:3]}USDT_1m_{month}.parquet", symbol)
+
+
+def month_of(recorded: Path, month: str, compiled: Compiled) -> Market:
+    return align({symbol: minutes(recorded, month, symbol) for symbol in compiled.symbols})
+
+
+@pytest.fixture
+def file_engine(sqlite_database: str) -> Iterator[Engine]:
+    yield from _engine(sqlite_database)
+
+
+@pytest.fixture
+def server_engine(postgresql_database: str) -> Iterator[Engine]:
+    yield from _engine(postgresql_database)
+
+
+def _engine(url: str) -> Iterator[Engine]:
+    engine = open_engine(url, create=True)
+    migrate(engine)
+    yield engine
+    engine.dispose()
+
+
+def assert_same_run(found: VaultRun, expected: VaultRun) -> None:
+    """Everything that a report shows, not only what the digest covers."""
+    for field in fields(VaultRun):
+        left, right = getattr(found, field.name), getattr(expected, field.name)
+        if field.name == "positions":
+            for one, other in zip(left, right, strict=True):
+                _assert_same_position(one, other)
+        elif isinstance(left, np.ndarray):
+            assert left.tolist() == right.tolist(), field.name
+        else:
+            assert left == right, field.name
+    assert digest([found]) == digest([expected])
+
+
+def _assert_same_position(found: PositionRun, expected: PositionRun) -> None:
+    for field in fields(PositionRun):
+        left, right = getattr(found, field.name), getattr(expected, field.name)
+        if isinstance(left, np.ndarray):
+            assert np.ma.getmaskarray(left).tolist() == np.ma.getmaskarray(right).tolist(), field.name
+            assert np.ma.filled(left, 0).tolist() == np.ma.filled(right, 0).tolist(), field.name
+        else:
+            assert left == right, field.name
+
+
+def assert_wall_stood(engine: Engine, run: VaultRun, compiled: Compiled) -> None:
+    """W1 and W3 at every slot, in integers of any size, from the journal's and the transfers' rows alone; slack 0."""
+    keep = MILLION - compiled.mandate.loss_cap
+    reserve = reserve_by_row(engine, run.vault)
+    assert len(run.ts) > 0
+    with unit_of_work(engine, writes=False) as connection:
+        rows = connection.execute(select(journal.c.seq, journal.c.ts).where(journal.c.kind == "slot").order_by("seq"))
+        sequence = [seq for seq, _ in rows]
+        assert list(audit(connection, int(connection.execute(select(vault.c.id)).scalar_one()))) == []
+    figures = zip(run.nav.tolist(), run.wall.tolist(), run.shares.tolist(), run.high_water_mark.tolist(), strict=True)
+    for seq, (nav, wall, shares, mark) in zip(sequence, figures, strict=True):
+        assert nav * MILLION * FIXED_POINT >= keep * mark * shares
+        assert wall == -(-keep * mark * shares // (MILLION * FIXED_POINT))
+        assert reserve[seq] >= wall
+    assert run.distance_low >= 0.0
+    assert all(later >= earlier for earlier, later in zip(run.high_water_mark, run.high_water_mark[1:], strict=False))
+
+
+def reserve_by_row(engine: Engine, name: str) -> list[int]:
+    """What stood in the reserve after each row of the journal, summed from the transfers (index 0: before the first)."""
+    with unit_of_work(engine, writes=False) as connection:
+        row = connection.execute(select(vault).where(vault.c.name == name)).mappings().one()
+        moved = [0] * (row["journal_seq"] + 1)
+        columns = (transfer.c.journal_seq, transfer.c.edge, transfer.c.amount)
+        for seq, number, amount in connection.execute(select(*columns).where(transfer.c.vault_id == row["id"])):
+            edge = Edge(number)
+            moved[seq] += amount * ((edge.credit is AccountKind.reserve) - (edge.debit is AccountKind.reserve))
+    return list(accumulate(moved))
+
+
+def both_drivers(engine: Engine, compiled: Compiled, market: Market) -> VaultRun:
+    """The back-test's run, having found that the replay's is the same."""
+    tested = backtest(compiled, market, DEPOSITS)
+    (replayed,) = replay(engine, [(compiled, market)], DEPOSITS)
+    assert_same_run(replayed, tested)
+    assert_wall_stood(engine, replayed, compiled)
+    return tested
+
+
+@pytest.mark.parametrize("month", MONTHS)
+@pytest.mark.parametrize("name", MANDATES)
+def test_backtest_and_replay_agree_on_a_recorded_month_and_its_wall_stands(
+    project: Path, recorded: Path, file_engine: Engine, name: str, month: str
+) -> None:
+    compiled = mandate(project, name)
+    run = both_drivers(file_engine, compiled, month_of(recorded, month, compiled))
+    assert any(position.quantity.any() for position in run.positions), "nothing was ever traded"
+
+
+def test_backtest_and_replay_agree_on_postgresql(project: Path, recorded: Path, server_engine: Engine) -> None:
+    compiled = mandate(project, "btc-eth-shield")
+    both_drivers(server_engine, compiled, month_of(recorded, "2024-08", compiled))
+
+
+def test_backtest_and_replay_agree_on_the_shipped_scenario(project: Path, file_engine: Engine) -> None:
+    compiled, market = mandate(project, "btc-eth-shield"), scenario("2020-03").market
+    assert market.symbols == compiled.symbols
+    both_drivers(file_engine, compiled, market)
+
+
+@pytest.mark.parametrize("name", ["btc-eth-shield", "majors-trend"])
+def test_backtest_and_replay_agree_where_marks_liquidate_and_funding_is_paid(
+    project: Path, recorded: Path, file_engine: Engine, name: str
+) -> None:
+    compiled = mandate(project, name)
+    market = quarter_with_marks(recorded, compiled.symbols)
+    assert market.marked.all()
+    assert (market.mark_low != market.low).any()
+    assert market.funding_valid.any(axis=0).all()
+    run = both_drivers(file_engine, compiled, market)
+    with unit_of_work(file_engine, writes=False) as connection:
+        edges = {Edge(number) for number in connection.execute(select(transfer.c.edge).distinct()).scalars()}
+    assert edges & {edge for edge in Edge if "funding" in edge.name}, "no funding was paid"
+    assert any(position.quantity.any() for position in run.positions)
+
+
+def quarter_with_marks(recorded: Path, symbols: tuple[str, ...]) -> Market:
+    """January to March 2025, hourly, with the exchange's own marks and 8-hourly funding."""
+    begin, end = 1_735_689_600_000, 1_743_465_600_000
+
+    def within(bars: Bars) -> Bars:
+        return bars[slice(*np.searchsorted(bars.ts, (begin, end)).tolist())]
+
+    bars, marks, funding = {}, {}, {}
+    for symbol in symbols:
+        name = f"perp_{symbol[:3]}USDT"
+        bars[symbol] = within(read_bars(recorded / f"{name}_1h.parquet", symbol))
+        marks[symbol] = within(read_bars(recorded / f"{name}_mark_1h.parquet", symbol))
+        every = read_funding(recorded / f"{name}_funding_8h.csv.gz", symbol)
+        kept = (every.ts >= begin) & (every.ts < end)
+        funding[symbol] = Funding(symbol, every.ts[kept], every.rate[kept])
+    return align(bars, marks, funding)
+
+
+def test_a_replay_stopped_at_any_slot_equals_the_backtest_of_the_market_until_then(
+    project: Path, recorded: Path, file_engine: Engine
+) -> None:
+    """The database holds the whole month from the start: what is recorded but not yet due must not show through."""
+    compiled = mandate(project, "btc-eth-shield")
+    bars = {symbol: minutes(recorded, "2020-03", symbol) for symbol in compiled.symbols}
+    market = align(bars)
+    start, name = int(market.ts[0]), compiled.mandate.name
+    in_unit(file_engine, lambda connection: record_market(connection, market))
+    open_vault(file_engine, compiled.mandate, start)
+    for holder, amount in DEPOSITS.items():
+        deposit(file_engine, name, holder, amount, start)
+    slots = MarketFeed(market, HOUR).slots.tolist()
+    with using(Desk(file_engine)):
+        # First and second slot, the end of the warm-up, the crash hour by hour, the last slot.
+        for number in (0, 1, 71, 72, 73, 200, *range(268, 291), len(slots) - 1):
+            step(name, slots[number])
+            end = slots[number] + HOUR
+            known = align({symbol: one[: int(np.searchsorted(one.ts, end))] for symbol, one in bars.items()})
+            with unit_of_work(file_engine, writes=False) as connection:
+                stopped = run_of(connection, lock_vault(connection, name), compiled.mandate)
+            assert_same_run(stopped, backtest(compiled, known, DEPOSITS))
+
+
+def test_an_interrupted_replay_goes_on_where_it_stopped_and_ends_the_same(
+    project: Path, recorded: Path, file_engine: Engine
+) -> None:
+    compiled = mandate(project, "majors-trend")
+    market = month_of(recorded, "2022-06", compiled)
+
+    class PulledPlug(BaseException):
+        pass
+
+    def pull(vault: str, done: int, total: int) -> None:
+        if done == 90:
+            raise PulledPlug
+
+    with pytest.raises(PulledPlug):
+        replay(file_engine, [(compiled, market)], DEPOSITS, pull)
+    both_drivers(file_engine, compiled, market)
+
+
+@pytest.mark.parametrize("name", MANDATES)
+@pytest.mark.parametrize("window", ["3h", "2d"])
+@pytest.mark.parametrize("estimator", ESTIMATORS)
+def test_what_live_proposes_from_the_bars_so_far_is_what_the_backtest_proposes(
+    project: Path, tmp_path: Path, estimator: str, window: str, name: str
+) -> None:
+    """Every slot, every strategy, every estimator, over gaps of one bar, of many, and of one symbol alone."""
+    text = (project / "mandates" / f"{name}.yaml").read_text(encoding="utf-8")
+    half_life = ", half_life: 2h" if estimator == "ewma" else ""
+    line = f"volatility: {{estimator: {estimator}{half_life}, window: {window}, floor: 20%}}"
+    lines = [line if one.startswith("volatility:") else one for one in text.splitlines()]
+    file = tmp_path / "mandate.yaml"
+    file.write_text("\n".join(one.replace("timeframe: 4h", "timeframe: 1h") for one in lines), encoding="utf-8")
+    compiled = compile_mandate(load_mandate(file))
+    feed = MarketFeed(gappy(compiled.symbols), HOUR)
+    at_once = compiled.decide_all(feed)
+    one_by_one = np.concatenate([compiled.decide_one(feed, slot) for slot in range(len(feed.slots))])
+    for column in PROPOSAL.names or ():
+        assert at_once[column].tolist() == one_by_one[column].tolist(), column
+    assert at_once.known.any()
+
+
+def gappy(symbols: tuple[str, ...]) -> Market:
+    """600 hours in half-hours, with holes."""
+    bars = {}
+    for number, symbol in enumerate(symbols):
+        dice = np.random.default_rng(number)
+        there = np.flatnonzero((dice.random(1200) > 0.02) & (np.abs(np.arange(1200) - 900 - 7 * number) > 9))
+        close = 100.0 * np.exp(np.cumsum(dice.normal(0.0, 0.01, len(there))))
+        open = close * np.exp(dice.normal(0.0, 0.002, len(there)))
+        high, low = np.maximum(open, close) * 1.001, np.minimum(open, close) * 0.999
+        bars[symbol] = Bars(symbol, HOUR // 2, there * (HOUR // 2), open, high, low, close, np.ones(len(there)))
+    return align(bars)
