@@ -8,6 +8,7 @@ import numpy as np
 from markets.instruments import instrument, listing
 from risk.arithmetic import PRICE_BITS
 from risk.book import BAR, PROPOSAL, Book, Limits, Rows, empty_book, limits, rows
+from risk.volatility import ewma
 from risk.wall import wall_amount
 
 KEEP = 800_000
@@ -29,13 +30,17 @@ def walk(bars: int, symbols: int, seed: int = 0) -> Rows:
     return table
 
 
-def proposals(decisions: int, positions: int, seed: int = 1) -> Rows:
-    """(K, P) of PROPOSAL: a volatility target of 150 % on a slowly moving, noisy volatility."""
-    random = np.random.default_rng(seed)
-    wave = 0.6 + 0.15 * np.sin(np.arange(decisions) / 3000.0)
-    volatility = np.abs(wave[:, None] + random.normal(0.0, 0.002, (decisions, positions)))
-    leverage = np.clip(1.5 / volatility, 0.0, 8.0)
-    return rows(PROPOSAL, (decisions, positions), leverage=leverage, volatility=volatility, proposed=True, known=True)
+def proposals(bars: Rows, every: int) -> Rows:
+    """(K, P) of PROPOSAL at every `every`-th bar: 150 % over the walk's own EWMA volatility (half-life 6 h)."""
+    minute = 60_000
+    ts = np.arange(len(bars), dtype=np.int64) * minute
+    table = rows(PROPOSAL, (len(bars) // every, bars.shape[1]))
+    for p in range(bars.shape[1]):
+        volatility, known = ewma(minute, 1440 * minute, 360 * minute, ts, np.ascontiguousarray(bars.close[:, p]))
+        column, valid = volatility[every - 1 :: every], known[every - 1 :: every]
+        table.volatility[:, p], table.known[:, p], table.proposed[:, p] = column, valid, valid
+        table.leverage[:, p] = np.clip(1.5 / np.where(valid, column, 1.0), 0.0, 8.0)
+    return table
 
 
 def terms(positions: int) -> Limits:
@@ -44,9 +49,7 @@ def terms(positions: int) -> Limits:
             "distance_sigmas": 4.0 * np.sqrt(8 / 8760), "distance_slippage": 0.01, "band": 0.1, "call_at": 1_500_000,
             "call_to": 3_000_000, "half_spread": 1e-4, "slippage": 2e-4, "taker_fee": 500,
             "liquidation_fee": 12_500}  # fmt: skip
-    return limits(
-        keep=[KEEP], gross_leverage_max=[2.0], **{name: [value] * positions for name, value in each.items()}
-    )
+    return limits(keep=[KEEP], gross_leverage_max=[2.0], **{name: [value] * positions for name, value in each.items()})
 
 
 def funded(positions: int) -> Book:

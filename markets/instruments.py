@@ -102,10 +102,7 @@ def listing(chosen: Iterable[Instrument]) -> Rows:
             )
         count = len(one.tiers)
         row.unit, row.notional_min, row.tiers = one.unit, one.notional_min, count
-        row.tier_floor[:count] = [tier.floor for tier in one.tiers]
-        row.tier_rate[:count] = [tier.rate for tier in one.tiers]
-        row.tier_deduction[:count] = [tier.deduction for tier in one.tiers]
-        row.tier_leverage_max[:count] = [tier.leverage_max for tier in one.tiers]
+        row.tier[:count] = [(tier.floor, tier.rate, tier.deduction, tier.leverage_max) for tier in one.tiers]
     return table
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from risk.arithmetic import MILLION, portion_down, portion_up
-from risk.compiled import compiled
+from risk.compiled import compiled, inlined
 from risk.edges import Edge
 from risk.engine import equity_at, tier_of
 from risk.events import Bound, Kind
@@ -21,7 +21,7 @@ from risk.margin import (
     fee,
     funding_payment,
     liquidation_root,
-    maintenance_requirement,
+    maintenance_margin,
     notional_down,
     notional_up,
 )
@@ -38,21 +38,29 @@ _NOTHING, _CUSHION, _NOTIONAL_MIN = int(Bound.nothing), int(Bound.cushion), int(
 _VENUE_LEVERAGE = int(Bound.venue_leverage)
 _CALL, _MAINTENANCE = int(Bound.margin_call), int(Bound.maintenance_margin)
 
-_QUANTITY_MAX = 2**40
-"""Lots; far beyond any venue's largest order, and far from int64's end."""
+_QUANTITY_MAX, _AMOUNT_MAX = 2**40, 2**62
+"""Lots, and lots x unit: far beyond any venue's largest order, and short of int64's end also where a coin is worth a
+thousandth of a cent."""
 _ROUNDING = 4
 """Minor units by which the integer roundings can move a trigger."""
 _HAIR, _CALL_HAIR = 1e-12, 1e-5
 """Fractions of the price; a margin call's multiple is rounded to parts per million in each tier."""
 
 
-@compiled
+@inlined
 def requirement(instrument: Any, notional: int) -> int:
-    """Maintenance margin over all tiers, minor units; the unused columns of the table ask for nothing."""
-    return maintenance_requirement(notional, instrument.tier_rate, instrument.tier_deduction)
+    """Maintenance margin, minor units: the largest over the tiers that begin at or below the notional. Continuous
+    rising tiers are convex, so that is the tier which holds it."""
+    required = 0
+    for k in range(instrument.tiers):
+        tier = instrument.tier[k]
+        if tier.floor > notional:
+            break
+        required = max(required, maintenance_margin(notional, tier.rate, tier.deduction))
+    return required
 
 
-@compiled
+@inlined
 def _trigger(position: Any, instrument: Any, margin: int, multiple: int) -> float:
     """The mark at which equity = multiple / 10**6 x maintenance, for a position that is not flat; 0.0 when none is.
 
@@ -63,8 +71,8 @@ def _trigger(position: Any, instrument: Any, margin: int, multiple: int) -> floa
     side = 1 if position.quantity > 0 else -1
     best = 0.0 if side > 0 else np.inf
     for k in range(instrument.tiers):
-        rate = portion_up(instrument.tier_rate[k], multiple)
-        deduction = portion_down(instrument.tier_deduction[k], multiple)
+        rate = portion_up(instrument.tier[k].rate, multiple)
+        deduction = portion_down(instrument.tier[k].deduction, multiple)
         root = liquidation_root(
             side, abs(position.quantity), instrument.unit, position.cost, margin, rate, deduction, 0
         )
@@ -87,7 +95,7 @@ def arm(position: Any, limit: Any, instrument: Any) -> None:
     position.call_watch = exact * (1.0 + side * _CALL_HAIR)
 
 
-@compiled
+@inlined
 def liquidation_price(position: Any, instrument: Any) -> float:
     """The mark at which the position is liquidated; 0.0 when there is none."""
     if position.quantity == 0:
@@ -95,7 +103,7 @@ def liquidation_price(position: Any, instrument: Any) -> float:
     return _trigger(position, instrument, position.margin, MILLION)
 
 
-@compiled
+@inlined
 def leverage_of(position: Any, instrument: Any, price: float) -> float:
     """Signed notional / equity at a price; 0.0 when flat or when no equity is left."""
     equity = equity_at(position, instrument.unit, price)
@@ -126,17 +134,17 @@ def settle_funding(
          (before, leverage_of(position, instrument, mark)))  # fmt: skip
 
 
-@compiled
+@inlined
 def _bought_at(limit: Any, price: float) -> float:
     return price * (1.0 + limit.half_spread + limit.slippage)
 
 
-@compiled
+@inlined
 def _sold_at(limit: Any, price: float) -> float:
     return price * (1.0 - limit.half_spread - limit.slippage)
 
 
-@compiled
+@inlined
 def _close_lots(
     vault: Any, position: Any, limit: Any, instrument: Any, tape: Any, bar: int, lots: int, price: float, edge: int,
     rate: int,
@@ -211,7 +219,7 @@ def call_margin(vault: Any, position: Any, limit: Any, instrument: Any, tape: An
          (profit, paid, shortfall), (fill, mark, trigger), (before, after))  # fmt: skip
 
 
-@compiled
+@inlined
 def _reduce(
     vault: Any, position: Any, limit: Any, instrument: Any, tape: Any, bar: int, prices: Any, plan: Any
 ) -> None:
@@ -227,7 +235,7 @@ def _reduce(
          (before, leverage_of(position, instrument, mark)))  # fmt: skip
 
 
-@compiled
+@inlined
 def _refuse(
     vault: Any, position: Any, instrument: Any, tape: Any, bar: int, mark: float, reason: int, wanted: int
 ) -> None:
@@ -240,7 +248,7 @@ def _refuse(
          (0.0, mark, liquidation_price(position, instrument)), (leverage, leverage))  # fmt: skip
 
 
-@compiled
+@inlined
 def _affordable(position: Any, limit: Any, instrument: Any, lots: int, price: float, mark: float, long: bool) -> bool:
     """Whether fee, spread and slippage of `lots` more leave the venue's initial margin and the margin call's level."""
     fill = _bought_at(limit, price) if long else _sold_at(limit, price)
@@ -251,7 +259,7 @@ def _affordable(position: Any, limit: Any, instrument: Any, lots: int, price: fl
     cost = position.cost + value
     profit = notional_down(held, instrument.unit, mark) - cost if long else cost - notional
     equity = position.margin - due + profit
-    highest = instrument.tier_leverage_max[tier_of(instrument, float(notional))]
+    highest = instrument.tier[tier_of(instrument, float(notional))].leverage_max
     return (
         due <= position.margin
         and float(equity) * highest >= float(notional)
@@ -259,14 +267,14 @@ def _affordable(position: Any, limit: Any, instrument: Any, lots: int, price: fl
     )
 
 
-@compiled
+@inlined
 def _increase(
     vault: Any, position: Any, limit: Any, instrument: Any, tape: Any, bar: int, prices: Any, plan: Any
 ) -> None:
     """Open or add lots, as many as the collateral that the cushion could post bears; refused whole when they are too
     few for the venue or not affordable."""
     quantity, mark, unit = position.quantity, prices.mark_close, instrument.unit
-    long, wanted, reason = plan.target > 0, min(abs(plan.target), _QUANTITY_MAX), plan.bound
+    long, wanted, reason = plan.target > 0, min(abs(plan.target), _QUANTITY_MAX, _AMOUNT_MAX // unit), plan.bound
     equity = equity_at(position, unit, mark)
     if equity < plan.collateral:
         borne = int(plan.leverage * float(max(0, equity)) / (float(unit) * mark))
@@ -293,7 +301,7 @@ def _increase(
          (before, leverage_of(position, instrument, mark)))  # fmt: skip
 
 
-@compiled
+@inlined
 def _shift_collateral(
     vault: Any, position: Any, instrument: Any, tape: Any, bar: int, mark: float, amount: int, tell: bool
 ) -> None:
@@ -309,7 +317,7 @@ def _shift_collateral(
              (before, leverage_of(position, instrument, mark)))  # fmt: skip
 
 
-@compiled
+@inlined
 def _release_excess(
     vault: Any, position: Any, limit: Any, instrument: Any, tape: Any, bar: int, mark: float, plan: Any
 ) -> None:

@@ -8,17 +8,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from markets.paper import arm, call_margin, grow_position, leverage_of, liquidate, liquidation_price, settle_funding, shrink_position
+from markets.paper import (
+    arm,
+    call_margin,
+    grow_position,
+    leverage_of,
+    liquidate,
+    liquidation_price,
+    settle_funding,
+    shrink_position,
+)
 from risk.book import Book, Ints, Limits, Rows, rows
 from risk.compiled import compiled, inlined
-from risk.engine import (
-    aim_position,
-    blank_plan,
-    capital_at_risk,
-    equity_at,
-    gross_multiplier,
-    limit_proposal,
-)
+from risk.engine import blank_plan, capital_at_risk, equity_at, gross_multiplier, plan_position
 from risk.events import Bound
 from risk.tape import Tape
 from risk.wall import raise_wall, ratchet
@@ -28,7 +30,7 @@ __all__ = ["POSITION_STATE", "VAULT_STATE", "Series", "blank_series", "simulate"
 _NO_PRICE = int(Bound.no_price)
 _TRANSFERS_PER_POSITION, _EVENTS_PER_POSITION = 24, 8
 
-VAULT_STATE = np.dtype([(name, np.int64) for name in ("nav", "wall", "high_water_mark", "shares")])
+VAULT_STATE = np.dtype([("nav", np.int64), ("high_water_mark", np.int64)])
 POSITION_STATE = np.dtype(
     [
         ("quantity", np.int64),
@@ -76,11 +78,10 @@ def _venue_rules(vault: Any, position: Any, limit: Any, instrument: Any, tape: A
 
 @inlined
 def _needs_venue(position: Any, prices: Any) -> bool:
-    if position.quantity == 0:
-        return False
+    """Whether the bar touches the margin call's watch, which lies before the liquidation's, or settles funding."""
     if position.quantity > 0:
-        return prices.funding or prices.mark_low <= max(position.liquidation_watch, position.call_watch)
-    return prices.funding or prices.mark_high >= min(position.liquidation_watch, position.call_watch)
+        return prices.mark_low <= position.call_watch or prices.funding
+    return position.quantity < 0 and (prices.mark_high >= position.call_watch or prices.funding)
 
 
 @inlined
@@ -107,9 +108,7 @@ def _write_detail(position: Any, instrument: Any, mark: float, plan: Any, detail
 @inlined
 def _write_state(vault: Any, nav: int, state: Any) -> None:
     state.nav = nav
-    state.wall = vault.wall
     state.high_water_mark = vault.high_water_mark
-    state.shares = vault.shares
 
 
 @compiled
@@ -153,16 +152,19 @@ def _run(
                 continue
             if nav >= vault.peak and vault.reserve + vault.cushion > vault.wall:
                 ratchet(vault, vault_limits[v].keep, tape, bar, nav)
-            capital, gross, settled = capital_at_risk(vault, nav), 0.0, True
-            for p in range(vault.first, vault.last):
-                s = positions[p].symbol
-                gross += limit_proposal(limits[p], instruments[s], bars[bar, s], proposals[row, p], capital, plans[p])
-            multiplier = gross_multiplier(vault_limits[v], nav, gross)
-            for p in range(vault.first, vault.last):
-                position, s = positions[p], positions[p].symbol
-                aim_position(position, limits[p], instruments[s], bars[bar, s], proposals[row, p], multiplier, plans[p])
-                plans[p].settled = _is_settled(position, limits[p], plans[p])
-                settled = settled and plans[p].settled
+            capital, multiplier, rounds, settled = capital_at_risk(vault, nav), 1.0, 0, True
+            while rounds == 0 or (rounds == 1 and multiplier < 1.0):
+                gross, settled = 0.0, True
+                for p in range(vault.first, vault.last):
+                    position, s = positions[p], positions[p].symbol
+                    gross += plan_position(
+                        position, limits[p], instruments[s], bars[bar, s], proposals[row, p], capital, multiplier,
+                        plans[p],
+                    )  # fmt: skip
+                    plans[p].settled = _is_settled(position, limits[p], plans[p])
+                    settled = settled and plans[p].settled
+                multiplier = gross_multiplier(vault_limits[v], nav, gross)
+                rounds += 1
             if not settled:
                 for p in range(vault.first, vault.last):
                     s = positions[p].symbol
@@ -173,9 +175,7 @@ def _run(
                 for p in range(vault.first, vault.last):
                     s = positions[p].symbol
                     if not plans[p].settled:
-                        grow_position(
-                            vault, positions[p], limits[p], instruments[s], tape, bar, bars[bar, s], plans[p]
-                        )
+                        grow_position(vault, positions[p], limits[p], instruments[s], tape, bar, bars[bar, s], plans[p])
                 nav = vault.reserve + vault.cushion
                 for p in range(vault.first, vault.last):
                     s = positions[p].symbol

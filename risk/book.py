@@ -17,21 +17,27 @@ Flags = npt.NDArray[np.bool_]
 Rows = Any
 """A numpy record array of one of the row types below."""
 
-__all__ = ["BAR", "INSTRUMENT", "POSITION", "POSITION_LIMITS", "PROPOSAL", "TIERS_MAX", "VAULT", "VAULT_LIMITS", "Book",
+__all__ = ["BAR", "INSTRUMENT", "POSITION", "POSITION_LIMITS", "PROPOSAL", "TIER", "TIERS_MAX", "VAULT", "VAULT_LIMITS", "Book",
            "Flags", "Floats", "Ints", "Limits", "Rows", "empty_book", "limits", "rows"]  # fmt: skip
 
 TIERS_MAX = 20
 _INT, _FLOAT, _FLAG = np.int64, np.float64, np.bool_
 
+TIER = np.dtype(
+    [
+        ("floor", _INT),  # notional from which the tier holds, minor units
+        ("rate", _INT),  # maintenance rate, parts per million
+        ("deduction", _INT),  # minor units; makes the requirement continuous in the notional
+        ("leverage_max", _FLOAT),
+    ]
+)
+
 INSTRUMENT = np.dtype(
     [
         ("unit", _INT),  # minor units that one lot is worth at a price of 1
         ("notional_min", _INT),  # smallest order value, minor units
-        ("tiers", _INT),  # how many of the tier columns are in use
-        ("tier_floor", _INT, (TIERS_MAX,)),  # notional from which the tier holds, minor units
-        ("tier_rate", _INT, (TIERS_MAX,)),  # maintenance rate, parts per million
-        ("tier_deduction", _INT, (TIERS_MAX,)),  # minor units; makes the requirement continuous in the notional
-        ("tier_leverage_max", _FLOAT, (TIERS_MAX,)),
+        ("tiers", _INT),  # how many of the tiers are in use
+        ("tier", TIER, (TIERS_MAX,)),
     ],
     align=True,
 )

@@ -24,8 +24,8 @@ from risk.events import Bound
 from risk.margin import liquidation_distance, profit
 from risk.wall import raise_wall
 
-__all__ = ["PLAN", "aim_position", "blank_plan", "capital_at_risk", "decide", "equity_at", "gross_multiplier",
-           "limit_proposal", "tier_of"]  # fmt: skip
+__all__ = ["PLAN", "blank_plan", "capital_at_risk", "decide", "equity_at", "gross_multiplier", "plan_position",
+           "tier_of"]  # fmt: skip
 
 _NOTHING = int(Bound.nothing)
 _VOLATILITY = int(Bound.volatility)
@@ -71,16 +71,16 @@ def equity_at(position: Any, unit: int, price: float) -> int:
 def tier_of(instrument: Any, notional: float) -> int:
     """The tier that holds `notional`."""
     tier = 0
-    while tier + 1 < instrument.tiers and instrument.tier_floor[tier + 1] <= notional:
+    while tier + 1 < instrument.tiers and instrument.tier[tier + 1].floor <= notional:
         tier += 1
     return tier
 
 
 @inlined
-def _limit(limit: Any, instrument: Any, plan: Any, proposal: Any) -> None:
-    """min(1, volatility multiplier, distance multiplier) x the proposal, and which one bound."""
+def _limit(limit: Any, instrument: Any, plan: Any, proposal: Any, multiplier: float) -> None:
+    """min(1, volatility, distance and gross multipliers) x the proposal, and which one bound."""
     size = abs(proposal.leverage)
-    rate = instrument.tier_rate[tier_of(instrument, size * plan.collateral)]
+    rate = instrument.tier[tier_of(instrument, size * plan.collateral)].rate
     if size * proposal.volatility > limit.volatility_max:
         size = limit.volatility_max / proposal.volatility
         plan.bound = _VOLATILITY
@@ -88,6 +88,9 @@ def _limit(limit: Any, instrument: Any, plan: Any, proposal: Any) -> None:
     if size * distance > 1.0:
         size = 1.0 / distance
         plan.bound = _DISTANCE
+    if size > abs(proposal.leverage) * multiplier:
+        size = abs(proposal.leverage) * multiplier
+        plan.bound = _GROSS
     plan.allowed = math.copysign(size, proposal.leverage)
 
 
@@ -101,23 +104,6 @@ def capital_at_risk(vault: Any, nav: int) -> int:
 
 
 @inlined
-def limit_proposal(limit: Any, instrument: Any, prices: Any, proposal: Any, capital: int, plan: Any) -> float:
-    """Collateral and allowed leverage of one position; returns the |notional| proposed, minor units."""
-    plan.collateral = portion_down(capital, limit.share)
-    plan.allowed = plan.leverage = 0.0
-    plan.bound = _NOTHING
-    if not prices.valid:
-        plan.bound = _NO_PRICE
-        return 0.0
-    usable = proposal.proposed and proposal.known and 0.0 < proposal.volatility < np.inf
-    if not (usable and math.isfinite(proposal.leverage)):
-        plan.bound = _NO_PROPOSAL
-        return 0.0
-    _limit(limit, instrument, plan, proposal)
-    return abs(proposal.leverage) * plan.collateral
-
-
-@inlined
 def gross_multiplier(vault_limit: Any, nav: int, gross: float) -> float:
     """What every proposal of a vault is multiplied with so that its gross notional stays within the mandate's."""
     allowed = vault_limit.gross_leverage_max * nav
@@ -127,7 +113,8 @@ def gross_multiplier(vault_limit: Any, nav: int, gross: float) -> float:
 @inlined
 def _aim(position: Any, limit: Any, instrument: Any, plan: Any, mark: float) -> None:
     """Band, then hard caps, then lots rounded towards zero; an open position is not moved by less than the venue's
-    smallest order."""
+    smallest order, unless it must turn, close or come back under a hard cap: venues take any order that only
+    reduces."""
     quantity = position.quantity
     lot_value = float(instrument.unit) * mark
     held = abs(quantity) * lot_value / plan.collateral
@@ -142,7 +129,7 @@ def _aim(position: Any, limit: Any, instrument: Any, plan: Any, mark: float) -> 
     if aim > limit.leverage_max:
         aim = limit.leverage_max
         plan.bound = _LEVERAGE_MAX
-    highest = instrument.tier_leverage_max[tier_of(instrument, aim * plan.collateral)]
+    highest = instrument.tier[tier_of(instrument, aim * plan.collateral)].leverage_max
     if aim > highest:
         aim = highest
         plan.bound = _VENUE
@@ -152,23 +139,36 @@ def _aim(position: Any, limit: Any, instrument: Any, plan: Any, mark: float) -> 
         return
     target = int(sign) * int(aim * plan.collateral / lot_value)
     too_small = abs(target - quantity) * lot_value < instrument.notional_min
-    plan.target = quantity if too_small and quantity != 0 and target != 0 else target
+    within_caps = sign * quantity > 0.0 and target != 0 and held <= min(limit.leverage_max, highest)
+    plan.target = quantity if too_small and within_caps else target
 
 
 @inlined
-def aim_position(
-    position: Any, limit: Any, instrument: Any, prices: Any, proposal: Any, multiplier: float, plan: Any
-) -> None:
-    """The gross multiplier, then the band, then hard caps, then lots rounded towards zero."""
-    if multiplier < 1.0 and plan.bound <= _GROSS and abs(proposal.leverage) * multiplier < abs(plan.allowed):
-        plan.allowed = proposal.leverage * multiplier
-        plan.bound = _GROSS
-    if plan.bound == _NO_PRICE:
-        plan.target = position.quantity
-    elif plan.collateral <= 0:
-        plan.target = 0
+def plan_position(
+    position: Any, limit: Any, instrument: Any, prices: Any, proposal: Any, capital: int, multiplier: float, plan: Any
+) -> float:
+    """Collateral, limiters, the vault's gross multiplier, band, hard caps and lots of one position, in this order.
+
+    Returns the |notional| proposed, minor units, from which the gross multiplier is found: plan every position with a
+    multiplier of 1.0 first, and again only if their sum is too large.
+    """
+    plan.collateral = portion_down(capital, limit.share)
+    plan.allowed = plan.leverage = proposed = 0.0
+    plan.bound = _NOTHING
+    if not prices.valid:
+        plan.bound, plan.target = _NO_PRICE, position.quantity
+        return 0.0
+    usable = proposal.proposed and proposal.known and 0.0 < proposal.volatility < np.inf
+    if usable and math.isfinite(proposal.leverage):
+        proposed = abs(proposal.leverage) * plan.collateral
+        _limit(limit, instrument, plan, proposal, multiplier)
     else:
+        plan.bound = _NO_PROPOSAL
+    if plan.collateral > 0:
         _aim(position, limit, instrument, plan, prices.mark_close)
+    else:
+        plan.target = 0
+    return proposed
 
 
 @compiled
@@ -183,14 +183,16 @@ def _decide(
             s = positions[p].symbol
             plans[p].equity = max(0, equity_at(positions[p], instruments[s].unit, bars[s].mark_close))
             nav += plans[p].equity
-        capital, gross = capital_at_risk(vault, nav), 0.0
-        for p in range(vault.first, vault.last):
-            s = positions[p].symbol
-            gross += limit_proposal(limits[p], instruments[s], bars[s], proposals[p], capital, plans[p])
-        multiplier = gross_multiplier(vault_limits[v], nav, gross)
-        for p in range(vault.first, vault.last):
-            s = positions[p].symbol
-            aim_position(positions[p], limits[p], instruments[s], bars[s], proposals[p], multiplier, plans[p])
+        capital, multiplier, rounds = capital_at_risk(vault, nav), 1.0, 0
+        while rounds == 0 or (rounds == 1 and multiplier < 1.0):
+            gross = 0.0
+            for p in range(vault.first, vault.last):
+                s = positions[p].symbol
+                gross += plan_position(
+                    positions[p], limits[p], instruments[s], bars[s], proposals[p], capital, multiplier, plans[p]
+                )
+            multiplier = gross_multiplier(vault_limits[v], nav, gross)
+            rounds += 1
 
 
 def decide(book: Book, limits: Limits, instruments: Rows, bars: Rows, proposals: Rows) -> Rows:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from risk.book import Ints, Rows, rows
-from risk.compiled import compiled
+from risk.compiled import inlined
 from risk.events import Bound, Event, Kind
 
 __all__ = ["EVENT", "TRANSFER", "Tape", "blank_tape", "emit", "read_events", "record", "rewind"]
@@ -36,7 +36,7 @@ def rewind(tape: Tape) -> None:
     tape.used[:] = 0
 
 
-@compiled
+@inlined
 def record(tape: Any, bar: int, vault: int, edge: int, position: int, amount: int) -> None:
     """One transfer; an amount of 0 is none."""
     if amount == 0:
@@ -46,7 +46,7 @@ def record(tape: Any, bar: int, vault: int, edge: int, position: int, amount: in
     tape.used[0] += 1
 
 
-@compiled
+@inlined
 def emit(
     tape: Any,
     bar: int,

@@ -6,26 +6,38 @@ reserve changes only by the ratchet here and by the acts of depositors.
 
 from typing import Any
 
+import numpy as np
+
 from risk.arithmetic import INT_MAX, MILLION, portion_up, price_per_share_down, scaled_up
-from risk.compiled import compiled
+from risk.book import Ints
+from risk.compiled import compiled, inlined
 from risk.edges import Edge
 from risk.tape import record
 
 __all__ = ["charge_fee", "pay_venue", "post_margin", "raise_wall", "ratchet", "receive_venue", "release_margin",
-           "settle_venue_funding", "wall_amount"]  # fmt: skip
+           "settle_venue_funding", "wall_amount", "wall_series"]  # fmt: skip
 
 _POST, _RELEASE, _RATCHET = int(Edge.post), int(Edge.release), int(Edge.ratchet)
 _LOSS, _PROFIT, _SHORTFALL = int(Edge.loss), int(Edge.profit), int(Edge.shortfall)
 _FUNDING_PAID, _FUNDING_RECEIVED = int(Edge.funding_paid), int(Edge.funding_received)
 
 
-@compiled
+@inlined
 def wall_amount(high_water_mark: int, keep: int, shares: int) -> int:
     """ceil(ceil(high_water_mark * keep / 10**6) * shares / 2**50) >= (1 - loss_cap) * mark * shares: W1's bound."""
     return scaled_up(portion_up(high_water_mark, keep), shares)
 
 
 @compiled
+def wall_series(high_water_marks: Ints, keep: int, shares: int) -> Ints:
+    """`wall_amount` at each of (K,) marks."""
+    walls = np.empty(high_water_marks.size, np.int64)
+    for k in range(high_water_marks.size):
+        walls[k] = wall_amount(high_water_marks[k], keep, shares)
+    return walls
+
+
+@inlined
 def raise_wall(vault: Any, keep: int) -> None:
     """Derive `wall`, `peak` and `nav_low` from the mark and the shares."""
     vault.wall = wall_amount(vault.high_water_mark, keep, vault.shares)
@@ -33,7 +45,7 @@ def raise_wall(vault: Any, keep: int) -> None:
     vault.nav_low = INT_MAX if vault.shares > 0 else 0
 
 
-@compiled
+@inlined
 def ratchet(vault: Any, keep: int, tape: Any, bar: int, nav: int) -> None:
     """Lift the mark to min(NAV per share, what cash can wall off), and fill the reserve up to its wall.
 
@@ -56,7 +68,7 @@ def ratchet(vault: Any, keep: int, tape: Any, bar: int, nav: int) -> None:
         record(tape, bar, vault.index, _RATCHET, -1, lacking)
 
 
-@compiled
+@inlined
 def post_margin(vault: Any, position: Any, tape: Any, bar: int, wanted: int) -> int:
     """Cushion to margin: as much of `wanted` as the cushion has. Returns what was posted."""
     posted = max(0, min(wanted, vault.cushion))
@@ -66,7 +78,7 @@ def post_margin(vault: Any, position: Any, tape: Any, bar: int, wanted: int) -> 
     return posted
 
 
-@compiled
+@inlined
 def release_margin(vault: Any, position: Any, tape: Any, bar: int, wanted: int) -> int:
     """Margin to cushion: as much of `wanted` as the margin account has. Returns what was released."""
     released = max(0, min(wanted, position.margin))
@@ -76,7 +88,7 @@ def release_margin(vault: Any, position: Any, tape: Any, bar: int, wanted: int) 
     return released
 
 
-@compiled
+@inlined
 def receive_venue(vault: Any, position: Any, tape: Any, bar: int, profit: int) -> None:
     """Realised profit, venue to margin."""
     vault.venue -= profit
@@ -84,7 +96,7 @@ def receive_venue(vault: Any, position: Any, tape: Any, bar: int, profit: int) -
     record(tape, bar, vault.index, _PROFIT, position.index, profit)
 
 
-@compiled
+@inlined
 def pay_venue(vault: Any, position: Any, tape: Any, bar: int, loss: int) -> int:
     """Realised loss, margin to venue, capped at the margin; the rest is the venue's own and returned as shortfall."""
     paid = min(loss, position.margin)
@@ -98,7 +110,7 @@ def pay_venue(vault: Any, position: Any, tape: Any, bar: int, loss: int) -> int:
     return rest
 
 
-@compiled
+@inlined
 def charge_fee(vault: Any, position: Any, tape: Any, bar: int, edge: int, due: int) -> int:
     """A fee (`edge`: fee or liquidation_fee), margin to fees, never more than the margin has. Returns what was paid."""
     paid = min(due, position.margin)
@@ -108,7 +120,7 @@ def charge_fee(vault: Any, position: Any, tape: Any, bar: int, edge: int, due: i
     return paid
 
 
-@compiled
+@inlined
 def settle_venue_funding(vault: Any, position: Any, tape: Any, bar: int, amount: int) -> int:
     """Funding received (+) or paid (-), between margin and the venue's funding account. Returns what the margin could
     not pay."""

@@ -12,6 +12,7 @@ from risk.book import Book, Floats, Rows
 from risk.edges import AccountKind
 from risk.events import Event
 from risk.tape import blank_tape, read_events, rewind
+from risk.wall import wall_series
 from runtime.compilation import Compiled
 from runtime.results import PositionRun, VaultRun
 from vaults.shares import State, split_deposit
@@ -95,12 +96,13 @@ def _described(
                 liquidation_distance=liquidation_distance(marks[:, p], state.liquidation_price),
             )
         )
-    vault = series.vaults[:, 0]
+    vault, shares = series.vaults[:, 0], int(book.vaults[0].shares)
+    marks_high = np.ascontiguousarray(vault.high_water_mark)
     return VaultRun(
         vault=terms.name, title=terms.title, currency=terms.currency, decimals=currency_decimals(terms.currency),
         loss_cap=terms.loss_cap / MILLION, mandate=terms.fingerprint, ts=feed.slots + feed.timeframe,
-        nav=vault.nav.copy(), wall=vault.wall.copy(), shares=vault.shares.copy(),
-        high_water_mark=vault.high_water_mark.copy(), positions=tuple(positions), events=tuple(events),
+        nav=np.ascontiguousarray(vault.nav), wall=wall_series(marks_high, MILLION - terms.loss_cap, shares),
+        shares=np.full(len(marks_high), shares, np.int64), high_water_mark=marks_high, positions=tuple(positions), events=tuple(events),
         price_low=float(book.vaults[0].price_low), distance_low=float(book.vaults[0].distance_low),
         balances=_balances(compiled, book),
     )  # fmt: skip

@@ -325,9 +325,12 @@ def _upgrade(connection: Connection) -> str | None:
 def lock_vault(connection: Connection, name: str) -> RowMapping:
     """The vault's row, held until the unit ends: FOR UPDATE on PostgreSQL, BEGIN IMMEDIATE's lock on SQLite.
 
-    Refused: UnknownVault.
+    A unit that only reads sees a snapshot and takes no lock, which PostgreSQL would refuse it. Refused: UnknownVault.
     """
-    row = connection.execute(select(vault).where(vault.c.name == name).with_for_update()).mappings().one_or_none()
+    wanted = select(vault).where(vault.c.name == name)
+    if connection.get_execution_options().get("ringfence_writes", True):
+        wanted = wanted.with_for_update()
+    row = connection.execute(wanted).mappings().one_or_none()
     if row is None:
         known = connection.execute(select(vault.c.name).order_by(vault.c.name)).scalars().all()
         raise UnknownVault(name, tuple(known))

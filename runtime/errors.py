@@ -4,7 +4,7 @@ import difflib
 
 from risk.errors import RingfenceError
 
-__all__ = ["DatabaseBusy", "DatabaseDamaged", "DatabaseError", "DatabaseMissing", "DatabaseReadOnly",
+__all__ = ["ActRefused", "DatabaseBusy", "DatabaseDamaged", "DatabaseError", "DatabaseMissing", "DatabaseReadOnly",
            "DatabaseUnreachable", "DiskFault", "DiskFull", "FolderMissing", "ForeignDatabase", "NoBars",
            "NotADatabase", "NothingCalled", "RecordingDiffers", "SchemaMissing", "SchemaNewer", "SchemaOlder",
            "SettingRefused", "UnknownDatabase"]  # fmt: skip
@@ -174,3 +174,11 @@ class NothingCalled(RingfenceError):
         hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known) or 'none yet'}"
         super().__init__(f"{what} {word}: there is none of this name; {hint}")
         self.what, self.word, self.known = what, word, known
+
+
+class ActRefused(RingfenceError):
+    """A deposit or redemption is refused whole; nothing was taken, minted or paid."""
+
+    def __init__(self, vault: str, holder: str, reason: str) -> None:
+        super().__init__(f"vault {vault}, holder {holder}: {reason}")
+        self.vault, self.holder, self.reason = vault, holder, reason

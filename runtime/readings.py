@@ -29,7 +29,7 @@ from vaults.statements import Act, Register, Statement, holder_statements
 from vaults.tables import journal, mandate, position, vault
 from vaults.terms import MILLION, Mandate
 
-__all__ = ["EVENT_KINDS", "events", "positions", "statement_rows", "statements", "vaults"]
+__all__ = ["EVENT_KINDS", "currency_of", "events", "positions", "statement_rows", "statements", "vaults"]
 
 _CASH_LOCKED = 200
 """Risk capital below 1/200 of NAV with no position open: the wall has taken over, nothing can be opened."""
@@ -54,6 +54,13 @@ def _one(name: str | None) -> tuple[str, ...] | None:
 def _terms(connection: Connection, row: RowMapping) -> Mandate:
     body = connection.execute(select(mandate.c.body).where(mandate.c.fingerprint == row["mandate"])).scalar_one()
     return Mandate.from_canonical(body)
+
+
+def currency_of(engine: Engine, name: str) -> tuple[str, int]:
+    """A vault's currency and its decimals. Refused: UnknownVault."""
+    with unit_of_work(engine, writes=False) as connection:
+        row = _vault_rows(connection, (name,))[0]
+    return row["currency"], row["decimals"]
 
 
 def vaults(engine: Engine) -> list[dict[str, Any]]:
@@ -174,16 +181,14 @@ def _marked(
     trigger = formulas.liquidation_price(side, lots, traded.unit, cost, margin, rates, deductions)
     equity, places = margin + gained, max(2, -int(traded.tick.as_tuple().exponent))
     with localcontext(prec=50):
-        entry = (Decimal(cost) / (lots * traded.unit)).quantize(traded.tick, rounding=ROUND_DOWN)
+        entry = (Decimal(cost) / (lots * traded.unit)).quantize(traded.tick.scaleb(-2), rounding=ROUND_DOWN)
     return {
         "entry_price": format(entry, "f"),
         "leverage": figures.number(side * notional / equity, 4) if equity > 0 else None,
         "equity": format_amount(equity, decimals),
         "open_profit": format_amount(gained, decimals),
         "maintenance_margin": format_amount(int(formulas.maintenance_requirement(notional, *tiers)), decimals),
-        "liquidation_price": None
-        if trigger is None
-        else figures.number(trigger, max(2, -int(traded.tick.as_tuple().exponent))),
+        "liquidation_price": None if trigger is None else f"{trigger:.{places}f}",
         "liquidation_distance": None if trigger is None else f"{abs(price - trigger) / price:.6f}",
     }
 

@@ -3,18 +3,19 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
 from markets.feed import MarketFeed
 from markets.market import Market
 from runtime.accounts import deposit, open_vault
 from runtime.compilation import Compiled
-from runtime.database import in_unit, lock_vault, unit_of_work
+from runtime.database import in_unit, unit_of_work
 from runtime.desk import Desk
 from runtime.journals import run_of
 from runtime.recordings import record_market
 from runtime.results import VaultRun
 from runtime.tasks import step, using
+from vaults.tables import vault
 
 __all__ = ["replay"]
 
@@ -43,6 +44,6 @@ def replay(
                 step(name, slot)
                 progress(name, done, len(slots))
             with unit_of_work(engine, writes=False) as connection:
-                row = lock_vault(connection, name)
+                row = connection.execute(select(vault).where(vault.c.name == name)).mappings().one()
                 runs.append(run_of(connection, row, desk.compiled(connection, row).mandate))
     return runs

@@ -17,7 +17,7 @@ from runtime.database import unit_of_work
 from runtime.desk import Desk, slot_inputs
 from runtime.journals import entries
 from vaults import journal as journals
-from vaults import ledger
+from vaults import ledger, statements
 from vaults.errors import UnknownVault
 from vaults.ledger import Breach
 from vaults.tables import journal, metadata, vault
@@ -59,7 +59,8 @@ def verify(
 def _verdict(
     connection: Connection, desk: Desk, row: RowMapping, progress: Callable[[str, int, int], None]
 ) -> Verdict:
-    breaches = [*ledger.audit(connection, row["id"]), *journals.audit(connection, row["id"])]
+    audits = (ledger.audit, journals.audit, statements.audit)
+    breaches = [breach for audit in audits for breach in audit(connection, row["id"])]
     slots = 0
     for kind, breach in _live_again(connection, desk, row, progress):
         slots += kind == "slot"

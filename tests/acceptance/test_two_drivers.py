@@ -21,7 +21,7 @@ from risk.edges import AccountKind, Edge
 from runtime.accounts import deposit, open_vault
 from runtime.backtest import backtest
 from runtime.compilation import Compiled, compile_mandate
-from runtime.database import in_unit, lock_vault, migrate, open_engine, unit_of_work
+from runtime.database import in_unit, migrate, open_engine, unit_of_work
 from runtime.desk import Desk
 from runtime.journals import run_of
 from runtime.recordings import record_market
@@ -106,14 +106,19 @@ def assert_wall_stood(engine: Engine, run: VaultRun, compiled: Compiled) -> None
     figures = zip(run.nav.tolist(), run.wall.tolist(), run.shares.tolist(), run.high_water_mark.tolist(), strict=True)
     for seq, (nav, wall, shares, mark) in zip(sequence, figures, strict=True):
         assert nav * MILLION * FIXED_POINT >= keep * mark * shares
-        assert wall == -(-keep * mark * shares // (MILLION * FIXED_POINT))
+        assert wall * MILLION * FIXED_POINT >= keep * mark * shares
+        assert wall == ceiling(ceiling(keep * mark, MILLION) * shares, FIXED_POINT)  # as documented
         assert reserve[seq] >= wall
     assert run.distance_low >= 0.0
     assert all(later >= earlier for earlier, later in zip(run.high_water_mark, run.high_water_mark[1:], strict=False))
 
 
+def ceiling(numerator: int, denominator: int) -> int:
+    return -(-numerator // denominator)
+
+
 def reserve_by_row(engine: Engine, name: str) -> list[int]:
-    """What stood in the reserve after each row of the journal, summed from the transfers (index 0: before the first)."""
+    """What stood in the reserve after each row of the journal, summed from the transfers (index 0: before any)."""
     with unit_of_work(engine, writes=False) as connection:
         row = connection.execute(select(vault).where(vault.c.name == name)).mappings().one()
         moved = [0] * (row["journal_seq"] + 1)
@@ -208,7 +213,8 @@ def test_a_replay_stopped_at_any_slot_equals_the_backtest_of_the_market_until_th
             end = slots[number] + HOUR
             known = align({symbol: one[: int(np.searchsorted(one.ts, end))] for symbol, one in bars.items()})
             with unit_of_work(file_engine, writes=False) as connection:
-                stopped = run_of(connection, lock_vault(connection, name), compiled.mandate)
+                row = connection.execute(select(vault).where(vault.c.name == name)).mappings().one()
+                stopped = run_of(connection, row, compiled.mandate)
             assert_same_run(stopped, backtest(compiled, known, DEPOSITS))
 
 

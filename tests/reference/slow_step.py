@@ -16,11 +16,19 @@ from risk.events import Bound, Kind
 MILLION = 10**6
 ONE = 2**50
 LOTS_MAX = 2**40
+EXACT = 2**53
+
+
+class TooLarge(Exception):
+    """An amount or a value beyond what the compiled products promise to be exact for."""
 
 
 def floor_value(amount: int, price: float) -> int:
     numerator, denominator = float(price).as_integer_ratio()
-    return amount * numerator // denominator
+    value = amount * numerator // denominator
+    if max(abs(amount), abs(value)) >= EXACT:
+        raise TooLarge
+    return value
 
 
 def ceil_value(amount: int, price: float) -> int:
@@ -42,15 +50,8 @@ class Instrument:
 
     @classmethod
     def of(cls, row: Any) -> "Instrument":
-        used = int(row.tiers)
-        return cls(
-            int(row.unit),
-            int(row.notional_min),
-            row.tier_floor[:used].tolist(),
-            row.tier_rate[:used].tolist(),
-            row.tier_deduction[:used].tolist(),
-            row.tier_leverage_max[:used].tolist(),
-        )
+        floors, rates, deductions, leverages = map(list, zip(*row.tier[: int(row.tiers)].tolist(), strict=True))
+        return cls(int(row.unit), int(row.notional_min), floors, rates, deductions, leverages)
 
     def tier(self, notional: float) -> int:
         return max(k for k, floor in enumerate(self.floors) if floor <= notional or k == 0)
@@ -166,7 +167,7 @@ class Vault:
         amounts: tuple[int, int, int], prices: tuple[float, float, float], leverages: tuple[float, float],
     ) -> None:  # fmt: skip
         head = (bar, self.index, one.index, int(kind), int(reason))
-        self.events.append((*head, *quantities, *amounts, *prices, *leverages))
+        self.events.append((*head, *quantities, *amounts, *prices[:2], *leverages, prices[2]))
 
     # ------------------------------------------------------------------------------------------------ the venue
 
@@ -260,7 +261,7 @@ class Vault:
     # ------------------------------------------------------------------------------------------------ the decision
 
     def ratchet(self, bar: int, nav: int) -> None:
-        if self.shares == 0:
+        if self.shares == 0 or self.cash <= self.wall:  # a mark may not rise by what no cash at all stands behind
             return
         # the highest mark whose wall the cash can fill, and never more than NAV per share
         backed = (self.cash * ONE // self.shares) * MILLION // self.keep
@@ -330,8 +331,14 @@ class Vault:
         if aim > highest:
             aim, plan.bound = highest, Bound.venue_leverage
         plan.leverage = aim
-        untouched = aim == held and side == one.side and side != 0
-        plan.target = one.quantity if untouched else side * int(aim * plan.collateral / lot_value)
+        if aim == held and side == one.side and side != 0:
+            plan.target = one.quantity
+            return
+        plan.target = side * int(aim * plan.collateral / lot_value)
+        # an order on an open position that the venue would find too small is left, unless a hard cap asks for it
+        small = abs(plan.target - one.quantity) * lot_value < one.instrument.notional_min
+        if small and one.quantity * plan.target > 0 and held <= min(one.limit.leverage_max, highest):
+            plan.target = one.quantity
 
     # ------------------------------------------------------------------------------------------------ its execution
 
@@ -364,8 +371,6 @@ class Vault:
     def _reduce(self, bar: int, one: Position, plan: Plan, prices: Any) -> None:
         kept = abs(plan.target) if one.quantity * plan.target > 0 else 0
         lots, quantity, mark = abs(one.quantity) - kept, one.quantity, prices.mark_close
-        if kept and floor_value(lots * one.instrument.unit, prices.close) < one.instrument.notional_min:
-            return
         before = self.leverage(one, mark)
         told = self.close(bar, one, lots, prices.close, Edge.fee, one.limit.taker_fee)
         self.tell(
@@ -448,8 +453,8 @@ class Vault:
         self.venue(bar, bars)
         nav = self.nav(bars)
         if self.shares:
-            self.price_low = min(self.price_low, nav / self.shares)
-            self.distance_low = min(self.distance_low, (nav - self.wall) / nav)
+            self.price_low = min(self.price_low, float(nav) / float(self.shares))
+            self.distance_low = min(self.distance_low, float(nav - self.wall) / float(nav))
         if proposals is None:
             return None
         self.ratchet(bar, nav)

@@ -1,0 +1,219 @@
+"""The compiled loop against its slow twin, to the last unit; cutting a run or a book into pieces changes nothing."""
+
+from typing import Any
+
+import numba
+import numpy as np
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from markets.simulator import Series, blank_series, simulate
+from risk.book import Book, Limits
+from risk.edges import AccountKind, Edge
+from risk.events import Kind
+from risk.tape import Tape, blank_tape, rewind
+from tests.reference.slow_step import SlowBook, TooLarge
+from tests.reference.worlds import Rough, World, copied, world
+
+SLOW = bool(numba.config.DISABLE_JIT)
+EXAMPLES, BARS = (8, 20) if SLOW else (120, 60)
+
+roughs = st.builds(
+    Rough,
+    jump=st.sampled_from([0.0, 0.1, 0.3, 0.6]),
+    often=st.sampled_from([0.0, 0.02, 0.2]),
+    drift=st.sampled_from([0.0, 0.002, 0.02]),
+    missing=st.sampled_from([0.0, 0.1, 0.5]),
+    funding=st.sampled_from([0.0, 0.001, 0.05]),
+    basis=st.sampled_from([0.0, 0.001, 0.05]),
+    cost=st.sampled_from([0.0, 0.0005, 0.005]),
+    odd=st.sampled_from([0.0, 0.1]),
+)
+seeds = st.integers(0, 2**32 - 1)
+shapes = st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 4), st.integers(1, 5))
+
+
+def drawn(seed: int, shape: tuple[int, int, int, int], rough: Rough, bars: int = BARS) -> World:
+    vaults, each, symbols, every = shape
+    return world(
+        np.random.default_rng(seed), vaults=vaults, each=each, symbols=symbols, bars=bars, every=every, rough=rough
+    )
+
+
+def run(one: World, tape_rows: int = 20_000, pieces: tuple[int, ...] = ()) -> tuple[Book, Series, list[Any], list[Any]]:
+    """The book after the bars of a world, its series, its transfers and its events; stops at each of `pieces`."""
+    book = copied(one.book)
+    series = blank_series(len(one.proposals), len(book.vaults), len(book.positions))
+    tape = blank_tape(tape_rows, tape_rows)
+    transfers: list[Any] = []
+    events: list[Any] = []
+    bar = 0
+    for stop in sorted({*pieces, len(one.bars)}):
+        while bar < stop:
+            bar = simulate(
+                book, one.limits, one.listing, one.bars, one.decision, one.proposals, tape, series, bar, stop
+            )
+            transfers += tape.transfers[: tape.used[0]].tolist()
+            events += tape.events[: tape.used[1]].tolist()
+            rewind(tape)
+    return book, series, transfers, events
+
+
+def smallest_tape(one: World) -> int:
+    return 24 * len(one.book.positions) + len(one.book.vaults)
+
+
+def assert_equals_the_twin(one: World) -> SlowBook:
+    book, series, transfers, events = run(one)
+    twin = SlowBook(one.book, one.limits, one.listing)
+    try:
+        states, details = twin.run(one.bars, one.decision, one.proposals)
+    except TooLarge:
+        assume(False)
+    for v, vault in enumerate(twin.vaults):
+        assert [row for row in events if row[1] == v] == vault.events
+        assert [row for row in transfers if row[1] == v] == vault.transfers
+        row = book.vaults[v]
+        found = {kind: int(row[kind.value]) for kind in AccountKind if kind is not AccountKind.margin}
+        found |= {(AccountKind.margin, one.index): int(book.positions[one.index].margin) for one in vault.positions}
+        assert found == vault.accounts
+        assert sum(found.values()) == 0
+        assert (int(row.high_water_mark), int(row.shares)) == (vault.mark, vault.shares)
+        assert (float(row.price_low), float(row.distance_low)) == (vault.price_low, vault.distance_low)
+        for held in vault.positions:
+            position = book.positions[held.index]
+            assert (int(position.quantity), int(position.cost), int(position.refused)) == (
+                held.quantity, held.cost, held.refused,
+            )  # fmt: skip
+    assert series.vaults.reshape(-1).tolist() == states
+    assert series.positions.reshape(-1).tolist() == details
+    return twin
+
+
+@settings(max_examples=EXAMPLES)
+@given(seed=seeds, shape=shapes, rough=roughs)
+def test_every_event_transfer_balance_and_figure_equals_the_slow_twins(
+    seed: int, shape: tuple[int, int, int, int], rough: Rough
+) -> None:
+    assert_equals_the_twin(drawn(seed, shape, rough))
+
+
+def test_the_twin_meets_everything_that_can_happen() -> None:
+    """A comparison of uneventful runs would prove little."""
+    kinds: set[int] = set()
+    edges: set[int] = set()
+    for seed in range(2 if SLOW else 12):
+        twin = assert_equals_the_twin(drawn(seed, (4, 2, 4, 2), Rough(often=0.1), bars=80))
+        for vault in twin.vaults:
+            kinds |= {row[3] for row in vault.events}
+            edges |= {row[2] for row in vault.transfers}
+    wanted = {Kind.resize, Kind.collateral, Kind.funding, Kind.margin_call, Kind.liquidation, Kind.refusal}
+    assert kinds >= {int(kind) for kind in wanted}
+    people = {Edge.deposit_reserve, Edge.deposit_cushion, Edge.redeem_reserve, Edge.redeem_cushion}
+    assert edges == {int(edge) for edge in set(Edge) - people}
+
+
+@settings(max_examples=EXAMPLES // 2)
+@given(seed=seeds, shape=shapes, rough=roughs, cuts=st.lists(st.integers(1, BARS), max_size=8), tight=st.booleans())
+def test_cutting_a_run_into_pieces_or_filling_its_tape_changes_no_byte(
+    seed: int, shape: tuple[int, int, int, int], rough: Rough, cuts: list[int], tight: bool
+) -> None:
+    one = drawn(seed, shape, rough)
+    whole, cut = run(one), run(one, smallest_tape(one) if tight else 20_000, tuple(cuts))
+    derived = ["nav_low", "wall", "peak"]
+    for name in one.book.vaults.dtype.names:
+        if name not in derived:
+            assert whole[0].vaults[name].tobytes() == cut[0].vaults[name].tobytes(), name
+    assert whole[0].positions.tobytes() == cut[0].positions.tobytes()
+    assert whole[1].vaults.tobytes() == cut[1].vaults.tobytes()
+    assert whole[1].positions.tobytes() == cut[1].positions.tobytes()
+    assert whole[2:] == cut[2:]
+
+
+def alone(one: World, v: int) -> World:
+    """The world of one vault of a book."""
+    vaults = one.book.vaults[v : v + 1].copy()
+    first, last = int(vaults[0].first), int(vaults[0].last)
+    positions = one.book.positions[first:last].copy()
+    positions.index -= first
+    vaults.index, vaults.first, vaults.last = 0, 0, last - first
+    allowed = Limits(one.limits.vaults[v : v + 1].copy(), one.limits.positions[first:last].copy())
+    return one._replace(
+        book=Book(vaults, positions), limits=allowed, proposals=np.ascontiguousarray(one.proposals[:, first:last])
+    )
+
+
+@settings(max_examples=EXAMPLES // 4)
+@given(seed=seeds, shape=shapes, rough=roughs)
+def test_m8_vaults_in_one_book_live_as_they_would_alone(
+    seed: int, shape: tuple[int, int, int, int], rough: Rough
+) -> None:
+    together = drawn(seed, shape, rough)
+    book, series, transfers, events = run(together)
+    for v in range(len(book.vaults)):
+        book_alone, series_alone, transfers_alone, events_alone = run(alone(together, v))
+        first, last = int(book.vaults[v].first), int(book.vaults[v].last)
+        assert series.vaults[:, v].tolist() == series_alone.vaults[:, 0].tolist()
+        assert series.positions[:, first:last].tolist() == series_alone.positions.tolist()
+        found = [(bar, edge, p - first if p >= 0 else p, amount) for bar, of, edge, p, amount in transfers if of == v]
+        assert found == [(bar, edge, p, amount) for bar, _, edge, p, amount in transfers_alone]
+        assert [(row[0], row[2] - first, *row[3:]) for row in events if row[1] == v] == [
+            (row[0], *row[2:]) for row in events_alone
+        ]
+        for name in ("quantity", "cost", "margin", "refused"):
+            assert book.positions[name][first:last].tolist() == book_alone.positions[name].tolist()
+
+
+@settings(max_examples=EXAMPLES // 4)
+@given(seed=seeds, shape=shapes, rough=roughs)
+def test_l1_after_every_bar_the_accounts_sum_to_zero_and_none_of_the_vaults_own_is_negative(
+    seed: int, shape: tuple[int, int, int, int], rough: Rough
+) -> None:
+    one = drawn(seed, shape, rough)
+    book, tape = copied(one.book), blank_tape(20_000, 20_000)
+    series = blank_series(len(one.proposals), len(book.vaults), len(book.positions))
+    for bar in range(len(one.bars)):
+        assert bar + 1 == simulate(
+            book, one.limits, one.listing, one.bars, one.decision, one.proposals, tape, series, bar, bar + 1
+        )
+        for row in book.vaults:
+            margins = [int(margin) for margin in book.positions.margin[row.first : row.last]]
+            own = [int(row.reserve), int(row.cushion), int(row.fees), *margins]
+            assert min(own) >= 0
+            assert sum(own) + int(row.venue) + int(row.funding) + int(row.shortfall) + int(row.world) == 0
+
+
+def test_a_run_stops_before_the_bar_that_its_tape_might_not_hold() -> None:
+    one = drawn(5, (1, 2, 2, 1), Rough(often=0.2))
+    book, tape = copied(one.book), blank_tape(smallest_tape(one), 16)
+    series = blank_series(len(one.proposals), 1, 2)
+    arguments = (book, one.limits, one.listing, one.bars, one.decision, one.proposals, tape, series)
+    stopped = simulate(*arguments, 0, len(one.bars))
+    assert 0 < stopped < len(one.bars)
+    assert simulate(*arguments, stopped, len(one.bars)) == stopped  # until what is on it has been read
+    rewind(tape)
+    assert simulate(*arguments, stopped, len(one.bars)) > stopped
+
+
+def test_an_empty_vault_decides_nothing_and_has_no_lows() -> None:
+    one = drawn(1, (2, 2, 2, 1), Rough())
+    empty = one.book.vaults[0]
+    for name in ("reserve", "cushion", "shares", "high_water_mark", "world"):
+        empty[name] = 0
+    book, series, transfers, _ = run(one)
+    assert all(row[1] == 1 for row in transfers)
+    assert series.vaults[:, 0].tolist() == [(0, 0, 0, 0)] * len(one.proposals)
+    assert np.isinf(book.vaults[0].price_low)
+    assert np.isinf(book.vaults[0].distance_low)
+    assert_equals_the_twin(one)
+
+
+def test_series_without_positions_change_nothing_else() -> None:
+    one = drawn(9, (2, 2, 2, 2), Rough())
+    book, series, *_ = run(one)
+    bare, tape = copied(one.book), blank_tape(20_000, 20_000)
+    short = blank_series(len(one.proposals), 2, 4, detailed=False)
+    simulate(bare, one.limits, one.listing, one.bars, one.decision, one.proposals, tape, short, 0, len(one.bars))
+    assert bare.positions.tobytes() == book.positions.tobytes()
+    assert short.vaults.tobytes() == series.vaults.tobytes()
+    assert short.positions.shape == (0, 4)

@@ -1,0 +1,271 @@
+"""Statements derived from the journal: hand-computed figures, and every disagreement between the books is found."""
+
+import json
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Connection, Engine, delete, select, text, update
+
+from runtime.accounts import deposit, redeem
+from runtime.database import unit_of_work
+from tests.reference.tide import HOUR, SHARE, START, UNIT, Tide, forge, launch, path, scratch, tide, walk
+from vaults.errors import StatementDisagrees
+from vaults.statements import Register, audit, derive, holder_statements
+from vaults.tables import holding, journal, redemption, transfer, vault
+from vaults.vault import Vault
+
+
+@pytest.fixture
+def small(database_url: str) -> Iterator[Tide]:
+    one = launch(database_url, walk())
+    yield one
+    one.engine.dispose()
+
+
+def register(one: Tide) -> Register:
+    with unit_of_work(one.engine, writes=False) as connection:
+        return holder_statements(connection, "tide", 1)
+
+
+def test_a_vault_without_holders_has_no_statements(small: Tide) -> None:
+    found = register(small)
+    assert (found.statements, found.nav, found.wall, found.shares, found.breaches) == ({}, 0, 0, 0, ())
+
+
+def test_a_statement_over_deposits_a_loss_and_a_redemption_is_what_a_person_computes(database_url: str) -> None:
+    # Four flat hours, the position is opened in the fourth; then the price falls and stays.
+    one = launch(database_url, path([8_000.0] * 4 + [7_900.0] * 4, 8_000.0))
+    deposit(one.engine, "tide", "alice", 1_000 * UNIT, START)
+    deposit(one.engine, "tide", "bob", 500 * UNIT, START)
+    one.step(8)
+    deposit(one.engine, "tide", "alice", 100 * UNIT, START)
+    redeem(one.engine, "tide", "bob", 50 * SHARE, START)
+    found = register(one)
+    with unit_of_work(one.engine, writes=False) as connection:
+        slot = json.loads(
+            connection.execute(
+                select(journal.c.body).where(journal.c.kind == "slot").order_by(journal.c.seq.desc()).limit(1)
+            ).scalar_one()
+        )
+        row = connection.execute(select(vault)).mappings().one()
+    nav, shares = slot["nav"], slot["shares"]
+    assert nav < 1_500 * UNIT
+    minted = 100 * UNIT * (shares + 1_000) // (nav + 1)
+    alice, bob = found.statements["alice"], found.statements["bob"]
+    paid = 50 * SHARE * (nav + 100 * UNIT + 1) // (shares + minted + 1_000)
+    assert (alice.deposited, alice.redeemed, alice.shares, alice.waiting) == (
+        1_100 * UNIT,
+        0,
+        1_000 * SHARE + minted,
+        0,
+    )
+    assert (bob.deposited, bob.redeemed, bob.shares, bob.waiting) == (500 * UNIT, paid, 450 * SHARE, 0)
+    assert alice.cost == 1_100 * UNIT
+    assert bob.cost == 450 * UNIT, "a tenth of the shares took a tenth of what they cost along"
+    assert (found.nav, found.shares) == (row["last_nav"], row["shares"]) == (
+        nav + 100 * UNIT - paid, shares + minted - 50 * SHARE
+    )  # fmt: skip
+    assert alice.value == alice.shares * (found.nav + 1) // (found.shares + 1_000)
+    assert alice.value_worst == alice.shares * (found.wall + 1) // (found.shares + 1_000)
+    assert bob.profit == bob.value + paid - 500 * UNIT < 0
+    kinds = [(act.kind, act.amount, act.shares, act.ts) for act in bob.acts]
+    close = START + 8 * HOUR
+    assert kinds == [("deposit", 500 * UNIT, 500 * SHARE, START), ("request", 0, 50 * SHARE, close),
+                     ("payment", paid, 50 * SHARE, close)]  # fmt: skip
+    assert {act.request for act in bob.acts} == {None, bob.acts[1].seq}
+    assert [(act.nav, act.total) for act in alice.acts] == [(1_000 * UNIT, 1_000 * SHARE), (nav, shares)]
+    one.engine.dispose()
+
+
+def test_payments_of_later_slots_stand_in_the_statement_with_the_value_they_were_priced_at(small: Tide) -> None:
+    deposit(small.engine, "tide", "alice", 1_000 * UNIT, START)
+    small.step(12)
+    redeem(small.engine, "tide", "alice", None, START)
+    waiting = register(small).statements["alice"]
+    assert 0 < waiting.waiting == waiting.shares
+    assert waiting.value_worst <= waiting.value
+    small.step(3, 12)
+    done = register(small).statements["alice"]
+    assert (done.shares, done.waiting, done.cost, done.value, done.value_worst) == (0, 0, 0, 0, 0)
+    payments = [act for act in done.acts if act.kind == "payment"]
+    assert len(payments) >= 2
+    assert sum(act.amount for act in payments) == done.redeemed == done.profit + 1_000 * UNIT
+    assert sum(act.shares for act in payments) == 1_000 * SHARE
+    for act in payments:
+        assert act.amount <= Fraction(act.nav + 1, act.total + 1_000) * act.shares
+    assert payments[-1].ts > START + 12 * HOUR
+
+
+def test_a_waiting_request_is_valued_at_most_at_the_price_of_the_day_it_was_asked(database_url: str) -> None:
+    # The price halves nothing: it stands still until the request and jumps in the very next hour.
+    one = launch(database_url, path([8_000.0] * 8 + [8_800.0], 8_000.0))
+    deposit(one.engine, "tide", "alice", 1_000 * UNIT, START)
+    deposit(one.engine, "tide", "bob", 1_000 * UNIT, START)
+    one.step(8)
+    asked = redeem(one.engine, "tide", "alice", None, START)
+    before = register(one).statements
+    one.step(1, 8)
+    after = register(one).statements
+    assert after["bob"].value > before["bob"].value
+    assert after["alice"].value + after["alice"].redeemed <= asked["price"] * 1_000 * SHARE // 2**50
+    one.engine.dispose()
+
+
+# ---------------------------------------------------------------------------------------------------- forged books
+
+
+def forged(change: Callable[[Connection], None], acts: Callable[[Vault], None] | None = None) -> list[str]:
+    """Breaches of a vault with two deposits and a half-paid redemption after `change` in its books."""
+    engine, identity = scratch()
+    with engine.begin() as connection:
+        one = Vault(connection, connection.execute(select(vault)).mappings().one(), tide().mandate)
+        one.deposit(START, "alice", 1_000 * UNIT)
+        one.deposit(START, "bob", 500 * UNIT)
+        one.redeem(START, "bob", 100 * SHARE)
+        assert audit(connection, identity) == []
+        change(connection)
+        found = [str(breach) for breach in audit(connection, identity)]
+        if found:
+            with pytest.raises(StatementDisagrees, match="vault tide: no statement"):
+                holder_statements(connection, "tide", identity)
+    engine.dispose()
+    return found
+
+
+def body(connection: Connection, seq: int, **figures: Any) -> None:
+    """Rewrite a row of the journal as one would who can write to the file."""
+    row = json.loads(connection.execute(select(journal.c.body).where(journal.c.seq == seq)).scalar_one()) | figures
+    connection.execute(update(journal).where(journal.c.seq == seq).values(body=json.dumps(row)))
+
+
+def payment(**figures: Any) -> list[Any]:
+    """The payment of bob's redemption (row 4), with some of its figures changed."""
+    told = {"seq": 4, "holder": "bob", "shares": 100 * SHARE, "from_reserve": 80 * UNIT, "from_cushion": 20 * UNIT,
+            "remaining": 0}  # fmt: skip
+    return list((told | figures).values())
+
+
+REGISTER: dict[str, tuple[Callable[[Connection], Any], str]] = {
+    "shares given to a holder": (
+        lambda c: c.execute(update(holding).where(holding.c.holder == "alice").values(shares=2_000 * SHARE)),
+        f"S3: shares of alice: expected {1_000 * SHARE}, as the journal says, found {2_000 * SHARE}",
+    ),
+    "a holder the journal does not know": (
+        lambda c: forge(c, "holding", vault_id=1, holder="mallory", shares=5),
+        "S3: shares of mallory: expected 0, as the journal says, found 5",
+    ),
+    "a holder struck off": (lambda c: c.execute(delete(holding).where(holding.c.holder == "bob")), "S3: shares of bob"),
+    "a paid redemption set to wait again": (
+        lambda c: c.execute(update(redemption).values(remaining=SHARE)), "S3: redemption 4"
+    ),
+    "a redemption that was never asked": (
+        lambda c: forge(c, "redemption", vault_id=1, seq=9, holder="bob", shares=1, price=1, remaining=1, requested_ts=0),
+        "S3: redemption 9: expected None",
+    ),
+    "all shares raised": (lambda c: c.execute(update(vault).values(shares=vault.c.shares + 1)), "S3: all shares"),
+    "waiting shares raised": (lambda c: c.execute(update(vault).values(waiting=1)), "S3: shares that wait"),
+    "a NAV raised": (lambda c: c.execute(update(vault).values(last_nav=1)), "L2: the NAV: expected"),
+}  # fmt: skip
+
+MONEY: dict[str, tuple[Callable[[Connection], Any], str]] = {
+    "a deposit's transfer changed": (
+        lambda c: c.execute(update(transfer).where(transfer.c.seq == 1).values(amount=1)),
+        "L2: deposit of journal row 2: expected 1000000000 in transfers, as the journal says, found 200000001",
+    ),
+    "a payment's transfer removed": (
+        lambda c: c.execute(delete(transfer).where(transfer.c.edge == 3)), "L2: redeem_reserve of journal row 4"
+    ),
+    "a payment that the journal does not tell": (
+        lambda c: forge(c, "transfer", vault_id=1, seq=99, edge=4, position=None, amount=7, ts=0, journal_seq=3),
+        "L2: redeem_cushion of journal row 3: expected 0 in transfers, as the journal says, found 7",
+    ),
+}  # fmt: skip
+
+JOURNAL: dict[str, tuple[Callable[[Connection], Any], str]] = {
+    "more shares minted than the price gives": (
+        lambda c: body(c, 3, shares=501 * SHARE, total_shares=1_501 * SHARE), "S1: journal row 3: expected shares minted"
+    ),
+    "all shares told wrong": (lambda c: body(c, 4, total_shares=1), "S3: journal row 4: expected total_shares"),
+    "a payment above the price of its request": (
+        lambda c: body(c, 4, payments=[payment(from_cushion=21 * UNIT)]), "S5: journal row 4: expected at most"
+    ),
+    "a payment to another than who asked": (
+        lambda c: body(c, 4, payments=[payment(holder="alice")]), "S3: journal row 4: expected a request 4 of alice"
+    ),
+    "a payment of a request that nobody made": (
+        lambda c: body(c, 4, payments=[payment(seq=3)]), "S3: journal row 4: expected a request 3 of bob"
+    ),
+    "more burned than held": (
+        lambda c: body(c, 4, payments=[payment(shares=900 * SHARE)]),
+        f"S3: journal row 4: expected 1 to {500 * SHARE} shares of bob to burn",
+    ),
+    "a remainder that does not add up": (
+        lambda c: body(c, 4, payments=[payment(remaining=1)]), "S3: journal row 4: expected remaining of request 4 0"
+    ),
+    "a body without its holder": (lambda c: body(c, 2, holder=None), "S3: shares of alice: expected 0"),
+    "a body that is not JSON": (
+        lambda c: c.execute(update(journal).where(journal.c.seq == 2).values(body="{")),
+        "L3: journal row 2: expected the body of a deposit",
+    ),
+    "a price that is a word": (lambda c: body(c, 4, price="high"), "L3: journal row 4: expected the body of a redeem"),
+    "the last row cut short": (
+        lambda c: c.execute(update(journal).where(journal.c.seq == 4).values(body="[]")),
+        "L3: journal row 4: expected the nav and wall of a redeem",
+    ),
+}  # fmt: skip
+
+FORGERIES = REGISTER | MONEY | JOURNAL
+
+
+@pytest.mark.parametrize("case", FORGERIES)
+def test_a_statement_is_refused_and_the_audit_says_where_for(case: str) -> None:
+    change, expected = FORGERIES[case]
+    found = forged(change)
+    assert any(line.startswith(expected) for line in found), found
+
+
+def test_the_real_database_does_not_let_a_transfer_be_rewritten_at_all(small: Tide) -> None:
+    deposit(small.engine, "tide", "alice", 1_000 * UNIT, START)
+    with pytest.raises(Exception, match=r"transfer|append"), unit_of_work(small.engine) as connection:
+        connection.execute(text("UPDATE transfer SET amount = 1"))
+    assert register(small).statements["alice"].deposited == 1_000 * UNIT
+
+
+# ---------------------------------------------------------------------------------------------------- laws
+
+
+ACT = st.tuples(
+    st.sampled_from(["deposit", "redeem"]), st.sampled_from(["alice", "bob", "carol"]), st.integers(1, 10**9)
+)
+
+
+@settings(max_examples=40)
+@given(st.lists(ACT, min_size=1, max_size=12))
+def test_after_any_acts_statements_agree_with_the_books_and_promise_no_more_than_there_is(
+    acts: list[tuple[str, str, int]],
+) -> None:
+    engine: Engine
+    engine, identity = scratch()
+    with engine.begin() as connection:
+        one = Vault(connection, connection.execute(select(vault)).mappings().one(), tide().mandate)
+        for act, holder, amount in acts:
+            if act == "deposit":
+                one.deposit(START, holder, amount)
+            elif one.held(holder):
+                one.redeem(START, holder, max(1 + one.held(holder) * amount // 10**9 - 1, 1_000))
+        found = derive(connection, identity)
+        held = {holder: one.held(holder) for holder in found.statements}
+    engine.dispose()
+    assert found.breaches == ()
+    assert {holder: told.shares for holder, told in found.statements.items()} == held
+    assert sum(held.values()) == found.shares
+    assert sum(told.value for told in found.statements.values()) <= found.nav
+    assert sum(told.value_worst for told in found.statements.values()) <= found.wall
+    for told in found.statements.values():
+        assert told.value_worst <= told.value
+        assert 0 <= told.cost <= told.deposited
+        assert told.profit <= 0, "without a market nobody gains by moving money in and out"
