@@ -1,0 +1,1 @@
+"""The world: instruments, bars, files, scenarios, the paper exchange and the simulator."""

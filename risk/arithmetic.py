@@ -10,8 +10,8 @@ import math
 
 from risk.compiled import compiled, formula
 
-__all__ = ["INT_MAX", "MILLION", "PRICE_BITS", "portion_down", "portion_up", "price_per_share_down", "product_down", "product_up",
-           "scaled_down", "scaled_up"]  # fmt: skip
+__all__ = ["INT_MAX", "MILLION", "PRICE_BITS", "portion_down", "portion_up", "price_per_share_down", "product_down",
+           "product_up", "scaled_down", "scaled_up"]  # fmt: skip
 
 MILLION = 1_000_000
 INT_MAX = 2**63 - 1

@@ -25,10 +25,10 @@ from risk.compiled import compiled, formula
 from risk.errors import RingfenceError
 
 __all__ = ["bankruptcy_price", "bankruptcy_price_inverse", "cost_closed", "equity", "fee", "funding_payment",
-           "funding_payment_inverse", "initial_margin", "leverage_at_distance", "liquidation_distance", "liquidation_level",
-           "liquidation_level_inverse", "liquidation_price", "liquidation_price_inverse", "liquidation_root",
-           "liquidation_root_inverse", "maintenance_margin", "maintenance_requirement", "notional_down",
-           "notional_inverse_down", "notional_inverse_up", "notional_up", "profit", "profit_inverse",
+           "funding_payment_inverse", "initial_margin", "leverage_at_distance", "liquidation_distance",
+           "liquidation_level", "liquidation_level_inverse", "liquidation_price", "liquidation_price_inverse",
+           "liquidation_root", "liquidation_root_inverse", "maintenance_margin", "maintenance_requirement",
+           "notional_down", "notional_inverse_down", "notional_inverse_up", "notional_up", "profit", "profit_inverse",
            "realised_profit", "realised_profit_inverse", "tier_deductions", "tier_index"]  # fmt: skip
 
 _DIRECT = 1 << 31

@@ -1,0 +1,1 @@
+"""Time: the database, the Celery task, replay, back-test, verification, reports and the command line."""

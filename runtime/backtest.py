@@ -25,25 +25,19 @@ _TAPE = 1 << 14
 
 def backtest(compiled: Compiled, market: Market, deposits: Mapping[str, int]) -> VaultRun:
     """Run a mandate over a market whose columns are its symbols; `deposits` are minor units by holder, taken before the
-    first bar."""
+    first bar. Bars after the last complete slot belong to no decision yet and are left out."""
     feed = MarketFeed(market, compiled.mandate.timeframe)
     proposals = compiled.decide_all(feed)
     book = _funded(compiled, deposits)
     series = blank_series(len(feed.slots), 1, len(compiled.names))
     tape, events, bar = blank_tape(_TAPE, _TAPE // 2), list[Event](), 0
-    while bar < len(market):
+    last = feed.span(len(feed.slots) - 1)[1] if len(feed.slots) else 0
+    while bar < last:
         bar = simulate(book, compiled.limits, compiled.listing, feed.rows, feed.decision, proposals, tape, series,
-                       bar, _last_bar(feed))  # fmt: skip
+                       bar, last)  # fmt: skip
         events += read_events(tape, market.ts, 0, 0)
         rewind(tape)
-        if bar == _last_bar(feed):
-            break
     return _described(compiled, feed, book, series, proposals, events)
-
-
-def _last_bar(feed: MarketFeed) -> int:
-    """One past the bar that closes the last complete slot; what comes after belongs to no decision yet."""
-    return feed.span(len(feed.slots) - 1)[1] if len(feed.slots) else 0
 
 
 def _funded(compiled: Compiled, deposits: Mapping[str, int]) -> Book:
@@ -102,7 +96,8 @@ def _described(
         vault=terms.name, title=terms.title, currency=terms.currency, decimals=currency_decimals(terms.currency),
         loss_cap=terms.loss_cap / MILLION, mandate=terms.fingerprint, ts=feed.slots + feed.timeframe,
         nav=np.ascontiguousarray(vault.nav), wall=wall_series(marks_high, MILLION - terms.loss_cap, shares),
-        shares=np.full(len(marks_high), shares, np.int64), high_water_mark=marks_high, positions=tuple(positions), events=tuple(events),
+        shares=np.full(len(marks_high), shares, np.int64), high_water_mark=marks_high,
+        positions=tuple(positions), events=tuple(events),
         price_low=float(book.vaults[0].price_low), distance_low=float(book.vaults[0].distance_low),
         balances=_balances(compiled, book),
     )  # fmt: skip

@@ -77,7 +77,11 @@ class Calculation:
 
     def document(self) -> dict[str, object]:
         """As JSON: amounts and prices as texts."""
-        one, money = self.instrument, lambda amount: format_amount(amount, self.instrument.decimals)
+        one = self.instrument
+
+        def money(amount: int) -> str:
+            return format_amount(amount, one.decimals)
+
         held = one.tiers[self.tier - 1]
         return {
             "symbol": one.symbol,
@@ -128,7 +132,8 @@ def calculate(asked: Request) -> Calculation:
     mark = entry if asked.mark is None else _price("--mark", asked.mark)
     for price in (entry, mark):
         _within_range(one, lots, price, asked.quantity)
-    tiers = np.array([tier.rate for tier in one.tiers], np.int64), np.array([t.deduction for t in one.tiers], np.int64)
+    rates, deductions = [tier.rate for tier in one.tiers], [tier.deduction for tier in one.tiers]
+    lines = np.array(rates, np.int64), np.array(deductions, np.int64)
     floors = np.array([tier.floor for tier in one.tiers], np.int64)
     linear = one.kind == "linear"
     value = formulas.notional_up if linear else formulas.notional_inverse_up
@@ -140,12 +145,12 @@ def calculate(asked: Request) -> Calculation:
     position = (side, lots, one.unit, cost, margin)
     liquidated = formulas.liquidation_price if linear else formulas.liquidation_price_inverse
     bankrupt = formulas.bankruptcy_price if linear else formulas.bankruptcy_price_inverse
-    level, bankruptcy = liquidated(*position, *tiers, fee), float(bankrupt(*position, fee))
+    level, bankruptcy = liquidated(*position, rates, deductions, fee), float(bankrupt(*position, fee))
     held_there = None if level is None else int(formulas.tier_index(int(value(lots, one.unit, level)), floors)) + 1
     return Calculation(
         instrument=one, side=side, quantity=quantity, entry=entry, mark=mark, margin=margin,
         notional_entry=at_entry, notional=at_mark, initial_margin=initial,
-        maintenance_margin=int(formulas.maintenance_requirement(at_mark, *tiers)),
+        maintenance_margin=int(formulas.maintenance_requirement(at_mark, *lines)),
         tier=int(formulas.tier_index(at_mark, floors)) + 1, open_profit=int(gain),
         equity=int(formulas.equity(margin, int(gain))), liquidation_price=level, liquidation_tier=held_there,
         bankruptcy_price=bankruptcy if math.isfinite(bankruptcy) else None,

@@ -8,7 +8,6 @@ from markets.units import format_amount
 from risk.edges import Edge
 from risk.events import Event, Kind
 from runtime import figures
-from runtime.journals import event_from
 from runtime.report_words import cause
 
 __all__ = ["EVENT_KINDS", "told"]
@@ -29,6 +28,8 @@ def told(
 def _told(
     kind: str, body: dict[str, Any], names: Sequence[str], traded: Sequence[Instrument], decimals: int
 ) -> Iterator[dict[str, Any]]:
+    from runtime.journals import event_from  # brings the compiled step along, which most readings do without
+
     if kind == "mandate":
         yield _plain("mandate", f"opened under mandate {body['fingerprint'][:12]}")
     elif kind == "deposit":

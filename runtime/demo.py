@@ -93,7 +93,7 @@ def play(
     verifying: "Callable[[], Any]",
 ) -> Demo:
     """Run the demo into the folder `out`. The two make the progress of its acts, as context managers."""
-    from runtime.database import in_unit, lock_vault, migrate, open_engine
+    from runtime.database import lock_vault, migrate, open_engine, unit_of_work
     from runtime.inputs import prepare
     from runtime.readings import statement_rows, statements
     from runtime.replay import replay
@@ -109,13 +109,8 @@ def play(
             runs = replay(engine, inputs.vaults, inputs.deposits, heard)
         with verifying() as heard:
             verdicts = verify(engine, progress=heard)
-        rows = [
-            row
-            for one in runs
-            for row in in_unit(
-                engine, lambda connection, one=one: statement_rows(connection, lock_vault(connection, one.vault))
-            )
-        ]
+        with unit_of_work(engine, writes=False) as connection:
+            rows = [row for one in runs for row in statement_rows(connection, lock_vault(connection, one.vault))]
         title = "Three vaults in the crash of March 2020"
         write_report(report, runs, rows, title=title, source=inputs.source, verified=_verified(verdicts))
         told = statements(engine)

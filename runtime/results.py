@@ -79,7 +79,8 @@ def digest(runs: Sequence[VaultRun]) -> str:
     for run in sorted(runs, key=lambda one: one.vault):
         series = np.column_stack((run.ts, run.nav, run.wall, run.shares, run.high_water_mark)).tolist()
         lows = [repr(run.price_low), repr(run.distance_low)]
-        body = [run.vault, run.mandate, [astuple(event) for event in run.events], sorted(run.balances.items()), series, lows]
+        events = [astuple(event) for event in run.events]
+        body = [run.vault, run.mandate, events, sorted(run.balances.items()), series, lows]
         content.update(json.dumps(body, separators=(",", ":")).encode() + b"\n")
     return content.hexdigest()
 

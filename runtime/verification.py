@@ -76,7 +76,7 @@ def _live_again(
     scratch = create_engine("sqlite://")
     metadata.create_all(scratch)
     hashes = select(journal.c.seq, journal.c.hash).where(journal.c.vault_id == row["id"]).order_by(journal.c.seq)
-    recorded = {seq: found for seq, found in connection.execute(hashes)}
+    recorded = {row.seq: row.hash for row in connection.execute(hashes)}
     with scratch.begin() as again:
         compiled: Compiled | None = None
         for seq, ts, kind, body in entries(connection, row["id"]):
@@ -100,7 +100,13 @@ def _live_again(
 
 
 def _repeat(
-    again: Connection, connection: Connection, desk: Desk, compiled: Compiled, ts: int, kind: str, body: dict[str, object]
+    again: Connection,
+    connection: Connection,
+    desk: Desk,
+    compiled: Compiled,
+    ts: int,
+    kind: str,
+    body: dict[str, object],
 ) -> None:
     one = Vault(again, again.execute(select(vault)).mappings().one(), compiled.mandate)
     match kind:

@@ -1,0 +1,1 @@
+"""Opinions: the plug-in contract, the registry and the built-in strategies."""

@@ -1,0 +1,1 @@
+"""Accounts: mandates, the ledger, shares, the journal and statements."""

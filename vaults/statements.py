@@ -193,6 +193,8 @@ class _Reading:
                 self.money[seq, int(edge)] = self.money.get((seq, int(edge)), 0) + part
 
     def _account(self, holder: str) -> _Account:
+        if not isinstance(holder, str):
+            raise TypeError(f"the holder is {holder!r}")
         return self.accounts.setdefault(holder, _Account())
 
     def _agrees(self, seq: int, law: str, what: str, found: int, expected: int) -> None:

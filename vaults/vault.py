@@ -155,8 +155,12 @@ class Vault:
         Refused whole: DepositRefused, ZeroShares.
         """
         booked = split_deposit(self.state, amount, self._keep)
-        for edge, part in ((Edge.deposit_reserve, booked.to_reserve), (Edge.deposit_cushion, booked.to_cushion),
-                           (Edge.ratchet, booked.ratchet)):  # fmt: skip
+        parts = {
+            Edge.deposit_reserve: booked.to_reserve,
+            Edge.deposit_cushion: booked.to_cushion,
+            Edge.ratchet: booked.ratchet,
+        }
+        for edge, part in parts.items():
             if part:
                 self.ledger.post(edge, None, part)
         self.shares, self.high_water_mark = booked.state.shares, booked.state.high_water_mark
@@ -193,7 +197,8 @@ class Vault:
     def _pay_waiting(self) -> tuple[Payment, ...]:
         settled = settle(self.state, [request for _, request in self.requests()], self._keep)
         for payment in settled.payments:
-            for edge, part in ((Edge.redeem_reserve, payment.from_reserve), (Edge.redeem_cushion, payment.from_cushion)):
+            parts = {Edge.redeem_reserve: payment.from_reserve, Edge.redeem_cushion: payment.from_cushion}
+            for edge, part in parts.items():
                 if part:
                     self.ledger.post(edge, None, part)
             self.nav -= payment.assets

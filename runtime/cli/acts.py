@@ -39,11 +39,13 @@ def deposit(
 ) -> None:
     """Pay money into a vault: shares are minted at its last NAV, and the wall behind them is filled first."""
     from markets.units import format_amount, parse_amount
-    from runtime import accounts, figures
+    from runtime import figures
 
     with _acting(db, dry_run) as engine:
         currency, decimals = _currency(engine, vault)
         paid_in = _parsed("amount", lambda: parse_amount(amount, decimals))
+        from runtime import accounts  # slow to import; a refused amount need not wait for it
+
         with _worded(vault, holder, decimals):
             done = accounts.deposit(engine, vault, holder, paid_in, _now(), key, rehearsed=dry_run)
     answer = {
@@ -66,7 +68,7 @@ def redeem(
 ) -> None:
     """Ask for shares back: what is free is paid now, the rest at the next slots, at most at today's price."""
     from markets.units import format_amount, parse_amount
-    from runtime import accounts, figures
+    from runtime import figures
     from vaults.shares import LARGEST
 
     with _acting(db, dry_run) as engine:
@@ -74,6 +76,8 @@ def redeem(
         wanted = None
         if shares != "all":
             wanted = _parsed("shares", lambda: parse_amount(shares, decimals + 3, LARGEST))
+        from runtime import accounts
+
         with _worded(vault, holder, decimals):
             done = accounts.redeem(engine, vault, holder, wanted, _now(), key, rehearsed=dry_run)
     answer = {

@@ -34,7 +34,7 @@ __all__ = [
 
 DATABASE_DEFAULT = "sqlite:///ringfence.db"
 _PIPED_WIDTH = 200
-_FIGURE = re.compile(r"[-+]?[0-9][0-9,.:]*(e[-+]?[0-9]+)?( ?(%|x|[A-Z]{3,5}))?|[-–—]|none", re.ASCII)
+_FIGURE = re.compile(r"[-+]?[0-9][0-9,.:]*(e[-+]?[0-9]+)?( ?(%|x|×))?|–|", re.ASCII)
 
 app = typer.Typer(
     name="ringfence",
@@ -140,9 +140,16 @@ def print_table(
     from rich.text import Text
 
     cells = [["–" if cell is None else str(cell) for cell in row] for row in rows]
-    table = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=title or None,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     for at, name in enumerate(columns):
-        figures = bool(cells) and all(_FIGURE.fullmatch(row[at]) for row in cells)
+        figures = any(row[at] for row in cells) and all(_FIGURE.fullmatch(row[at]) for row in cells)
         table.add_column(Text(name), justify="right" if figures else "left", overflow="fold")
     for row in cells:
         table.add_row(*(Text(cell) for cell in row))

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ __all__ = ["demonstrate"]
 
 _RESIZES_SHOWN = 15
 _RARE_SHOWN = 30
+_SHORT = {"nothing": "proposal", "leverage_max": "cap", "liquidation_distance": "distance"}
 
 
 def demonstrate(out: Path) -> None:
@@ -59,12 +61,12 @@ def _print_worth(found: "Demo", shown: "Console") -> None:
 
     rows: list[list[object]] = []
     for run in found.runs:
-        for label, k in (("at the lowest", _lowest(run)), ("at the end", len(run.ts) - 1)):
+        for label, k in (("low", _lowest(run)), ("end", len(run.ts) - 1)):
             nav, wall, shares = int(run.nav[k]), int(run.wall[k]), int(run.shares[k])
             rows.append(
                 [
-                    run.vault if label == "at the lowest" else "",
-                    f"{label}, {stamp(int(run.ts[k]))[5:]}",
+                    run.vault if label == "low" else "",
+                    f"{label} {stamp(int(run.ts[k]))[5:10]}",
                     _money(nav, run.decimals),
                     _money(wall, run.decimals),
                     per_share(nav, shares)[:-2],
@@ -72,52 +74,39 @@ def _print_worth(found: "Demo", shown: "Console") -> None:
                     percent((nav - wall) / nav),
                 ]
             )
-    print_table("", ["vault", "", "NAV", "wall", "a share", "its wall", "above"], rows, on=shown)
+    print_table("", ["vault", "at its", "NAV", "wall", "a share", "its wall", "above"], rows, on=shown)
     nearest = min(found.runs, key=lambda run: run.distance_low)
-    shown.print(
-        f"Nearest to its wall at any bar: {nearest.vault}, {percent(nearest.distance_low)} above it. "
-        "No share was ever worth less than its wall."
-        if all(run.distance_low >= 0 for run in found.runs)
-        else "A WALL WAS BREACHED: run ringfence verify"
-    )
+    if nearest.distance_low < 0:
+        shown.print(f"THE WALL OF {nearest.vault} WAS BREACHED: run ringfence verify")
+    else:
+        shown.print(f"Nearest to its wall at any bar: {nearest.vault}, {percent(nearest.distance_low)} above it.")
 
 
 def _print_counts(found: "Demo", shown: "Console") -> None:
     from risk.events import Kind
 
-    kinds = (Kind.resize, Kind.margin_call, Kind.liquidation, Kind.refusal, Kind.funding, Kind.collateral)
-    rows = []
-    for run in found.runs:
-        counts = Counter(event.kind for event in run.events)
-        shortfall = sum(event.shortfall for event in run.events)
-        rows.append(
-            [run.vault, f"{len(run.ts):,}", *(f"{counts[kind]:,}" for kind in kinds), _money(shortfall, run.decimals)]
-        )
-    heads = ["vault", "decisions", "resizes", "margin calls", "liquidations", "refusals", "funding", "collateral moves"]
-    print_table("", [*heads, "shortfall"], rows, on=shown)
+    labels = {
+        "resizes": Kind.resize,
+        "margin calls": Kind.margin_call,
+        "liquidations": Kind.liquidation,
+        "refusals": Kind.refusal,
+        "funding payments": Kind.funding,
+        "collateral moves": Kind.collateral,
+    }
+    counts = [Counter(event.kind for event in run.events) for run in found.runs]
+    rows: list[list[object]] = [["decisions", *(f"{len(run.ts):,}" for run in found.runs)]]
+    rows += [[label, *(f"{one[kind]:,}" for one in counts)] for label, kind in labels.items()]
+    shortfalls = (_money(sum(event.shortfall for event in run.events), run.decimals) for run in found.runs)
+    rows.append(["shortfall", *shortfalls])
+    print_table("", ["", *(run.vault for run in found.runs)], rows, on=shown)
 
 
-def _rows_of(found: "Demo", wanted: "list[tuple[VaultRun, Event]]") -> list[list[object]]:
-    """Rows under _EVENT_HEADS."""
+def _change(found: "Demo", run: "VaultRun", event: "Event") -> str:
     from runtime import figures
-    from runtime.report_words import KIND_WORDS, leverage, price, stamp
 
-    rows: list[list[object]] = []
-    for run, event in wanted:
-        one = found.vaults[run.vault].instruments[event.position]
-        before, after = (figures.quantity(size, one) for size in (event.quantity_before, event.quantity_after))
-        rows.append(
-            [
-                stamp(event.ts)[5:],
-                run.vault,
-                KIND_WORDS[event.kind].lower(),
-                f"{before} → {after} {one.base}",
-                f"{leverage(event.leverage_before)} → {leverage(event.leverage_after)}",
-                price(event.price, 2),
-                _why(found, run, event),
-            ]
-        )
-    return rows
+    one = found.vaults[run.vault].instruments[event.position]
+    before, after = (figures.quantity(size, one) for size in (event.quantity_before, event.quantity_after))
+    return f"{before}→{after} {one.base}"
 
 
 def _why(found: "Demo", run: "VaultRun", event: "Event") -> str:
@@ -128,29 +117,31 @@ def _why(found: "Demo", run: "VaultRun", event: "Event") -> str:
     if event.kind != Kind.margin_call:
         return cause(event)
     call = found.vaults[run.vault].mandate.positions[run.positions[event.position].name].margin_call
-    return f"equity below {call.at:g} x maintenance margin; reduced to {call.to:g} x"
-
-
-_EVENT_HEADS = ["time", "vault", "event", "quantity", "leverage", "price", "cause"]
+    return f"equity below {call.at:g} x the maintenance margin, reduced to {call.to:g} x"
 
 
 def _print_rare(found: "Demo", shown: "Console") -> None:
     from risk.events import Kind
+    from runtime.report_words import KIND_WORDS, leverage, price, stamp
 
     kinds = {Kind.margin_call, Kind.liquidation, Kind.refusal}
     rare = sorted(
         ((run, event) for run in found.runs for event in run.events if event.kind in kinds), key=lambda pair: pair[1].ts
     )
     shown.print("Every margin call, liquidation and refusal:" if rare else "No margin call, liquidation or refusal.")
-    if rare:
-        print_table("", _EVENT_HEADS, _rows_of(found, rare[:_RARE_SHOWN]), on=shown)
+    for run, event in rare[:_RARE_SHOWN]:
+        levers = f"leverage {leverage(event.leverage_before)} → {leverage(event.leverage_after)}"
+        shown.print(f"  {stamp(event.ts)[5:]}  {run.vault}  {KIND_WORDS[event.kind].lower()}")
+        shown.print(f"    {_change(found, run, event)} at {price(event.price, 2)}, {levers}")
+        shown.print(f"    cause: {_why(found, run, event)}")
     if len(rare) > _RARE_SHOWN:
-        shown.print(f"and {len(rare) - _RARE_SHOWN} more: ringfence events --db {found.database}")
+        shown.print(f"  and {len(rare) - _RARE_SHOWN} more: ringfence events --db {found.database}")
+    shown.print()
 
 
 def _print_resizes(found: "Demo", shown: "Console") -> None:
     from risk.events import Kind
-    from runtime.report_words import cause
+    from runtime.report_words import cause, leverage, price, stamp
 
     resizes = [(run, event) for run in found.runs for event in run.events if event.kind == Kind.resize]
 
@@ -160,14 +151,16 @@ def _print_resizes(found: "Demo", shown: "Console") -> None:
         return abs(event.quantity_after - event.quantity_before) * unit * event.price
 
     largest = sorted(sorted(resizes, key=size, reverse=True)[:_RESIZES_SHOWN], key=lambda pair: pair[1].ts)
-    causes = Counter(cause(event) for _, event in resizes)
-    shown.print(f"{len(resizes):,} resizes: " + ", ".join(f"{n:,} by {why}" for why, n in causes.most_common()) + ".")
-    shown.print(f"The {len(largest)} largest of them:")
+    shown.print(f"{len(resizes):,} resizes, by cause:")
+    for why, times in Counter(cause(event) for _, event in resizes).most_common():
+        shown.print(f"  {times:>5,}  {why}")
+    shown.print(f"\nThe {len(largest)} largest of them:")
     rows = [
-        [cell for head, cell in zip(_EVENT_HEADS, row, strict=True) if head != "event"]
-        for row in _rows_of(found, largest)
-    ]
-    print_table("", [head for head in _EVENT_HEADS if head != "event"], rows, on=shown)
+        [stamp(event.ts)[5:], run.vault, _change(found, run, event), leverage(event.leverage_after),
+         price(event.price, 2), _SHORT.get(event.reason.name, event.reason.name.replace("_", " "))]
+        for run, event in largest
+    ]  # fmt: skip
+    print_table("", ["time", "vault", "quantity", "leverage", "price", "bound by"], rows, on=shown)
     shown.print(f"All of them: ringfence events --kind resize --db {found.database}")
 
 
@@ -177,19 +170,13 @@ def _print_statements(found: "Demo", shown: "Console") -> None:
     def short(amount: str) -> str:
         return f"{Decimal(amount):,.2f}"
 
-    rows = [
-        [
-            one["vault"],
-            one["holder"],
-            short(one["deposited"]),
-            short(one["shares"]),
-            short(one["value"]),
-            f"{Decimal(one['profit']):+,.2f}",
-            short(one["value_worst"]),
-        ]
-        for one in found.statements
-    ]
-    heads = ["vault", "holder", "paid in", "shares", "worth", "profit", "at the wall"]
+    rows: list[list[object]] = []
+    for vault, held in groupby(found.statements, key=lambda one: str(one["vault"])):
+        rows.append([vault, *[""] * 5])
+        for one in held:
+            money = [short(one[name]) for name in ("deposited", "shares", "value")]
+            rows.append([f"  {one['holder']}", *money, f"{Decimal(one['profit']):+,.2f}", short(one["value_worst"])])
+    heads = ["vault, holder", "paid in", "shares", "worth", "profit", "at the wall"]
     print_table("", heads, rows, on=shown)
 
 

@@ -1,5 +1,6 @@
 """Commands that need no database: check, schema, strategies, margin."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -93,10 +94,20 @@ def schema(
     if output is None:
         print_json(document)
         return
-    from runtime.files import write_whole
-
-    write_whole(output, json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+    _write_whole(output, json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n")
     remark(f"{output}: written; point your editor's YAML language server at it")
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Beside the file and then over it, so that there is the old one or the new one and never a part."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    except OSError as failure:
+        part.unlink(missing_ok=True)
+        failure.filename = str(path)
+        raise
 
 
 @app.command()

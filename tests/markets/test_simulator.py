@@ -4,7 +4,7 @@ from typing import Any
 
 import numba
 import numpy as np
-from hypothesis import assume, given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from markets.simulator import Series, blank_series, simulate
@@ -66,10 +66,7 @@ def smallest_tape(one: World) -> int:
 def assert_equals_the_twin(one: World) -> SlowBook:
     book, series, transfers, events = run(one)
     twin = SlowBook(one.book, one.limits, one.listing)
-    try:
-        states, details = twin.run(one.bars, one.decision, one.proposals)
-    except TooLarge:
-        assume(False)
+    states, details = twin.run(one.bars, one.decision, one.proposals)
     for v, vault in enumerate(twin.vaults):
         assert [row for row in events if row[1] == v] == vault.events
         assert [row for row in transfers if row[1] == v] == vault.transfers
@@ -95,7 +92,10 @@ def assert_equals_the_twin(one: World) -> SlowBook:
 def test_every_event_transfer_balance_and_figure_equals_the_slow_twins(
     seed: int, shape: tuple[int, int, int, int], rough: Rough
 ) -> None:
-    assert_equals_the_twin(drawn(seed, shape, rough))
+    try:
+        assert_equals_the_twin(drawn(seed, shape, rough))
+    except TooLarge:
+        reject()
 
 
 def test_the_twin_meets_everything_that_can_happen() -> None:

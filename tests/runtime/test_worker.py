@@ -127,7 +127,7 @@ class Worker:
 
     def children(self) -> set[int]:
         """The pool's processes, as the worker itself tells."""
-        answers = self.doorbell.control.inspect(timeout=1.0).stats() or {}
+        answers = self.doorbell.control.inspect(timeout=1.0, limit=1).stats() or {}
         return {pid for answer in answers.values() for pid in answer["pool"]["processes"]}
 
     def ring(self, slots: list[int]) -> None:

@@ -163,7 +163,8 @@ REGISTER: dict[str, tuple[Callable[[Connection], Any], str]] = {
         lambda c: c.execute(update(redemption).values(remaining=SHARE)), "S3: redemption 4"
     ),
     "a redemption that was never asked": (
-        lambda c: forge(c, "redemption", vault_id=1, seq=9, holder="bob", shares=1, price=1, remaining=1, requested_ts=0),
+        lambda c: forge(c, "redemption", vault_id=1, seq=9, holder="bob", shares=1, price=1, remaining=1,
+                        requested_ts=0),
         "S3: redemption 9: expected None",
     ),
     "all shares raised": (lambda c: c.execute(update(vault).values(shares=vault.c.shares + 1)), "S3: all shares"),
@@ -187,7 +188,8 @@ MONEY: dict[str, tuple[Callable[[Connection], Any], str]] = {
 
 JOURNAL: dict[str, tuple[Callable[[Connection], Any], str]] = {
     "more shares minted than the price gives": (
-        lambda c: body(c, 3, shares=501 * SHARE, total_shares=1_501 * SHARE), "S1: journal row 3: expected shares minted"
+        lambda c: body(c, 3, shares=501 * SHARE, total_shares=1_501 * SHARE),
+        "S1: journal row 3: expected shares minted",
     ),
     "all shares told wrong": (lambda c: body(c, 4, total_shares=1), "S3: journal row 4: expected total_shares"),
     "a payment above the price of its request": (
@@ -206,7 +208,9 @@ JOURNAL: dict[str, tuple[Callable[[Connection], Any], str]] = {
     "a remainder that does not add up": (
         lambda c: body(c, 4, payments=[payment(remaining=1)]), "S3: journal row 4: expected remaining of request 4 0"
     ),
-    "a body without its holder": (lambda c: body(c, 2, holder=None), "S3: shares of alice: expected 0"),
+    "a body without its holder": (
+        lambda c: body(c, 2, holder=None), "L3: journal row 2: expected the body of a deposit"
+    ),
     "a body that is not JSON": (
         lambda c: c.execute(update(journal).where(journal.c.seq == 2).values(body="{")),
         "L3: journal row 2: expected the body of a deposit",
