@@ -124,6 +124,8 @@ def _run(
     vaults: Any, positions: Any, vault_limits: Any, limits: Any, instruments: Any, bars: Any, decision: Any,
     proposals: Any, plans: Any, tape: Any, states: Any, details: Any, start: int, stop: int,
 ) -> int:  # fmt: skip
+    """Longer than 60 lines because the one function that owns the arrays must hold every loop over them: passing them
+    on would cost more than the step itself."""
     for p in range(positions.size):
         arm(positions[p], limits[p], instruments[positions[p].symbol])
     for v in range(vaults.size):

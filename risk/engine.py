@@ -52,6 +52,7 @@ PLAN = np.dtype(
 
 
 def blank_plan(positions: int) -> Rows:
+    """(P,) rows of PLAN to be filled in."""
     return rows(PLAN, positions)
 
 

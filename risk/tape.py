@@ -19,6 +19,8 @@ EVENT = np.dtype(
 
 
 class Tape(NamedTuple):
+    """Transfers and events in the order in which they happened."""
+
     transfers: Rows
     """(M,) of TRANSFER; position -1: none."""
     events: Rows
@@ -28,6 +30,7 @@ class Tape(NamedTuple):
 
 
 def blank_tape(transfers: int, events: int) -> Tape:
+    """An empty tape with room for so many rows of each."""
     return Tape(rows(TRANSFER, transfers), rows(EVENT, events), np.zeros(2, np.int64))
 
 

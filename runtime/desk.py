@@ -48,24 +48,28 @@ class Desk:
         Each slot is a unit of work of its own. A slot that is behind the vault is a no-op, and one that is ahead takes
         the slots before it along, so that repeated and disordered calls end in the same ledger.
         """
-        stepped = 0
-        while in_unit(self.engine, lambda connection: self._step_next(connection, vault, slot)):
-            stepped += 1
+        stepped, reached = 0, -1
+        while reached < slot:
+            done = in_unit(self.engine, lambda connection: self._step_next(connection, vault, slot))
+            if done is None:
+                break
+            stepped, reached = stepped + 1, done
         return stepped
 
-    def _step_next(self, connection: Connection, name: str, slot: int) -> bool:
+    def _step_next(self, connection: Connection, name: str, slot: int) -> int | None:
+        """Step the vault's next slot if it opens no later than `slot`; returns its open, None for none."""
         row = lock_vault(connection, name)
         if row["last_slot"] is not None and row["last_slot"] >= slot:
-            return False
+            return None
         compiled = self.compiled(connection, row)
         feed = self.feed(connection, compiled)
         after = -1 if row["last_slot"] is None else row["last_slot"]
         number = int(np.searchsorted(feed.slots, after, side="right"))
         if number == len(feed.slots) or feed.slots[number] > slot:
-            return False
+            return None
         inputs = slot_inputs(compiled, feed, number)
         Vault(connection, row, compiled.mandate).step(inputs, compiled.limits, compiled.listing)
-        return True
+        return inputs.slot
 
     def compiled(self, connection: Connection, row: RowMapping) -> Compiled:
         """The vault's mandate, ready to run."""

@@ -187,7 +187,7 @@ class Vault:
         paid = self._pay_waiting()
         own = [payment for payment in paid if payment.seq == seq]
         body = {
-            "holder": holder, "shares": shares, "price": request.price, "payments": [astuple(one) for one in paid],
+            "holder": holder, "shares": shares, "price": request.price, "payments": [list(astuple(one)) for one in paid],
             "paid": sum(one.assets for one in own), "burned": sum(one.shares for one in own),
             "nav": self.nav, "total_shares": self.shares, "wall": self.wall,
         }  # fmt: skip

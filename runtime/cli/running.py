@@ -85,7 +85,10 @@ def replay(
     report: ReportFile = None,
     as_json: Json = False,
 ) -> None:
-    """Live through history step by step, in a database: the same task that runs live vaults."""
+    """Live through history step by step, in a database.
+
+    Each step is the task that runs live vaults. What is done already is not done again.
+    """
     inputs = _inputs(mandates, bars, scenario, funding, mark, deposit, report)
     from runtime.cli.outcome import print_outcome
     from runtime.cli.progress import bar
@@ -157,7 +160,7 @@ def worker(
         ),
     ] = None,
 ) -> None:
-    """Step vaults as messages ask for it, until it is stopped (SIGTERM)."""
+    """Step vaults as messages ask for it, until SIGTERM."""
     from runtime.worker import serve
 
     with database(db, writes=True):
@@ -171,7 +174,10 @@ def worker(
 def demo(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where database and report go.")] = Path("out/demo"),
 ) -> None:
-    """The crash of March 2020, three vaults, three holders: replayed, verified, told and drawn."""
+    """Replay the crash of March 2020, and tell what happened.
+
+    Three vaults, three holders: replayed into a database, verified, told and drawn.
+    """
     from runtime.cli.demonstration import demonstrate
 
     demonstrate(out)

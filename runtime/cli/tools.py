@@ -20,7 +20,10 @@ def check(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Mandate files, or folders of them.")],
     as_json: Json = False,
 ) -> None:
-    """Check mandates: every fault with its file, line and column; then what each of them means."""
+    """Check mandates, and say what each of them means.
+
+    Every fault is told with its file, line and column.
+    """
     from runtime import mandates
 
     problems = mandates.check(paths)
@@ -84,7 +87,7 @@ def schema(
         Path | None, typer.Option("--output", metavar="FILE", help="Write it to a file instead of standard output.")
     ] = None,
 ) -> None:
-    """The JSON Schema of a mandate, for editors that check and complete YAML."""
+    """Print the JSON Schema of a mandate, for editors."""
     import json
 
     from strategies.registry import strategies as installed
@@ -112,7 +115,7 @@ def _write_whole(path: Path, content: bytes) -> None:
 
 @app.command()
 def strategies(as_json: Json = False) -> None:
-    """The installed strategies: parameters, units, bounds, defaults and meaning."""
+    """List the installed strategies and their parameters."""
     from dataclasses import asdict
 
     from rich.text import Text
@@ -168,7 +171,7 @@ def margin(
     mark: Annotated[str | None, typer.Option("--mark", metavar="P", help="Mark price. [default: the entry]")] = None,
     as_json: Json = False,
 ) -> None:
-    """The calculator: notional, margins, tier, liquidation and bankruptcy price, distance."""
+    """Calculate margins, liquidation and bankruptcy price."""
     from runtime.calculator import Request, calculate
 
     asked = Request(symbol, side, quantity, entry, posted, leverage, rate, amount, fee, inverse, mark)

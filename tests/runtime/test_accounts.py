@@ -53,7 +53,9 @@ REFUSALS: dict[str, tuple[type[RingfenceError], Callable[[Tide], object]]] = {
     ),
     "a redemption of nothing": (ZeroAssets, lambda one: redeem(one.engine, "tide", "alice", 0, START)),
     "a redemption below nothing": (ZeroAssets, lambda one: redeem(one.engine, "tide", "alice", -1, START)),
-    "a redemption worth less than a minor unit": (ZeroAssets, lambda one: redeem(one.engine, "tide", "alice", 1, START)),
+    "a redemption worth less than a minor unit": (
+        ZeroAssets, lambda one: redeem(one.engine, "tide", "alice", 1, START)
+    ),
     "a redemption of more than held": (
         RedeemExceeds, lambda one: redeem(one.engine, "tide", "alice", 1_000 * SHARE + 1, START)
     ),
