@@ -14,8 +14,11 @@ from risk.compiled import compiled, inlined
 from risk.edges import Edge
 from risk.tape import record
 
-__all__ = ["charge_fee", "pay_venue", "post_margin", "raise_wall", "ratchet", "receive_venue", "release_margin",
+__all__ = ["VIRTUAL_SHARES", "charge_fee", "pay_venue", "post_margin", "raise_wall", "ratchet", "receive_venue", "release_margin",
            "settle_venue_funding", "wall_amount", "wall_series"]  # fmt: skip
+
+VIRTUAL_SHARES = 10**3
+"""Shares that nobody holds, part of every price per share that anyone enters or leaves at."""
 
 _POST, _RELEASE, _RATCHET = int(Edge.post), int(Edge.release), int(Edge.ratchet)
 _LOSS, _PROFIT, _SHORTFALL = int(Edge.loss), int(Edge.profit), int(Edge.shortfall)
@@ -41,7 +44,7 @@ def wall_series(high_water_marks: Ints, keep: int, shares: int) -> Ints:
 def raise_wall(vault: Any, keep: int) -> None:
     """Derive `wall`, `peak` and `nav_low` from the mark and the shares."""
     vault.wall = wall_amount(vault.high_water_mark, keep, vault.shares)
-    vault.peak = scaled_up(vault.high_water_mark + 1, vault.shares)
+    vault.peak = scaled_up(vault.high_water_mark + 1, vault.shares + VIRTUAL_SHARES)
     vault.nav_low = INT_MAX if vault.shares > 0 else 0
 
 
@@ -49,14 +52,16 @@ def raise_wall(vault: Any, keep: int) -> None:
 def ratchet(vault: Any, keep: int, tape: Any, bar: int, nav: int) -> None:
     """Lift the mark to min(NAV per share, what cash can wall off), and fill the reserve up to its wall.
 
-    Both quotients are rounded down, so the new wall never needs more than reserve + cushion.
+    Both quotients are rounded down, so the new wall never needs more than reserve + cushion. NAV is divided by the
+    virtual shares as well, as for those who enter and leave: else the last crumbs of a vault that all but emptied would
+    be a thousandfold NAV per share, and no later deposit could meet the wall of such a mark.
     """
     shares = vault.shares
     if shares == 0 or nav < vault.peak:
         return
     floor_backed = price_per_share_down(vault.reserve + vault.cushion, shares)
     backed = floor_backed // keep * MILLION + floor_backed % keep * MILLION // keep
-    mark = min(price_per_share_down(nav, shares), backed)
+    mark = min(price_per_share_down(nav, shares + VIRTUAL_SHARES), backed)
     if mark <= vault.high_water_mark:
         return
     vault.high_water_mark = mark

@@ -36,11 +36,13 @@ def slot_inputs(compiled: Compiled, feed: MarketFeed, number: int) -> SlotInputs
     )
 
 
-@dataclass
+@dataclass(eq=False)
 class Desk:
     engine: Engine
-    _compiled: dict[str, Compiled] = field(default_factory=dict)
-    _feeds: dict[tuple[tuple[str, ...], int], tuple[tuple[int, ...], MarketFeed]] = field(default_factory=dict)
+    _compiled: dict[str, Compiled] = field(default_factory=dict, repr=False)
+    _feeds: dict[tuple[tuple[str, ...], int], tuple[tuple[int, ...], MarketFeed]] = field(
+        default_factory=dict, repr=False
+    )
 
     def step(self, vault: str, slot: int) -> int:
         """Bring a vault up to the slot that opens at `slot` (UTC ms), and return how many slots it stepped.
@@ -48,12 +50,11 @@ class Desk:
         Each slot is a unit of work of its own. A slot that is behind the vault is a no-op, and one that is ahead takes
         the slots before it along, so that repeated and disordered calls end in the same ledger.
         """
-        stepped, reached = 0, -1
-        while reached < slot:
-            done = in_unit(self.engine, lambda connection: self._step_next(connection, vault, slot))
-            if done is None:
+        stepped = 0
+        while (done := in_unit(self.engine, lambda connection: self._step_next(connection, vault, slot))) is not None:
+            stepped += 1
+            if done == slot:
                 break
-            stepped, reached = stepped + 1, done
         return stepped
 
     def _step_next(self, connection: Connection, name: str, slot: int) -> int | None:

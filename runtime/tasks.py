@@ -81,4 +81,6 @@ def step(vault: str, slot: int) -> int:
     """
     if not isinstance(vault, str) or type(slot) is not int:
         raise TypeError(f"step({vault!r:.80}, {slot!r:.80}): expected a vault's name and a slot's open in UTC ms")
+    if not _desks:
+        raise RuntimeError("no desk to step at: this process is no child of a worker, and `using` names none")
     return _desks[-1].step(vault, slot)

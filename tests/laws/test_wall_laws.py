@@ -94,7 +94,14 @@ def check_reserves(before: Any, book: Book, transfers: Rows) -> None:
 def live_through(seed: int, vaults: int, bars: int, rough: Any) -> dict[str, int]:
     """Lives `vaults` vaults, each on paths of its own, bar by bar, checking after each; returns what happened."""
     one = worlds.world(
-        np.random.default_rng(seed), vaults=vaults, each=2, symbols=2 * vaults, bars=bars, every=2, rough=rough
+        np.random.default_rng(seed),
+        vaults=vaults,
+        each=2,
+        symbols=2 * vaults,
+        bars=bars,
+        every=2,
+        rough=rough,
+        nav_max=1e13,
     )
     book, keep = one.book, as_ints(one.limits.vaults.keep)
     tape = blank_tape(60 * len(book.positions), 30 * len(book.positions))
@@ -178,7 +185,7 @@ BROKEN = {
         "risk/wall.py", "max(0, min(wanted, vault.cushion))", "max(0, wanted)",
     ),
     "the ratchet asks for more than the cash": (
-        "risk/wall.py", "    mark = min(price_per_share_down(nav, shares), backed)\n",
+        "risk/wall.py", "    mark = min(price_per_share_down(nav, shares + VIRTUAL_SHARES), backed)\n",
         "    mark = price_per_share_down(nav, shares)\n",
     ),
     "the ratchet fills the reserve with nothing": ("risk/wall.py", "        vault.cushion -= lacking\n", ""),

@@ -202,7 +202,7 @@ def test_an_empty_vault_decides_nothing_and_has_no_lows() -> None:
         empty[name] = 0
     book, series, transfers, _ = run(one)
     assert all(row[1] == 1 for row in transfers)
-    assert series.vaults[:, 0].tolist() == [(0, 0, 0, 0)] * len(one.proposals)
+    assert series.vaults[:, 0].tolist() == [(0, 0)] * len(one.proposals)
     assert np.isinf(book.vaults[0].price_low)
     assert np.isinf(book.vaults[0].distance_low)
     assert_equals_the_twin(one)

@@ -17,6 +17,7 @@ MILLION = 10**6
 ONE = 2**50
 LOTS_MAX = 2**40
 EXACT = 2**53
+VIRTUAL = 1000
 
 
 class TooLarge(Exception):
@@ -265,7 +266,7 @@ class Vault:
             return
         # the highest mark whose wall the cash can fill, and never more than NAV per share
         backed = (self.cash * ONE // self.shares) * MILLION // self.keep
-        mark = min(nav * ONE // self.shares, backed)
+        mark = min(nav * ONE // (self.shares + VIRTUAL), backed)
         if mark > self.mark:
             self.mark = mark
             self.move(bar, Edge.ratchet, None, max(0, self.wall - self.accounts[AccountKind.reserve]))
@@ -514,7 +515,7 @@ class SlowBook:
                 if outcome is None:
                     continue
                 nav, plans = outcome
-                states.append((nav, vault.wall, vault.mark, vault.shares))
+                states.append((nav, vault.mark))
                 for one, plan in zip(vault.positions, plans, strict=True):
                     mark = prices[one.symbol].mark_close
                     details.append((one.quantity, plan.allowed, vault.leverage(one, mark),

@@ -15,8 +15,8 @@ from risk.wall import wall_amount
 Floats = npt.NDArray[np.float64]
 MILLION = 10**6
 
-SCALES = ((20_000.0, 1_000), (2_000.0, 1_000), (150.0, 1_000_000), (0.6, 100_000), (0.08, 1_000_000), (2e-5, 10**8))
-"""(price, minor units that a lot is worth at a price of 1): from bitcoin to a coin of a few thousandths of a cent."""
+SCALES = ((20_000.0, 1_000), (2_000.0, 1_000), (150.0, 1_000_000), (0.6, 100_000), (0.08, 1_000_000), (2e-3, 1_000_000))
+"""(price, minor units that a lot is worth at a price of 1): from bitcoin to a coin of a fifth of a cent."""
 
 
 class World(NamedTuple):
@@ -123,7 +123,9 @@ def opinions(rng: np.random.Generator, decisions: int, positions: int, rough: Ro
     odd = np.array([np.nan, np.inf, -np.inf, 1e300, -1e300, 0.0, -0.0])
     leverage = np.where(rng.random(shape) < rough.odd, rng.choice(odd, shape), leverage)
     volatility = np.exp(rng.normal(-0.5, 0.5, shape))
-    volatility = np.where(rng.random(shape) < rough.odd, rng.choice([np.nan, np.inf, 0.0, -1.0, 1e-300], shape), volatility)
+    volatility = np.where(
+        rng.random(shape) < rough.odd, rng.choice([np.nan, np.inf, 0.0, -1.0, 1e-300], shape), volatility
+    )
     return rows(
         PROPOSAL, shape, leverage=leverage, volatility=volatility,
         proposed=rng.random(shape) >= rough.odd, known=rng.random(shape) >= rough.odd,
@@ -141,11 +143,13 @@ def fund(book: Book, allowed: Limits, nav: npt.NDArray[np.int64]) -> None:
 
 
 def world(
-    rng: np.random.Generator, *, vaults: int, each: int, symbols: int, bars: int, every: int = 3, rough: Rough | None = None
-) -> World:
-    """`vaults` funded vaults of `each` positions over `symbols` instruments; a decision every `every` bars."""
+    rng: np.random.Generator, *, vaults: int, each: int, symbols: int, bars: int, every: int = 3,
+    rough: Rough | None = None, nav_max: float = 1e11,
+) -> World:  # fmt: skip
+    """`vaults` vaults of `each` positions over `symbols` instruments, funded with 10 USDT to `nav_max` minor units; a
+    decision every `every` bars."""
     rough = rough or Rough()
-    nav = np.exp(rng.uniform(np.log(1e7), np.log(1e13), vaults)).astype(np.int64)
+    nav = np.exp(rng.uniform(np.log(1e7), np.log(nav_max), vaults)).astype(np.int64)
     listing, start = venue_listing(rng, symbols, float(np.median(nav)))
     allowed = mandates(rng, vaults, each, rough)
     book = empty_book([0] * each, vaults)

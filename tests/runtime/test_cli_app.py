@@ -2,9 +2,9 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -45,14 +45,13 @@ def test_help_loads_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("arguments", [(), ("replay",)], ids=["all", "one command"])
 def test_help_answers_at_once(arguments: tuple[str, ...]) -> None:
-    """Under 0.3 s; the best of several, since the machine may be busy."""
+    """Under 0.3 s. Of the processor, for it waits for nothing else, and a busy machine would only measure itself."""
     took = []
-    for _ in range(6):
-        started = time.perf_counter()
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([SCRIPT, *arguments, "--help"], capture_output=True, check=True)
-        took.append(time.perf_counter() - started)
-        if took[-1] < 0.3:
-            break
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        took.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(took) < 0.3
 
 

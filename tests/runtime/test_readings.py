@@ -104,7 +104,7 @@ def test_a_vault_whose_risk_capital_is_gone_is_cash_locked(database_url: str) ->
     # Volatility is forgotten in the still hours, so that every fall finds the vault fully invested.
     closes = [8_000.0 * 0.75**fall for fall in range(6) for _ in range(8)]
     one = launch(database_url, path(closes, 8_000.0))
-    deposit(one.engine, "tide", "alice", 1_000 * UNIT, START)
+    deposit(one.engine, "tide", "alice", 1_000_000 * UNIT, START)
     one.step(len(closes))
     (found,) = readings.vaults(one.engine)
     assert (found["status"], found["in_margin"]) == ("cash-locked", "0.000000")

@@ -1,0 +1,157 @@
+"""The replay drives the task that steps live vaults, tells how far it is, and can be run again or gone on with."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import Engine, func, select
+
+from markets.bars import Bars
+from markets.market import Market, align
+from runtime.accounts import redeem
+from runtime.backtest import backtest
+from runtime.compilation import Compiled, compile_mandate
+from runtime.database import migrate, open_engine, unit_of_work
+from runtime.errors import RecordingDiffers
+from runtime.replay import replay
+from runtime.results import digest
+from vaults.errors import DepositRefused, KeyConflict, MandateChanged, ZeroShares
+from vaults.mandate import load_mandate
+from vaults.tables import bar, journal, transfer, vault
+
+HOUR = 3_600_000
+START = 1_583_712_000_000
+DEPOSITS = {"alice": 50_000_000_000, "bob": 7_000_000_001}
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    engine = open_engine(database_url, create=True)
+    migrate(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def shield(project: Path) -> Compiled:
+    return compile_mandate(load_mandate(project / "mandates" / "btc-eth-shield.yaml"))
+
+
+@pytest.fixture(scope="module")
+def distance(project: Path) -> Compiled:
+    return compile_mandate(load_mandate(project / "mandates" / "btc-distance.yaml"))
+
+
+def hours(symbols: tuple[str, ...], length: int = 100) -> Market:
+    bars = {}
+    for number, symbol in enumerate(symbols):
+        dice = np.random.default_rng(number)
+        close = 8000.0 * np.exp(np.cumsum(dice.normal(0.0, 0.008, 100)))[:length]
+        open = np.concatenate(([8000.0], close[:-1]))
+        high, low = np.maximum(open, close) * 1.001, np.minimum(open, close) * 0.999
+        ts = START + np.arange(length, dtype=np.int64) * HOUR
+        bars[symbol] = Bars(symbol, HOUR, ts, open, high, low, close, np.ones(length))
+    return align(bars)
+
+
+def rows(engine: Engine) -> tuple[int, ...]:
+    with unit_of_work(engine, writes=False) as connection:
+        tables = (bar, journal, transfer, vault)
+        return tuple(connection.execute(select(func.count()).select_from(one)).scalar_one() for one in tables)
+
+
+def test_progress_hears_each_slot_of_each_vault_in_order(engine: Engine, shield: Compiled, distance: Compiled) -> None:
+    heard: list[tuple[str, int, int]] = []
+    vaults = [(one, hours(one.symbols, 20)) for one in (shield, distance)]
+    replay(engine, vaults, DEPOSITS, lambda *told: heard.append(told))
+    expected = [(name, done, 20) for name in ("btc-eth-shield", "btc-distance") for done in range(1, 21)]
+    assert heard == expected
+
+
+def test_vaults_in_one_database_live_as_if_each_were_alone(
+    engine: Engine, shield: Compiled, distance: Compiled
+) -> None:
+    vaults = [(one, hours(one.symbols)) for one in (shield, distance)]
+    together = replay(engine, vaults, DEPOSITS)
+    assert digest(together) == digest([backtest(one, market, DEPOSITS) for one, market in vaults])
+    assert [run.vault for run in together] == ["btc-eth-shield", "btc-distance"]
+    assert all(run.events for run in together)
+
+
+def test_the_same_replay_again_changes_nothing_and_tells_the_same(engine: Engine, shield: Compiled) -> None:
+    vaults = [(shield, hours(shield.symbols))]
+    first = digest(replay(engine, vaults, DEPOSITS))
+    before = rows(engine)
+    assert digest(replay(engine, vaults, DEPOSITS)) == first
+    assert rows(engine) == before
+
+
+def test_a_longer_recording_is_gone_on_with_and_equals_the_whole_from_the_start(
+    engine: Engine, shield: Compiled
+) -> None:
+    for length in (1, 60, 85, 100):
+        runs = replay(engine, [(shield, hours(shield.symbols, length))], DEPOSITS)
+        assert digest(runs) == digest([backtest(shield, hours(shield.symbols, length), DEPOSITS)]), length
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit, MemoryError])
+def test_a_replay_stopped_from_outside_is_completed_by_running_it_again(
+    engine: Engine, shield: Compiled, interruption: type[BaseException]
+) -> None:
+    market = hours(shield.symbols)
+
+    def stop(name: str, done: int, total: int) -> None:
+        if done == 80:
+            raise interruption
+
+    with pytest.raises(interruption):
+        replay(engine, [(shield, market)], DEPOSITS, stop)
+    assert digest(replay(engine, [(shield, market)], DEPOSITS)) == digest([backtest(shield, market, DEPOSITS)])
+
+
+def test_other_deposits_under_the_same_replay_are_refused_and_change_nothing(engine: Engine, shield: Compiled) -> None:
+    vaults = [(shield, hours(shield.symbols, 20))]
+    replay(engine, vaults, DEPOSITS)
+    before = rows(engine)
+    with pytest.raises(KeyConflict):
+        replay(engine, vaults, DEPOSITS | {"bob": 8_000_000_000})
+    assert rows(engine) == before
+
+
+@pytest.mark.parametrize("amount", [0, -1, 2**63])
+def test_a_deposit_that_is_no_amount_is_refused_before_any_slot(engine: Engine, shield: Compiled, amount: int) -> None:
+    with pytest.raises((DepositRefused, ZeroShares)):
+        replay(engine, [(shield, hours(shield.symbols, 20))], {"alice": amount})
+    with unit_of_work(engine, writes=False) as connection:
+        assert connection.execute(select(vault.c.last_slot)).scalars().all() == [None]
+
+
+def test_other_bars_under_the_same_replay_are_refused_and_change_nothing(engine: Engine, shield: Compiled) -> None:
+    market = hours(shield.symbols, 20)
+    replay(engine, [(shield, market)], DEPOSITS)
+    before = rows(engine)
+    market.close[7, 1] = np.nextafter(market.close[7, 1], 0.0)
+    with pytest.raises(RecordingDiffers, match=r"ETH/USDT:USDT.*2020-03-09T07:00:00Z"):
+        replay(engine, [(shield, market)], DEPOSITS)
+    assert rows(engine) == before
+
+
+def test_another_mandate_of_the_same_name_is_refused(
+    engine: Engine, shield: Compiled, project: Path, tmp_path: Path
+) -> None:
+    market = hours(shield.symbols, 20)
+    replay(engine, [(shield, market)], DEPOSITS)
+    text = (project / "mandates" / "btc-eth-shield.yaml").read_text(encoding="utf-8")
+    file = tmp_path / "looser.yaml"
+    file.write_text(text.replace("loss_cap: 20%", "loss_cap: 30%"), encoding="utf-8")
+    with pytest.raises(MandateChanged):
+        replay(engine, [(compile_mandate(load_mandate(file)), market)], DEPOSITS)
+
+
+def test_a_redemption_after_a_replay_is_paid_and_the_replay_goes_on(engine: Engine, shield: Compiled) -> None:
+    replay(engine, [(shield, hours(shield.symbols, 90))], DEPOSITS)
+    redeem(engine, "btc-eth-shield", "bob", None, START)
+    (run,) = replay(engine, [(shield, hours(shield.symbols))], DEPOSITS)
+    assert len(run.ts) == 100
+    assert run.shares[-1] < run.shares[0]
