@@ -73,6 +73,8 @@ def _trigger(position: Any, instrument: Any, margin: int, multiple: int) -> floa
     for k in range(instrument.tiers):
         rate = portion_up(instrument.tier[k].rate, multiple)
         deduction = portion_down(instrument.tier[k].deduction, multiple)
+        if side > 0 and rate >= MILLION:
+            return np.inf  # what is asked for grows faster than the value: no price is out of reach of a call
         root = liquidation_root(
             side, abs(position.quantity), instrument.unit, position.cost, margin, rate, deduction, 0
         )

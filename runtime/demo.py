@@ -111,7 +111,7 @@ def play(
             verdicts = verify(engine, progress=heard)
         with unit_of_work(engine, writes=False) as connection:
             rows = [row for one in runs for row in statement_rows(connection, lock_vault(connection, one.vault))]
-        title = "Three vaults in the crash of March 2020"
+        title = f"{len(runs)} vaults in the crash of March 2020"
         write_report(report, runs, rows, title=title, source=inputs.source, verified=_verified(verdicts))
         told = statements(engine)
     finally:

@@ -65,9 +65,7 @@ def create_vault(connection: Connection, terms: Mandate, decimals: int, ts: int)
     """Open an empty vault under a mandate and tell so in its journal. The name must be free."""
     fingerprint, body = terms.fingerprint, terms.canonical()
     if connection.execute(select(mandate.c.name).where(mandate.c.fingerprint == fingerprint)).one_or_none() is None:
-        connection.execute(
-            insert(mandate).values(fingerprint=fingerprint, name=terms.name, body=body, applied_ts=ts)
-        )
+        connection.execute(insert(mandate).values(fingerprint=fingerprint, name=terms.name, body=body, applied_ts=ts))
     row = connection.execute(
         insert(vault).values(
             name=terms.name, mandate=fingerprint, currency=terms.currency, decimals=decimals, shares=0, waiting=0,
@@ -116,9 +114,7 @@ class Vault:
     def state(self) -> State:
         """What a deposit or redemption sees, marked at the last struck NAV."""
         reserve, cushion = self.ledger.balance("reserve"), self.ledger.balance("cushion")
-        return State(
-            reserve, cushion, self.shares, self.waiting, self.high_water_mark, self.nav - reserve - cushion
-        )
+        return State(reserve, cushion, self.shares, self.waiting, self.high_water_mark, self.nav - reserve - cushion)
 
     @property
     def wall(self) -> int:
@@ -187,7 +183,8 @@ class Vault:
         paid = self._pay_waiting()
         own = [payment for payment in paid if payment.seq == seq]
         body = {
-            "holder": holder, "shares": shares, "price": request.price, "payments": [list(astuple(one)) for one in paid],
+            "holder": holder, "shares": shares, "price": request.price,
+            "payments": [list(astuple(one)) for one in paid],  # lists, as JSON gives the same answer back under a key
             "paid": sum(one.assets for one in own), "burned": sum(one.shares for one in own),
             "nav": self.nav, "total_shares": self.shares, "wall": self.wall,
         }  # fmt: skip
@@ -334,4 +331,3 @@ class Vault:
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-

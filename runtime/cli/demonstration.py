@@ -29,7 +29,7 @@ def demonstrate(out: Path) -> None:
 
     started = time.monotonic()
     remark(
-        "March 2020 again: three mandates, three holders. The very first run compiles the kernel: half a minute more."
+        "March 2020 again, with the example mandates and three holders. The very first run compiles the kernel: half a minute more."
     )
     found = play(out, bar, lambda: bar(None, "verifying", "journal rows verified"))
     shown = console()
@@ -85,20 +85,15 @@ def _print_worth(found: "Demo", shown: "Console") -> None:
 def _print_counts(found: "Demo", shown: "Console") -> None:
     from risk.events import Kind
 
-    labels = {
-        "resizes": Kind.resize,
-        "margin calls": Kind.margin_call,
-        "liquidations": Kind.liquidation,
-        "refusals": Kind.refusal,
-        "funding payments": Kind.funding,
-        "collateral moves": Kind.collateral,
-    }
-    counts = [Counter(event.kind for event in run.events) for run in found.runs]
-    rows: list[list[object]] = [["decisions", *(f"{len(run.ts):,}" for run in found.runs)]]
-    rows += [[label, *(f"{one[kind]:,}" for one in counts)] for label, kind in labels.items()]
-    shortfalls = (_money(sum(event.shortfall for event in run.events), run.decimals) for run in found.runs)
-    rows.append(["shortfall", *shortfalls])
-    print_table("", ["", *(run.vault for run in found.runs)], rows, on=shown)
+    kinds = (Kind.resize, Kind.margin_call, Kind.liquidation, Kind.refusal, Kind.funding)
+    rows = []
+    for run in found.runs:
+        counts = Counter(event.kind for event in run.events)
+        shortfall = sum(event.shortfall for event in run.events)
+        figures = [f"{counts[kind]:,}" for kind in kinds]
+        rows.append([run.vault, f"{len(run.ts):,}", *figures, _money(shortfall, run.decimals)])
+    heads = ["vault", "slots", "resizes", "margin calls", "liquidations", "refusals", "funding", "shortfall"]
+    print_table("", heads, rows, on=shown)
 
 
 def _change(found: "Demo", run: "VaultRun", event: "Event") -> str:

@@ -1,8 +1,5 @@
 """Commands that read: vaults, positions, statements, events, and the verification of all of them."""
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -188,9 +185,10 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Work everything out again: ledger, shares, statements, the chain, and every decision from its recorded inputs."""
+    from runtime.cli.progress import bar
     from runtime.verification import verify as verified
 
-    with database(db, writes=False) as engine, _progress("verifying") as progress:
+    with database(db, writes=False) as engine, bar(before="reading the books", each="journal rows") as progress:
         verdicts = verified(engine, vaults or None, progress)
     if as_json:
         print_json(
@@ -209,20 +207,3 @@ def verify(
             print_table("Breaches", ("vault", "law", "where", "expected", "found"), breaches)
     if any(one.breaches for one in verdicts):
         raise typer.Exit(1)
-
-
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on the terminal's standard error; nothing where nobody watches."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bar:
-        tasks: dict[str, Any] = {}
-
-        def hear(name: str, done: int, total: int) -> None:
-            if name not in tasks:
-                tasks[name] = bar.add_task(f"{what} {name}", total=total)
-            bar.update(tasks[name], completed=done, total=total)
-
-        yield hear

@@ -126,6 +126,8 @@ def _inputs(
 
     if report is not None and not report.parent.is_dir():
         raise InputRefused("--report", str(report), f"the folder {report.parent} does not exist; make it first")
+    if report is not None and report.is_dir():
+        raise InputRefused("--report", str(report), f"is a folder; name a file in it, like {report / 'report.html'}")
     found = prepare(
         mandates,
         bars=bars or (),
@@ -176,7 +178,7 @@ def demo(
 ) -> None:
     """Replay the crash of March 2020, and tell what happened.
 
-    Three vaults, three holders: replayed into a database, verified, told and drawn.
+    A vault for each example mandate, three holders: replayed into a database, verified, told and drawn.
     """
     from runtime.cli.demonstration import demonstrate
 

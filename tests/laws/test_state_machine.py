@@ -139,7 +139,9 @@ class LivingVault(RuleBasedStateMachine):
         with self.an_act_of_people(), contextlib.suppress(DepositRefused, ZeroShares):
             deposit(self.engine, NAME, holder, amount, 0)
 
-    @rule(holder=st.sampled_from(HOLDERS), part=st.one_of(st.sampled_from([1, 500_000, MILLION]), st.integers(1, MILLION)))
+    @rule(
+        holder=st.sampled_from(HOLDERS), part=st.one_of(st.sampled_from([1, 500_000, MILLION]), st.integers(1, MILLION))
+    )
     def asks_back(self, holder: str, part: int) -> None:
         with unit_of_work(self.engine, writes=False) as connection:
             held = Vault(connection, self.read(connection), self.compiled.mandate).held(holder)
@@ -194,7 +196,7 @@ class LivingVault(RuleBasedStateMachine):
                 missing = absent and p == 1 and bar == len(moves) - 1
                 after = self.price[p] if missing else self.price[p] * (1.0 + move[p])
                 opened = after if gapping else self.price[p]
-                figures = dict(open=opened, high=max(opened, after), low=min(opened, after), close=after)
+                figures = {"open": opened, "high": max(opened, after), "low": min(opened, after), "close": after}
                 for name in PRICES:
                     bars[name][bar, p] = figures[name.removeprefix("mark_")]
                 bars.valid[bar, p] = not missing

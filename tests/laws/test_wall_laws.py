@@ -200,7 +200,8 @@ BROKEN = {
     ),
     "the shortfall is the reserve's": ("risk/wall.py", "    vault.shortfall -= rest\n", "    vault.reserve -= rest\n"),
     "the mark rises and the wall does not": (
-        "risk/wall.py", "    vault.high_water_mark = mark\n    raise_wall(vault, keep)\n", "    vault.high_water_mark = mark\n",
+        "risk/wall.py", "    vault.high_water_mark = mark\n    raise_wall(vault, keep)\n",
+        "    vault.high_water_mark = mark\n",
     ),
 }  # fmt: skip
 

@@ -11,7 +11,7 @@ from markets.simulator import Series, blank_series, simulate
 from risk.book import Book, Limits
 from risk.edges import AccountKind, Edge
 from risk.events import Kind
-from risk.tape import Tape, blank_tape, rewind
+from risk.tape import blank_tape, rewind
 from tests.reference.slow_step import SlowBook, TooLarge
 from tests.reference.worlds import Rough, World, copied, world
 

@@ -1,5 +1,4 @@
-"""The desk steps each slot once, whole or not at all, whatever calls it how often, from how many threads, and when it
-is stopped."""
+"""The desk steps each slot once, whole or not at all, whoever calls it, how often, and whenever it is stopped."""
 
 import functools
 import os
@@ -35,7 +34,6 @@ START = 1_583_712_000_000
 SLOTS, SILENT = 96, (80, 81)
 """Four days, of which the first three warm up; no symbol has bars in the two silent hours."""
 VAULT = "btc-eth-shield"
-
 Ledger = dict[str, list[tuple[Any, ...]]]
 
 
@@ -85,8 +83,8 @@ def straight(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Ledger
     desk = Desk(engine)
     assert sum(desk.step(VAULT, slot(number)) for number in range(SLOTS)) == SLOTS - len(SILENT)
     found = ledger_of(engine)
-    engine.dispose()
     assert len(found["transfer"]) > 20
+    engine.dispose()
     return found
 
 
@@ -113,13 +111,8 @@ def ledger_of(engine: Engine) -> Ledger:
 
 
 def until(market: Market, row: int) -> Market:
-    return align(
-        {symbol: market.bars(column)[: _rows(market, column, row)] for column, symbol in enumerate(market.symbols)}
-    )
-
-
-def _rows(market: Market, column: int, row: int) -> int:
-    return int(np.searchsorted(market.bars(column).ts, market.ts[row]))
+    known = {symbol: market.bars(column) for column, symbol in enumerate(market.symbols)}
+    return align({symbol: bars[: int(np.searchsorted(bars.ts, market.ts[row]))] for symbol, bars in known.items()})
 
 
 # ---------------------------------------------------------------------------------------------------- which slots
