@@ -5,32 +5,16 @@ import os
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from risk.errors import RingfenceError
+from runtime.statement_row import StatementRow
 
 if TYPE_CHECKING:
     from runtime.results import VaultRun
 
-__all__ = ["ReportNotWritten", "ReportRefused", "StatementRow", "write_report"]
-
-
-@dataclass(frozen=True, slots=True)
-class StatementRow:
-    """What one holder put into a vault, took out, and holds. Money in minor units; shares have three decimals more."""
-
-    vault: str
-    holder: str
-    deposited: int
-    redeemed: int
-    shares: int
-    value: int
-    """What the shares would fetch at the last NAV per share."""
-    value_worst: int
-    """The shares' part of the wall: what they cannot fall below."""
-    decimals: int
+__all__ = ["ReportNotWritten", "ReportRefused", "write_report"]
 
 
 class ReportRefused(RingfenceError):

@@ -11,11 +11,11 @@ from importlib.resources import files
 import numpy as np
 
 from risk.events import Bound, Kind
-from runtime.report import StatementRow
 from runtime.report_plots import BOUND_COLOURS, Figure, nav_figure, per_share_series, position_figure
 from runtime.report_tables import balances_table, events_table, positions_table, statements_table, table
 from runtime.report_words import ABSENT, BOUND_WORDS, count, loss_cap, money, per_share, percent, stamp
 from runtime.results import VaultRun
+from runtime.statement_row import StatementRow
 
 __all__ = ["page"]
 

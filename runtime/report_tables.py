@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from risk.events import Event, Kind
-from runtime.report import StatementRow
 from runtime.report_words import (
     ABSENT,
     KIND_WORDS,
@@ -20,6 +19,7 @@ from runtime.report_words import (
     stamp,
 )
 from runtime.results import VaultRun
+from runtime.statement_row import StatementRow
 
 __all__ = ["ROWS_MAX", "balances_table", "events_table", "positions_table", "statements_table", "table"]
 

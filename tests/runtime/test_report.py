@@ -23,10 +23,11 @@ from hypothesis import strategies as st
 from risk.errors import RingfenceError
 from risk.events import Bound, Event, Kind
 from runtime import report_page, report_words
-from runtime.report import ReportNotWritten, ReportRefused, StatementRow, write_report
+from runtime.report import ReportNotWritten, ReportRefused, write_report
 from runtime.report_plots import BOUND_COLOURS, POINTS_MAX, spread
 from runtime.report_tables import ROWS_MAX
 from runtime.results import PositionRun, VaultRun
+from runtime.statement_row import StatementRow
 
 HOUR = 3_600_000
 MARCH = 1_583_020_800_000
