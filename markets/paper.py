@@ -14,7 +14,7 @@ import numpy as np
 from risk.arithmetic import MILLION, portion_down, portion_up
 from risk.compiled import compiled, inlined
 from risk.edges import Edge
-from risk.engine import equity_at, tier_of
+from risk.engine import LOTS_MAX, equity_at, tier_of
 from risk.events import Bound, Kind
 from risk.margin import (
     cost_closed,
@@ -279,7 +279,7 @@ def _increase(
     long, wanted, reason = plan.target > 0, min(abs(plan.target), _QUANTITY_MAX, _AMOUNT_MAX // unit), plan.bound
     equity = equity_at(position, unit, mark)
     if equity < plan.collateral:
-        borne = int(plan.leverage * float(max(0, equity)) / (float(unit) * mark))
+        borne = int(min(plan.leverage * float(max(0, equity)) / (float(unit) * mark), LOTS_MAX))
         if borne < wanted:
             wanted, reason = borne, _CUSHION
     lots = wanted - abs(quantity)

@@ -24,8 +24,11 @@ from risk.events import Bound
 from risk.margin import liquidation_distance, profit
 from risk.wall import raise_wall
 
-__all__ = ["PLAN", "blank_plan", "capital_at_risk", "decide", "equity_at", "gross_multiplier", "plan_position",
+__all__ = ["LOTS_MAX", "PLAN", "blank_plan", "capital_at_risk", "decide", "equity_at", "gross_multiplier", "plan_position",
            "tier_of"]  # fmt: skip
+
+LOTS_MAX = 2.0**61
+"""A count of lots beyond this would not fit into an int64, and what it became there could be of either sign."""
 
 _NOTHING = int(Bound.nothing)
 _VOLATILITY = int(Bound.volatility)
@@ -138,7 +141,7 @@ def _aim(position: Any, limit: Any, instrument: Any, plan: Any, mark: float) -> 
     if aim == held and sign * quantity > 0.0:
         plan.target = quantity
         return
-    target = int(sign) * int(aim * plan.collateral / lot_value)
+    target = int(sign) * int(min(aim * plan.collateral / lot_value, LOTS_MAX))
     too_small = abs(target - quantity) * lot_value < instrument.notional_min
     within_caps = sign * quantity > 0.0 and target != 0 and held <= min(limit.leverage_max, highest)
     plan.target = quantity if too_small and within_caps else target

@@ -14,8 +14,8 @@ from risk.compiled import compiled, inlined
 from risk.edges import Edge
 from risk.tape import record
 
-__all__ = ["VIRTUAL_SHARES", "charge_fee", "pay_venue", "post_margin", "raise_wall", "ratchet", "receive_venue", "release_margin",
-           "settle_venue_funding", "wall_amount", "wall_series"]  # fmt: skip
+__all__ = ["VIRTUAL_SHARES", "charge_fee", "pay_venue", "post_margin", "raise_wall", "ratchet", "receive_venue",
+           "release_margin", "settle_venue_funding", "wall_amount", "wall_series"]  # fmt: skip
 
 VIRTUAL_SHARES = 10**3
 """Shares that nobody holds, part of every price per share that anyone enters or leaves at."""

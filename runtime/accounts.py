@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import Connection, Engine, RowMapping, select
+from sqlalchemy.exc import IntegrityError
 
 from markets.instruments import currency_decimals
 from runtime.database import in_unit, lock_vault
@@ -37,7 +38,10 @@ def open_vault(engine: Engine, terms: Mandate, ts: int) -> bool:
             raise MandateChanged(terms.name, found, terms.fingerprint)
         return False
 
-    return in_unit(engine, work)
+    try:
+        return in_unit(engine, work)
+    except IntegrityError:  # another process has just opened it
+        return in_unit(engine, work)
 
 
 def deposit(

@@ -28,9 +28,7 @@ def demonstrate(out: Path) -> None:
     from runtime.demo import play
 
     started = time.monotonic()
-    remark(
-        "March 2020 again, with the example mandates and three holders. The very first run compiles the kernel: half a minute more."
-    )
+    remark("March 2020 again, with the example mandates and three holders. The very first run compiles first.")
     found = play(out, bar, lambda: bar(None, "verifying", "journal rows verified"))
     shown = console()
     _heading(shown, "What the vaults were worth, and their walls")
@@ -92,7 +90,7 @@ def _print_counts(found: "Demo", shown: "Console") -> None:
         shortfall = sum(event.shortfall for event in run.events)
         figures = [f"{counts[kind]:,}" for kind in kinds]
         rows.append([run.vault, f"{len(run.ts):,}", *figures, _money(shortfall, run.decimals)])
-    heads = ["vault", "slots", "resizes", "margin calls", "liquidations", "refusals", "funding", "shortfall"]
+    heads = ["vault", "slots", "resizes", "margin\ncalls", "liqui-\ndations", "refusals", "funding", "shortfall"]
     print_table("", heads, rows, on=shown)
 
 

@@ -137,7 +137,7 @@ def all_batches() -> dict[str, int]:
 def test_w1_w2_w3_hold_at_every_bar_of_ten_thousand_paths_with_jumps_of_sixty_per_cent() -> None:
     told = all_batches()
     # paths on which little happens would prove little
-    floor = 10 if SLOW else 5_000
+    floor = 5 if SLOW else 5_000
     assert told["resize"] > floor
     assert told["liquidation"] > floor // 5
     assert told["margin_call"] > 0

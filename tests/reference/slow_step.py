@@ -15,7 +15,7 @@ from risk.events import Bound, Kind
 
 MILLION = 10**6
 ONE = 2**50
-LOTS_MAX = 2**40
+LOTS_MAX, FLOAT_LOTS_MAX = 2**40, 2.0**61
 EXACT = 2**53
 VIRTUAL = 1000
 
@@ -335,7 +335,7 @@ class Vault:
         if aim == held and side == one.side and side != 0:
             plan.target = one.quantity
             return
-        plan.target = side * int(aim * plan.collateral / lot_value)
+        plan.target = side * int(min(aim * plan.collateral / lot_value, FLOAT_LOTS_MAX))
         # an order on an open position that the venue would find too small is left, unless a hard cap asks for it
         small = abs(plan.target - one.quantity) * lot_value < one.instrument.notional_min
         if small and one.quantity * plan.target > 0 and held <= min(one.limit.leverage_max, highest):
@@ -411,7 +411,7 @@ class Vault:
         mark, unit, long = prices.mark_close, one.instrument.unit, plan.target > 0
         wanted, reason, equity = min(abs(plan.target), LOTS_MAX), plan.bound, self.equity(one, mark)
         if equity < plan.collateral:
-            borne = int(plan.leverage * float(max(0, equity)) / (float(unit) * mark))
+            borne = int(min(plan.leverage * float(max(0, equity)) / (float(unit) * mark), FLOAT_LOTS_MAX))
             if borne < wanted:
                 wanted, reason = borne, Bound.cushion
         lots, quantity = wanted - abs(one.quantity), one.quantity

@@ -321,3 +321,13 @@ def test_limits_with_a_column_missing_or_unknown_are_refused_by_name() -> None:
         limits(keep=[800_000], gross_leverage_max=[2.0], share=[1])
     with pytest.raises((KeyError, ValueError), match="leverages"):
         rows(PROPOSAL, 1, leverages=[1.0])
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_a_price_of_next_to_nothing_never_turns_the_side(side: int) -> None:
+    """More lots than an int64 counts must not become lots of the other side."""
+    book, bounds, listing, bars, asked = scene(side * 50.0)
+    for name in ("mark_open", "mark_high", "mark_low", "mark_close"):
+        bars[name] = 1e-20
+    plan = plain(decide(book, bounds, listing, bars, asked)[0])
+    assert plan.target == side * 2**61

@@ -346,7 +346,7 @@ def _small_files(size: int) -> Callable[[], None]:
     return limit
 
 
-@pytest.mark.parametrize("size", [40_000, 2_000_000], ids=["at once", "in the middle"])
+@pytest.mark.parametrize("size", [40_000, 3_000_000], ids=["at once", "in the middle"])
 def test_a_full_disk_under_the_database_stops_it_and_the_same_command_goes_on(
     size: int, trend: Path, undisturbed: str, tmp_path: Path
 ) -> None:

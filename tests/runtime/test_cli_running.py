@@ -240,7 +240,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 def test_the_demo_tells_worth_walls_events_and_statements(demo: tuple[Path, str]) -> None:
     folder, told = demo
-    for words in ("What the vaults were worth", "its wall", "margin calls", "resizes, by cause", "The 15 largest",
+    for words in ("What the vaults were worth", "its wall", "refusals", "resizes, by cause", "The 15 largest",
                   "statements", "alice", "bob", "carol", "0 breaches", "out/demo/report.html", "Try next"):  # fmt: skip
         assert words in told, words
     assert (folder / "out/demo/report.html").stat().st_size > 100_000
