@@ -13,9 +13,9 @@ COPY markets ./markets
 COPY strategies ./strategies
 COPY vaults ./vaults
 COPY runtime ./runtime
+COPY mandates ./mandates
 RUN pip install --no-cache-dir --disable-pip-version-check -c constraints.txt .
 
-COPY mandates ./mandates
 
 # Compiled formulas are cached in this user's home, which is therefore writable.
 USER ringfence

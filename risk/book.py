@@ -17,8 +17,9 @@ Flags = npt.NDArray[np.bool_]
 Rows = Any
 """A numpy record array of one of the row types below."""
 
-__all__ = ["BAR", "INSTRUMENT", "POSITION", "POSITION_LIMITS", "PROPOSAL", "TIER", "TIERS_MAX", "VAULT",
-           "VAULT_LIMITS", "Book", "Flags", "Floats", "Ints", "Limits", "Rows", "empty_book", "limits", "rows"]  # fmt: skip
+__all__ = ["BAR", "INSTRUMENT", "POSITION", "POSITION_LIMITS", "PROPOSAL", "TIER", "TIERS_MAX",
+           "VAULT", "VAULT_LIMITS", "Book", "Flags", "Floats", "Ints", "Limits", "Rows", "empty_book",
+           "limits", "rows"]  # fmt: skip
 
 TIERS_MAX = 20
 _INT, _FLOAT, _FLAG = np.int64, np.float64, np.bool_

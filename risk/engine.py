@@ -24,8 +24,8 @@ from risk.events import Bound
 from risk.margin import liquidation_distance, profit
 from risk.wall import raise_wall
 
-__all__ = ["LOTS_MAX", "PLAN", "blank_plan", "capital_at_risk", "decide", "equity_at", "gross_multiplier", "plan_position",
-           "tier_of"]  # fmt: skip
+__all__ = ["LOTS_MAX", "PLAN", "blank_plan", "capital_at_risk", "decide", "equity_at", "gross_multiplier",
+           "plan_position", "tier_of"]  # fmt: skip
 
 LOTS_MAX = 2.0**61
 """A count of lots beyond this would not fit into an int64, and what it became there could be of either sign."""

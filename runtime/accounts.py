@@ -3,7 +3,6 @@
 Each is one unit of work, and idempotent under a key.
 """
 
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -12,15 +11,15 @@ from sqlalchemy.exc import IntegrityError
 
 from markets.instruments import currency_decimals
 from runtime.database import in_unit, lock_vault
-from vaults.errors import HolderRefused, MandateChanged, UnknownHolder
+from vaults.errors import MandateChanged, UnknownHolder
 from vaults.journal import answer, record
+from vaults.shares import checked_holder
 from vaults.tables import mandate, vault
 from vaults.terms import Mandate
 from vaults.vault import Vault, create_vault
 
 __all__ = ["deposit", "open_vault", "redeem"]
 
-_HOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}", re.ASCII)
 
 
 def open_vault(engine: Engine, terms: Mandate, ts: int) -> bool:
@@ -52,7 +51,7 @@ def deposit(
     Under a key, the same request again returns the first one's answer and another request is refused (KeyConflict).
     `rehearsed`: the answer is worked out by the act itself, which is then undone.
     """
-    body = {"act": "deposit", "holder": _checked(holder), "amount": amount}
+    body = {"act": "deposit", "holder": checked_holder(holder), "amount": amount}
     return _act(engine, name, ts, key, body, lambda one, at: one.deposit(at, holder, amount), rehearsed)
 
 
@@ -70,7 +69,7 @@ def redeem(
 
     Refused besides: UnknownHolder.
     """
-    body = {"act": "redeem", "holder": _checked(holder), "shares": shares}
+    body = {"act": "redeem", "holder": checked_holder(holder), "shares": shares}
 
     def act(one: Vault, at: int) -> dict[str, Any]:
         if holder not in one.holders():
@@ -79,12 +78,6 @@ def redeem(
         return one.redeem(at, holder, free if shares is None else shares)
 
     return _act(engine, name, ts, key, body, act, rehearsed)
-
-
-def _checked(holder: str) -> str:
-    if not _HOLDER.fullmatch(holder):
-        raise HolderRefused(holder)
-    return holder
 
 
 def _act(

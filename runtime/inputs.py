@@ -1,6 +1,5 @@
 """What a back-test or a replay is given on its command line: mandates, series or a scenario, and deposits."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from risk.errors import RingfenceError
 from runtime.compilation import Compiled, compile_mandate
 from runtime.errors import NoBars
 from runtime.mandates import load
-from vaults.errors import HolderRefused
+from vaults.shares import checked_holder
 from vaults.terms import Mandate
 
 __all__ = ["DEPOSIT_DEFAULT", "InputRefused", "Inputs", "parse_deposits", "parse_series", "prepare"]
@@ -25,7 +24,6 @@ __all__ = ["DEPOSIT_DEFAULT", "InputRefused", "Inputs", "parse_deposits", "parse
 DEPOSIT_DEFAULT = "depositor=100000"
 """Taken where no deposit is named."""
 
-_HOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}", re.ASCII)
 _Series = TypeVar("_Series", Bars, Funding)
 
 
@@ -204,9 +202,7 @@ def parse_deposits(texts: Sequence[str], mandates: Sequence[Mandate]) -> dict[st
         holder, equals, amount = text.partition("=")
         if not equals:
             raise InputRefused("--deposit", repr(text), "expected NAME=AMOUNT, like --deposit alice=50000")
-        if not _HOLDER.fullmatch(holder):
-            raise HolderRefused(holder)
-        if holder in taken:
+        if checked_holder(holder) in taken:
             raise InputRefused("--deposit", text, f"{holder} is given twice; give one amount, the sum")
         try:
             taken[holder] = parse_amount(amount, currency_decimals(currencies[0]))

@@ -38,8 +38,8 @@ BOUND_WORDS = {
     Bound.notional_min: "smallest order of the venue",
     Bound.no_proposal: "no proposal from the strategy",
     Bound.no_price: "no price",
-    Bound.margin_call: "margin call",
-    Bound.maintenance_margin: "maintenance margin",
+    Bound.margin_call: "equity below the mandate's margin call",
+    Bound.maintenance_margin: "equity below the venue's maintenance margin",
     Bound.band: "inside the no-trade band",
     Bound.redemption: "redemption",
 }
@@ -49,8 +49,6 @@ _UNBOUND_CAUSE = {
     Kind.collateral: "share of the risk capital",
     Kind.funding: "funding time of the venue",
     Kind.funding_missing: "the rate is not known",
-    Kind.margin_call: "threshold of the mandate",
-    Kind.liquidation: "maintenance margin",
 }
 
 _EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN)

@@ -56,9 +56,7 @@ def verify(
         return [_verdict(connection, desk, rows[name], progress) for name in (names or rows)]
 
 
-def _verdict(
-    connection: Connection, desk: Desk, row: RowMapping, progress: Callable[[str, int, int], None]
-) -> Verdict:
+def _verdict(connection: Connection, desk: Desk, row: RowMapping, progress: Callable[[str, int, int], None]) -> Verdict:
     audits = (ledger.audit, journals.audit, statements.audit)
     breaches = [breach for audit in audits for breach in audit(connection, row["id"])]
     slots = 0

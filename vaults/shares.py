@@ -5,16 +5,17 @@ x 2**50. Every rounding goes against the one who asks; none goes against the wal
 unbounded integers, of the one in the compiled step.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from vaults.errors import DepositRefused, RedeemExceeds, ZeroAssets, ZeroShares
+from vaults.errors import DepositRefused, HolderRefused, RedeemExceeds, ZeroAssets, ZeroShares
 
-__all__ = ["LARGEST", "PRICE_LARGEST", "VIRTUAL_ASSETS", "VIRTUAL_SHARES", "Deposit", "Payment", "Pool", "Request",
-           "Settlement", "State", "convert_to_assets", "convert_to_shares", "deposit", "max_deposit", "max_mint",
-           "max_redeem", "max_withdraw", "mint", "preview_deposit", "preview_mint", "preview_redeem",
-           "preview_withdraw", "redeem", "redemption_price", "request_redemption", "settle", "split_deposit",
-           "wall", "withdraw"]  # fmt: skip
+__all__ = ["LARGEST", "PRICE_LARGEST", "VIRTUAL_ASSETS", "VIRTUAL_SHARES", "Deposit", "Payment",
+           "Pool", "Request", "Settlement", "State", "checked_holder", "convert_to_assets",
+           "convert_to_shares", "deposit", "max_deposit", "max_mint", "max_redeem", "max_withdraw",
+           "mint", "preview_deposit", "preview_mint", "preview_redeem", "preview_withdraw", "redeem",
+           "redemption_price", "request_redemption", "settle", "split_deposit", "wall", "withdraw"]  # fmt: skip
 
 VIRTUAL_SHARES = 10**3
 VIRTUAL_ASSETS = 1
@@ -26,6 +27,16 @@ PRICE_LARGEST = 2**53 - 1
 
 _ONE = 2**50
 _MILLION = 10**6
+
+
+_HOLDER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}", re.ASCII)
+
+
+def checked_holder(name: str) -> str:
+    """The name, if it may stand in the register of shares; else HolderRefused."""
+    if not _HOLDER.fullmatch(name):
+        raise HolderRefused(name)
+    return name
 
 
 def _ceil_div(a: int, b: int) -> int:

@@ -123,9 +123,11 @@ def _print_rare(found: "Demo", shown: "Console") -> None:
     )
     shown.print("Every margin call, liquidation and refusal:" if rare else "No margin call, liquidation or refusal.")
     for run, event in rare[:_RARE_SHOWN]:
-        levers = f"leverage {leverage(event.leverage_before)} → {leverage(event.leverage_after)}"
+        levers = ""
+        if event.leverage_before or event.leverage_after:
+            levers = f", leverage {leverage(event.leverage_before)} → {leverage(event.leverage_after)}"
         shown.print(f"  {stamp(event.ts)[5:]}  {run.vault}  {KIND_WORDS[event.kind].lower()}")
-        shown.print(f"    {_change(found, run, event)} at {price(event.price, 2)}, {levers}")
+        shown.print(f"    {_change(found, run, event)} at {price(event.price, 2)}{levers}")
         shown.print(f"    cause: {_why(found, run, event)}")
     if len(rare) > _RARE_SHOWN:
         shown.print(f"  and {len(rare) - _RARE_SHOWN} more: ringfence events --db {found.database}")

@@ -39,7 +39,7 @@ def _worlds() -> Any:
 worlds = _worlds()
 SLOW = bool(numba.config.DISABLE_JIT)
 ONE, MILLION = 2**50, 10**6
-BATCHES, PATHS, BARS = (1, 20, 25) if SLOW else (10, 1_000, 80)
+BATCHES, PATHS, BARS = (2, 60, 40) if SLOW else (10, 1_000, 80)
 RESERVE_MOVES = {int(edge) for edge in Edge if edge.debit is AccountKind.reserve or edge.credit is AccountKind.reserve}
 
 

@@ -1,7 +1,6 @@
 """Bars: what is refused, what is reported, and what resampling means."""
 
 import math
-import time
 from pathlib import Path
 
 import numpy as np
@@ -219,11 +218,3 @@ def test_resampling_in_two_steps_is_resampling_in_one(bars: Bars) -> None:
     assert len(once) - shorter <= 1
     for name in ("ts", "open", "high", "low", "close", "volume"):
         assert np.array_equal(getattr(twice, name)[:shorter], getattr(once, name)[:shorter])
-
-
-def test_slicing_costs_microseconds() -> None:
-    bars = bars_of(50_000)
-    start = time.perf_counter()
-    for row in range(1000):
-        bars[row : row + 100]
-    assert (time.perf_counter() - start) / 1000 < 50e-6

@@ -1,7 +1,5 @@
 """The market: one clock for all symbols, nothing made up in between, and everything missing said."""
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -244,16 +242,3 @@ def test_slots_are_the_resampled_bars_of_a_single_symbol(series: dict[str, Bars]
     decision, slot_ts = market.slots(5 * MINUTE)
     assert slot_ts.tolist() == coarse.ts.tolist()
     assert market.close[decision >= 0, 0].tolist() == coarse.close.tolist()
-
-
-def test_a_month_of_minutes_of_two_symbols_is_aligned_within_20_milliseconds() -> None:
-    minutes = list(range(44_512))
-    series = {"BTC": bars_at("BTC", minutes), "ETH": bars_at("ETH", minutes)}
-    ragged_series = {"BTC": series["BTC"][:-100], "ETH": series["ETH"][100:]}
-    for given_series in (series, ragged_series):
-        fastest = float("inf")
-        for _ in range(10):
-            start = time.perf_counter()
-            align(given_series)
-            fastest = min(fastest, time.perf_counter() - start)
-        assert fastest < 0.020

@@ -5,7 +5,6 @@ import csv
 import json
 import os
 import re
-import resource
 import shutil
 import subprocess
 import sys
@@ -178,21 +177,6 @@ def test_marks_change_where_positions_are_liquidated(shield: Path, tmp_path: Pat
     mark.write_text("\n".join([lines[0], *lower]) + "\n")
     other = document("backtest", shield, *given, *DEPOSITS, "--mark", f"{SYMBOLS[0]}={mark}")
     assert other["digest"] != plain["digest"]
-
-
-def test_march_2020_at_one_minute_takes_under_two_seconds(shield: Path, recorded: Path) -> None:
-    """Start-up included, from a warm cache: of the processor, since a busy machine would only measure itself."""
-    bars = [f"{symbol}={recorded / f'spot_{symbol[:3]}USDT_1m_2020-03.parquet'}" for symbol in SYMBOLS]
-    arguments = ("backtest", shield, "--bars", bars[0], "--bars", bars[1], *DEPOSITS)
-    took = []
-    found = []
-    for _ in range(2):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        found.append(document(*arguments)["digest"])
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        took.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert len(set(found)) == 1
-    assert min(took) < 2.0
 
 
 def test_the_back_test_loads_no_database_and_no_queue(shield: Path) -> None:

@@ -1,7 +1,6 @@
 """Recorded bars come back to the last bit, and what vaults have lived through cannot be changed after the fact."""
 
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -299,19 +298,12 @@ def test_a_recorder_that_commits_while_a_market_is_read_shows_in_it_whole_or_not
     assert_same_bits(found, until(market, lengths[int(found.valid[:, 0].sum())]))
 
 
-def test_a_month_of_minutes_is_recorded_and_read_in_seconds(engine: Engine, recorded: Path) -> None:
+def test_a_month_of_minutes_is_recorded_and_read_whole(engine: Engine, recorded: Path) -> None:
     market = align(
         {symbol: read_bars(recorded / f"spot_{symbol[:3]}USDT_1m_2020-03.parquet", symbol) for symbol in (BTC, ETH)}
     )
-    begun = time.perf_counter()
     assert record(engine, market) == int(market.valid.sum())
-    written = time.perf_counter()
     found = load(engine, BTC, ETH)
-    read = time.perf_counter()
     assert_same_bits(found, market)
     with unit_of_work(engine, writes=False) as connection:
         assert connection.execute(select(func.count()).select_from(bar)).scalar_one() == 2 * 44_512
-    # Measured: 0.6 s and 0.4 s on SQLite, 4 s and 0.5 s on PostgreSQL; the limits leave room for a busy machine.
-    print(f"{engine.dialect.name}: {written - begun:.2f} s to record, {read - written:.2f} s to read")
-    assert written - begun < 30.0
-    assert read - written < 10.0
