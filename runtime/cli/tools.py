@@ -10,6 +10,7 @@ import typer
 from runtime.cli.app import Json, app, console, print_figures, print_json, print_table, remark
 
 if TYPE_CHECKING:
+    from runtime.calculator import Calculation
     from vaults.terms import Mandate
 
 __all__ = ["check", "margin", "schema", "strategies"]
@@ -179,6 +180,15 @@ def margin(
     if as_json:
         print_json(found.document())
         return
+    _print_calculation(found)
+    if found.distance == 0.0:
+        remark("the mark is at or past the liquidation price: this position is liquidated")
+    if found.initial_margin is not None and found.margin < found.initial_margin:
+        remark("the margin is below what the venue asks to open this position")
+    sys.stdout.flush()
+
+
+def _print_calculation(found: "Calculation") -> None:
     told, currency = found.document(), found.instrument.settle
     figures: dict[str, object] = {
         "entry price": told["entry_price"],
@@ -198,8 +208,3 @@ def margin(
         tier = "" if found.liquidation_tier == found.tier else f" (tier {found.liquidation_tier} there)"
         figures["distance at the mark"] = f"{found.distance:.4%}{tier}"
     print_figures(f"{told['side']} {told['quantity']} {told['quantity_currency']} of {told['symbol']}", figures)
-    if found.distance == 0.0:
-        remark("the mark is at or past the liquidation price: this position is liquidated")
-    if found.initial_margin is not None and found.margin < found.initial_margin:
-        remark("the margin is below what the venue asks to open this position")
-    sys.stdout.flush()

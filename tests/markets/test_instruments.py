@@ -4,13 +4,13 @@ import json
 from decimal import Decimal
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from markets.errors import InvalidInstrument, UnknownInstrument
 from markets.instruments import currency_decimals, instrument, instrument_from, instruments, listing
+from markets.paper import requirement
 
 LINEAR = ("BTC/USDT:USDT", "ETH/USDT:USDT", "SOL/USDT:USDT", "XRP/USDT:USDT", "DOGE/USDT:USDT", "LINK/USDT:USDT")
 FIRST = ["0", "50000", "0.004", "125", "0"]
@@ -161,26 +161,22 @@ def test_a_table_with_a_fault_is_refused_by_symbol_and_field(change: dict[str, o
     assert str(refused.value).startswith(str(change.get("symbol", "BTC/USDT:USDT")))
 
 
-def test_a_listing_repeats_the_last_tier_of_short_tables() -> None:
-    rows = [instrument("BTC/USDT:USDT"), instrument("SOL/USDT:USDT")]
-    arrays = listing(rows)
-    assert arrays.unit.tolist() == [1000, 1_000_000]
-    assert arrays.tier_floor.shape == (2, 12)
-    assert arrays.tier_rate[1].tolist() == [tier.rate for tier in rows[1].tiers] + [500_000] * 2
-    assert arrays.tier_deduction[1, 9:].tolist() == [66_728_380_000_000] * 3
-    assert arrays.notional_min.dtype == arrays.tier_deduction.dtype == np.int64
-    assert arrays.tier_leverage_max[0, 0] == 125.0
+def test_a_listing_holds_each_instruments_tiers_and_how_many_they_are() -> None:
+    chosen = [instrument("BTC/USDT:USDT"), instrument("SOL/USDT:USDT")]
+    table = listing(chosen)
+    assert table.unit.tolist() == [1000, 1_000_000]
+    assert table.notional_min.tolist() == [one.notional_min for one in chosen]
+    assert table.tiers.tolist() == [12, 10]
+    for row, one in zip(table, chosen, strict=True):
+        found = [tuple(tier) for tier in row.tier[: row.tiers].tolist()]
+        assert found == [(tier.floor, tier.rate, tier.deduction, tier.leverage_max) for tier in one.tiers]
 
 
 @given(st.integers(0, 10**16))
-def test_padding_a_table_never_changes_the_requirement(notional: int) -> None:
+def test_the_kernel_asks_for_the_maintenance_of_the_table(notional: int) -> None:
     sol = instrument("SOL/USDT:USDT")
-    arrays = listing([instrument("BTC/USDT:USDT"), sol])
-    padded = max(
-        -(-notional * rate // 10**6) - deduction
-        for rate, deduction in zip(arrays.tier_rate[1].tolist(), arrays.tier_deduction[1].tolist(), strict=True)
-    )
-    assert padded == max(-(-notional * tier.rate // 10**6) - tier.deduction for tier in sol.tiers)
+    asked = requirement(listing([instrument("BTC/USDT:USDT"), sol])[1], notional)
+    assert asked == max(-(-notional * tier.rate // 10**6) - tier.deduction for tier in sol.tiers)
 
 
 def test_a_listing_refuses_an_inverse_instrument() -> None:

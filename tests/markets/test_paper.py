@@ -477,3 +477,15 @@ def test_a_margin_call_threshold_where_maintenance_would_be_the_whole_notional_i
         venue.hold(100, 20_000.0, 1_900 * USDT)
         (event,) = venue.bar(20_000.0)
         assert event.kind is Kind.margin_call
+
+
+@pytest.mark.parametrize("side", [1, -1])
+def test_an_order_of_more_coins_than_an_int64_counts_is_cut_to_what_it_does(side: int) -> None:
+    """A rich vault on a coin worth next to nothing: lots times unit once ran over and the order was refused."""
+    venue = Exchange(unit=10**9, cushion=4 * 10**15)
+    venue.bar(5e-7, asked=(side * 5.0,))
+    held = venue.book.positions[0]
+    assert [event.kind for event in venue.events] == [Kind.resize]
+    assert held.quantity == side * (2**62 // 10**9)
+    venue.bar(5e-7, asked=(0.0,))
+    assert (held.quantity, held.margin) == (0, 0)
