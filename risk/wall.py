@@ -14,12 +14,16 @@ from risk.compiled import compiled, inlined
 from risk.edges import Edge
 from risk.tape import record
 
-__all__ = ["VIRTUAL_SHARES", "charge_fee", "pay_venue", "post_margin", "raise_wall", "ratchet", "receive_venue",
-           "release_margin", "settle_venue_funding", "wall_amount", "wall_series"]  # fmt: skip
+__all__ = ["PRICE_LARGEST", "VIRTUAL_SHARES", "charge_fee", "pay_venue", "post_margin", "raise_wall", "ratchet",
+           "receive_venue", "release_margin", "settle_venue_funding", "wall_amount", "wall_series"]  # fmt: skip
 
 VIRTUAL_SHARES = 10**3
 """Shares that nobody holds, part of every price per share that anyone enters or leaves at."""
 
+PRICE_LARGEST = 2**53 - 1
+"""No mark is higher: 8 minor units a share unit, 8,000 times the price of a first deposit."""
+
+_PER_SHARE_LARGEST = 8
 _POST, _RELEASE, _RATCHET = int(Edge.post), int(Edge.release), int(Edge.ratchet)
 _LOSS, _PROFIT, _SHORTFALL = int(Edge.loss), int(Edge.profit), int(Edge.shortfall)
 _FUNDING_PAID, _FUNDING_RECEIVED = int(Edge.funding_paid), int(Edge.funding_received)
@@ -49,6 +53,14 @@ def raise_wall(vault: Any, keep: int) -> None:
 
 
 @inlined
+def _price_down(assets: int, shares: int) -> int:
+    """floor(assets * 2**50 / shares), at most PRICE_LARGEST: a few shares may be left with what many have forgone."""
+    if assets // _PER_SHARE_LARGEST >= shares:
+        return PRICE_LARGEST
+    return price_per_share_down(assets, shares)
+
+
+@inlined
 def ratchet(vault: Any, keep: int, tape: Any, bar: int, nav: int) -> None:
     """Lift the mark to min(NAV per share, what cash can wall off), and fill the reserve up to its wall.
 
@@ -59,9 +71,10 @@ def ratchet(vault: Any, keep: int, tape: Any, bar: int, nav: int) -> None:
     shares = vault.shares
     if shares == 0 or nav < vault.peak:
         return
-    floor_backed = price_per_share_down(vault.reserve + vault.cushion, shares)
-    backed = floor_backed // keep * MILLION + floor_backed % keep * MILLION // keep
-    mark = min(price_per_share_down(nav, shares + VIRTUAL_SHARES), backed)
+    floor_backed = _price_down(vault.reserve + vault.cushion, shares)
+    mark = _price_down(nav, shares + VIRTUAL_SHARES)
+    if portion_up(mark, keep) > floor_backed:
+        mark = floor_backed // keep * MILLION + floor_backed % keep * MILLION // keep
     if mark <= vault.high_water_mark:
         return
     vault.high_water_mark = mark

@@ -40,6 +40,8 @@ _HELD = select(holding.c.shares).where(
     holding.c.vault_id == bindparam("vault"), holding.c.holder == bindparam("of_holder")
 )
 _HOLDERS = select(holding.c.holder).where(holding.c.vault_id == bindparam("vault"))
+_PRICE_STORED = 2**63 - 1
+"""The largest price of a request that a database stores: 8,192 minor units a share unit, 8 million times the first."""
 _CONTRA = ("venue", "fees", "funding", "shortfall", "world")
 
 
@@ -175,15 +177,16 @@ class Vault:
         waiting = sum(request.remaining for owner, request in self.requests() if owner == holder)
         seq = self._journal.seq + 1
         request = request_redemption(self.state, seq, holder, shares, self.held(holder), waiting)
+        price = min(request.price, _PRICE_STORED)
         self._connection.execute(
-            insert(redemption).values(vault_id=self._id, seq=seq, holder=holder, shares=shares, price=request.price,
+            insert(redemption).values(vault_id=self._id, seq=seq, holder=holder, shares=shares, price=price,
                                       remaining=shares, requested_ts=ts)
         )  # fmt: skip
         self.waiting += shares
         paid = self._pay_waiting()
         own = [payment for payment in paid if payment.seq == seq]
         body = {
-            "holder": holder, "shares": shares, "price": request.price,
+            "holder": holder, "shares": shares, "price": price,
             "payments": [list(astuple(one)) for one in paid],  # lists, as JSON gives the same answer back under a key
             "paid": sum(one.assets for one in own), "burned": sum(one.shares for one in own),
             "nav": self.nav, "total_shares": self.shares, "wall": self.wall,

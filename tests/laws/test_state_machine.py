@@ -272,3 +272,26 @@ def test_dust_that_the_last_holder_leaves_behind_does_not_shut_the_vault() -> No
         machine.the_laws_hold()
     finally:
         machine.teardown()
+
+
+def test_a_few_shares_left_with_what_others_have_forgone_keep_every_law() -> None:
+    """A redeemer is paid no more than on the day of asking; what the positions gain after that is the stayers', be they
+    ever so few. Their price per share may then be beyond an int64."""
+    machine = LivingVault()
+    try:
+        machine.opens(10**12)
+        machine.step((20.0, 0.0), [(0.0, 0.0)], 0.0, gapping=False)
+        redeem(machine.engine, NAME, "alice", 10**15 - 2000, 0)
+        machine.step((20.0, 0.0), [(0.6, 0.0)], 0.0, gapping=True)
+        machine.the_laws_hold()
+        with unit_of_work(machine.engine, writes=False) as connection:
+            found = machine.read(connection)
+        assert 0 < found["shares"] < 10**6
+        assert found["last_nav"] > 8192 * (found["shares"] + VIRTUAL_SHARES)
+        machine.step((3.0, 0.0), [(0.0, 0.0)], 0.0, gapping=False)
+        machine.the_laws_hold()
+        told = redeem(machine.engine, NAME, "alice", 1000, 0)
+        assert told["price"] == 2**63 - 1
+        machine.the_laws_hold()
+    finally:
+        machine.teardown()

@@ -185,8 +185,7 @@ BROKEN = {
         "risk/wall.py", "max(0, min(wanted, vault.cushion))", "max(0, wanted)",
     ),
     "the ratchet asks for more than the cash": (
-        "risk/wall.py", "    mark = min(price_per_share_down(nav, shares + VIRTUAL_SHARES), backed)\n",
-        "    mark = price_per_share_down(nav, shares)\n",
+        "risk/wall.py", "    if portion_up(mark, keep) > floor_backed:\n", "    if mark < 0:\n",
     ),
     "the ratchet fills the reserve with nothing": ("risk/wall.py", "        vault.cushion -= lacking\n", ""),
     "a rounding goes against the wall": (

@@ -266,7 +266,7 @@ class Vault:
             return
         # the highest mark whose wall the cash can fill, and never more than NAV per share
         backed = (self.cash * ONE // self.shares) * MILLION // self.keep
-        mark = min(nav * ONE // (self.shares + VIRTUAL), backed)
+        mark = min(nav * ONE // (self.shares + VIRTUAL), backed, 2**53 - 1)
         if mark > self.mark:
             self.mark = mark
             self.move(bar, Edge.ratchet, None, max(0, self.wall - self.accounts[AccountKind.reserve]))

@@ -16,6 +16,7 @@ from risk.book import POSITION, VAULT, rows
 from risk.edges import MAY_BE_NEGATIVE, AccountKind, Edge
 from risk.tape import blank_tape
 from risk.wall import (
+    PRICE_LARGEST,
     VIRTUAL_SHARES,
     charge_fee,
     pay_venue,
@@ -133,8 +134,6 @@ def test_the_ratchet_lifts_the_mark_to_what_nav_and_cash_bear_and_no_higher(
     vault.cushion = above
     cash, nav = wall_before + above, wall_before + above + equity
     most = Fraction(nav * ONE, shares + VIRTUAL_SHARES)
-    if max(most, Fraction(cash * ONE * MILLION, shares * keep)) >= 2**52:
-        return  # prices per share beyond what a vault may have
     position = rows(POSITION, 1)[0]
     _, changes = moves(vault, position, lambda v, p, t: ratchet(v, keep, t, 0, nav))
     after = int(vault.high_water_mark)
@@ -144,10 +143,25 @@ def test_the_ratchet_lifts_the_mark_to_what_nav_and_cash_bear_and_no_higher(
     assert int(vault.wall) == people.wall(after, keep, shares)
     if after > mark:
         assert after <= most
-        # one more is either above NAV per share or more than the cash can wall off
-        assert after + 1 > floor(most) or ceil(Fraction((after + 1) * keep, MILLION)) * shares > cash * ONE
+        # one more is above NAV per share, or above every mark, or more than the cash can wall off
+        assert (
+            after + 1 > min(floor(most), PRICE_LARGEST)
+            or ceil(Fraction((after + 1) * keep, MILLION)) * shares > cash * ONE
+        )
     else:
         assert changes == {}
+
+
+@pytest.mark.parametrize("assets", [10**10, 10**15, 2**61])
+def test_a_few_shares_that_own_everything_lift_the_mark_no_higher_than_the_kernel_counts(assets: int) -> None:
+    """What many asked back and forwent may fall to a handful of shares; their price would not fit into an int64."""
+    vault = vault_of(shares=1000, high_water_mark=ONE // 1000, reserve=1000, cushion=assets)
+    raise_wall(vault, 1)
+    ratchet(vault, 1, blank_tape(4, 1), 0, assets + 1000)
+    assert vault.high_water_mark == PRICE_LARGEST == people.PRICE_LARGEST
+    assert int(vault.reserve) >= people.wall(PRICE_LARGEST, 1, 1000)
+    ratchet(vault, 1, blank_tape(4, 1), 0, assets + 1000)
+    assert vault.high_water_mark == PRICE_LARGEST
 
 
 def test_an_empty_vault_has_no_mark_to_lift() -> None:
