@@ -5,7 +5,9 @@ document. Progress and remarks go to standard error. Nothing heavy is imported h
 """
 
 import json
+import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,12 +31,23 @@ __all__ = [
     "print_figures",
     "print_json",
     "print_table",
+    "program",
     "remark",
 ]
 
 DATABASE_DEFAULT = "sqlite:///ringfence.db"
 _PIPED_WIDTH = 200
 _FIGURE = re.compile(r"[-+]?[0-9][0-9,.:]*(e[-+]?[0-9]+)?( ?(%|x|×))?|–|", re.ASCII)
+
+
+def program() -> str:
+    """How this program is called from here: by its name where that finds it, else by its path."""
+    running = sys.argv[0]
+    if shutil.which("ringfence") or os.path.basename(running) != "ringfence":
+        return "ringfence"
+    near = os.path.relpath(running)
+    return running if near.startswith("..") else near
+
 
 app = typer.Typer(
     name="ringfence",

@@ -6,7 +6,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from runtime.cli.app import console, print_table, remark
+from runtime.cli.app import console, print_table, program, remark
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -130,7 +130,7 @@ def _print_rare(found: "Demo", shown: "Console") -> None:
         shown.print(f"    {_change(found, run, event)} at {price(event.price, 2)}{levers}")
         shown.print(f"    cause: {_why(found, run, event)}")
     if len(rare) > _RARE_SHOWN:
-        shown.print(f"  and {len(rare) - _RARE_SHOWN} more: ringfence events --db {found.database}")
+        shown.print(f"  and {len(rare) - _RARE_SHOWN} more: {program()} events --db {found.database}")
     shown.print()
 
 
@@ -156,7 +156,7 @@ def _print_resizes(found: "Demo", shown: "Console") -> None:
         for run, event in largest
     ]  # fmt: skip
     print_table("", ["time", "vault", "quantity", "leverage", "price", "bound by"], rows, on=shown)
-    shown.print(f"All of them: ringfence events --kind resize --db {found.database}")
+    shown.print(f"All of them: {program()} events --kind resize --db {found.database}")
 
 
 def _print_statements(found: "Demo", shown: "Console") -> None:
@@ -176,6 +176,8 @@ def _print_statements(found: "Demo", shown: "Console") -> None:
 
 
 def _print_end(found: "Demo", seconds: float) -> None:
+    from risk.events import Kind
+
     breaches = [f"{one.vault}: {breach}" for one in found.verdicts for breach in one.breaches]
     slots, rows = sum(one.slots for one in found.verdicts), sum(one.rows for one in found.verdicts)
     print(
@@ -188,14 +190,10 @@ def _print_end(found: "Demo", seconds: float) -> None:
     print(f"\nReport    {found.report}   (open it in a browser; it needs no network)")
     print(f"Database  {found.database}   ({seconds:.0f} s in all)")
     print("\nTry next:")
-    vault = found.runs[0].vault
-    for command in (
-        f"ringfence vaults --db {found.database}",
-        f"ringfence events {vault} --kind margin_call --db {found.database}",
-        f"ringfence statement alice --db {found.database}",
-        f"ringfence verify --db {found.database}",
-    ):
-        print(f"  {command}")
+    liquidated = [run.vault for run in found.runs for event in run.events if event.kind == Kind.liquidation]
+    vault = liquidated[0] if liquidated else found.runs[0].vault
+    for words in ("vaults", f"events {vault} --kind liquidation", "statement alice", "verify"):
+        print(f"  {program()} {words} --db {found.database}")
 
 
 def _money(amount: int, decimals: int) -> str:

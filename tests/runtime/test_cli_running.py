@@ -17,6 +17,7 @@ import pytest
 
 from markets.scenarios import scenario
 from runtime.backtest import backtest
+from runtime.cli.app import program
 from runtime.database import lock_vault, open_engine, unit_of_work
 from runtime.demo import DemoRefused, example_mandates, fresh_database
 from runtime.holders import statements_of_run
@@ -31,6 +32,7 @@ SYMBOLS = ("BTC/USDT:USDT", "ETH/USDT:USDT")
 
 def ringfence(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RINGFENCE_")}
+    environment["PATH"] = f"{Path(SCRIPT).parent}:{environment['PATH']}"
     return subprocess.run([SCRIPT, *arguments], capture_output=True, text=True, cwd=cwd, env=environment)
 
 
@@ -244,6 +246,17 @@ def test_the_commands_that_the_demo_proposes_work(demo: tuple[Path, str]) -> Non
     for arguments in proposed:
         ended = ringfence(*arguments, cwd=folder)
         assert ended.returncode == 0, (arguments, ended.stderr)
+
+
+def test_a_command_is_proposed_by_its_path_where_its_name_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT)])
+    monkeypatch.chdir(Path(SCRIPT).parent.parent)
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    assert program() == os.path.join("bin", "ringfence")
+    monkeypatch.chdir("/")
+    assert Path("/", program()) == Path(SCRIPT)
+    monkeypatch.setenv("PATH", str(Path(SCRIPT).parent))
+    assert program() == "ringfence"
 
 
 def test_no_line_of_the_demo_is_wider_than_a_page(demo: tuple[Path, str]) -> None:
