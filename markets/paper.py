@@ -189,7 +189,7 @@ def liquidate(vault: Any, position: Any, limit: Any, instrument: Any, tape: Any,
     ):
         return
     trigger = liquidation_price(position, instrument)
-    before = leverage_of(position, instrument, worst)
+    before = leverage_of(position, instrument, trigger)
     price = min(prices.open, max(prices.low, trigger)) if quantity > 0 else max(prices.open, min(prices.high, trigger))
     fill, profit, paid, shortfall = _close_lots(
         vault, position, limit, instrument, tape, bar, abs(quantity), price, _LIQUIDATION_FEE, limit.liquidation_fee

@@ -206,8 +206,12 @@ def simulate(
     """Step bars start .. stop - 1; returns `stop`, or the bar before which it stopped because the tape is full.
 
     bars (T, N) of BAR; decision (T,): the row of `proposals` (K, P) of PROPOSAL that is decided at the bar's close, or
-    -1. Changes `book`, `tape` and `series`.
+    -1. Changes `book`, `tape` and `series`. ValueError for a tape that could not hold what one bar may bring.
     """
+    room = _TRANSFERS_PER_POSITION * len(book.positions) + len(book.vaults)
+    if len(tape.transfers) < room or len(tape.events) < _EVENTS_PER_POSITION * len(book.positions):
+        raise ValueError(f"the tape is too small: it needs {room} transfers and "
+                         f"{_EVENTS_PER_POSITION * len(book.positions)} events")  # fmt: skip
     return int(
         _run(
             book.vaults,

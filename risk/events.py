@@ -12,10 +12,9 @@ class Kind(IntEnum):
     resize = 1
     collateral = 2
     funding = 3
-    funding_missing = 4
-    margin_call = 5
-    liquidation = 6
-    refusal = 7
+    margin_call = 4
+    liquidation = 5
+    refusal = 6
 
 
 class Bound(IntEnum):
@@ -34,7 +33,6 @@ class Bound(IntEnum):
     margin_call = 10
     maintenance_margin = 11
     band = 12
-    redemption = 13
 
 
 @dataclass(frozen=True, slots=True)

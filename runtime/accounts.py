@@ -21,7 +21,6 @@ from vaults.vault import Vault, create_vault
 __all__ = ["deposit", "open_vault", "redeem"]
 
 
-
 def open_vault(engine: Engine, terms: Mandate, ts: int) -> bool:
     """Open the mandate's vault at `ts` (UTC ms); False if it is open already under the same mandate.
 

@@ -37,7 +37,6 @@ BOUND_COLOURS = {
     Bound.margin_call: "#ec4899",
     Bound.maintenance_margin: "#be123c",
     Bound.band: "#c7d9f7",
-    Bound.redemption: "#312e81",
 }
 
 MARKERS = {

@@ -29,7 +29,7 @@ ROWS_MAX = 10_000
 ROUTINE = (Kind.collateral, Kind.funding)
 """Hidden at first where scripts run, so that what matters is seen."""
 
-RARE = (Kind.liquidation, Kind.margin_call, Kind.refusal, Kind.funding_missing)
+RARE = (Kind.liquidation, Kind.margin_call, Kind.refusal)
 
 
 def table(caption: str, heads: Sequence[str], rows: Iterable[str], *, numeric_from: int, total: str = "") -> str:

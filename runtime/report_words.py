@@ -21,7 +21,6 @@ KIND_WORDS = {
     Kind.resize: "Resize",
     Kind.collateral: "Collateral moved",
     Kind.funding: "Funding",
-    Kind.funding_missing: "Funding rate missing",
     Kind.margin_call: "Margin call",
     Kind.liquidation: "Liquidation",
     Kind.refusal: "Refusal",
@@ -41,14 +40,12 @@ BOUND_WORDS = {
     Bound.margin_call: "equity below the mandate's margin call",
     Bound.maintenance_margin: "equity below the venue's maintenance margin",
     Bound.band: "inside the no-trade band",
-    Bound.redemption: "redemption",
 }
 
 _UNBOUND_CAUSE = {
     Kind.resize: "proposal of the strategy",
     Kind.collateral: "share of the risk capital",
     Kind.funding: "funding time of the venue",
-    Kind.funding_missing: "the rate is not known",
 }
 
 _EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN)

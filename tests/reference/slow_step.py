@@ -222,7 +222,8 @@ class Vault:
         worst = prices.mark_low if one.quantity > 0 else prices.mark_high
         if self.equity(one, worst) >= one.instrument.maintenance(one.notional(worst)):
             return
-        quantity, trigger, before = one.quantity, self.liquidation_price(one), self.leverage(one, worst)
+        quantity, trigger = one.quantity, self.liquidation_price(one)
+        before = self.leverage(one, trigger)
         if quantity > 0:
             price = prices.open if prices.open < trigger else max(trigger, prices.low)
         else:

@@ -368,9 +368,16 @@ def test_a_disk_that_refuses_is_named_and_leaves_the_database_whole(file_engine:
 
 
 AS_NOBODY = """
-import os, sys
+import os, sys, tempfile
 from risk.errors import RingfenceError
 from runtime.database import check_schema, migrate, open_engine
+# What is imported late is imported now: the project may stand where only its owner can read.
+with tempfile.TemporaryDirectory() as warm:
+    engine = open_engine(f"sqlite:///{warm}/warm.db", create=True)
+    try:
+        check_schema(engine)
+    except RingfenceError:
+        engine.dispose()
 if os.geteuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)
 url, create = sys.argv[1], sys.argv[2] == "create"

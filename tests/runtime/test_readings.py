@@ -111,7 +111,7 @@ def test_a_vault_whose_risk_capital_is_gone_is_cash_locked(database_url: str) ->
     assert Decimal(found["wall_distance"]) < Decimal("0.005")
     liquidations = readings.events(one.engine, kinds=["liquidation"])
     assert liquidations
-    assert {event["cause"] for event in liquidations} == {"maintenance margin"}
+    assert {event["cause"] for event in liquidations} == {"equity below the venue's maintenance margin"}
     one.engine.dispose()
 
 

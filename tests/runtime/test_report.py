@@ -244,8 +244,9 @@ def test_a_script_in_any_name_is_text_and_never_an_element(tmp_path: Path) -> No
 
 def test_amounts_of_events_stand_in_the_table_to_the_last_unit(page: Reader) -> None:
     liquidation = next(row for row in page.rows if row[2:3] == ["Liquidation"])
-    assert liquidation == ["2020-03-13 10:00", "btc", "Liquidation", "maintenance margin", "1,234 → 0", "22.00× → –",
-                           "5,012.30", "5,020.10", "-9,876,543.210123", "1.000001", "7.654321"]  # fmt: skip
+    cause = "equity below the venue's maintenance margin"
+    assert liquidation == ["2020-03-13 10:00", "btc", "Liquidation", cause, "1,234 → 0", "22.00× → –", "5,012.30",
+                            "5,020.10", "-9,876,543.210123", "1.000001", "7.654321"]  # fmt: skip
     refusal = next(row for row in page.rows if row[2:3] == ["Refusal"])
     assert refusal[3] == "smallest order of the venue"
 

