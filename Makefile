@@ -24,7 +24,7 @@ help: ## this list
 
 setup: $(READY) ## everything the other commands need, in .venv
 
-demo: $(READY) ## a crash, two vaults, their holders' statements and a report
+demo: $(READY) ## the crash of March 2020: vaults, walls, statements and a report
 	@$(BIN)/ringfence demo $(ARGS)
 
 test: $(READY) ## the whole test suite (ARGS="-k wall" for a part of it)

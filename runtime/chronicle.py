@@ -8,7 +8,7 @@ from markets.units import format_amount
 from risk.edges import Edge
 from risk.events import Event, Kind
 from runtime import figures
-from runtime.report_words import cause
+from runtime.report.words import cause
 
 __all__ = ["EVENT_KINDS", "told"]
 

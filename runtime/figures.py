@@ -5,7 +5,7 @@ from decimal import ROUND_DOWN, Decimal
 
 from markets.instruments import Instrument
 from markets.units import format_amount
-from runtime.report_words import SHARE_DECIMALS
+from runtime.report.words import SHARE_DECIMALS
 from runtime.results import per_share
 
 __all__ = ["fraction", "mark_per_share", "number", "per_share_text", "price", "quantity", "shares"]

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
+from runtime.report.row import StatementRow
 from runtime.results import VaultRun
-from runtime.statement_row import StatementRow
 from vaults.shares import Pool, State, preview_redeem, split_deposit
 from vaults.terms import MILLION
 

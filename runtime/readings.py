@@ -20,8 +20,8 @@ from runtime import figures
 from runtime.chronicle import EVENT_KINDS, told
 from runtime.database import unit_of_work
 from runtime.errors import NothingCalled
-from runtime.report_words import BOUND_WORDS
-from runtime.statement_row import StatementRow
+from runtime.report.row import StatementRow
+from runtime.report.words import BOUND_WORDS
 from vaults.errors import UnknownHolder, UnknownVault
 from vaults.ledger import Ledger
 from vaults.shares import wall

@@ -55,7 +55,7 @@ def _lowest(run: "VaultRun") -> int:
 
 
 def _print_worth(found: "Demo", shown: "Console") -> None:
-    from runtime.report_words import per_share, percent, stamp
+    from runtime.report.words import per_share, percent, stamp
 
     rows: list[list[object]] = []
     for run in found.runs:
@@ -105,7 +105,7 @@ def _change(found: "Demo", run: "VaultRun", event: "Event") -> str:
 def _why(found: "Demo", run: "VaultRun", event: "Event") -> str:
     """The cause of an event; of a margin call, the mandate's own terms."""
     from risk.events import Kind
-    from runtime.report_words import cause
+    from runtime.report.words import cause
 
     if event.kind != Kind.margin_call:
         return cause(event)
@@ -115,7 +115,7 @@ def _why(found: "Demo", run: "VaultRun", event: "Event") -> str:
 
 def _print_rare(found: "Demo", shown: "Console") -> None:
     from risk.events import Kind
-    from runtime.report_words import KIND_WORDS, leverage, price, stamp
+    from runtime.report.words import KIND_WORDS, leverage, price, stamp
 
     kinds = {Kind.margin_call, Kind.liquidation, Kind.refusal}
     rare = sorted(
@@ -136,7 +136,7 @@ def _print_rare(found: "Demo", shown: "Console") -> None:
 
 def _print_resizes(found: "Demo", shown: "Console") -> None:
     from risk.events import Kind
-    from runtime.report_words import cause, leverage, price, stamp
+    from runtime.report.words import cause, leverage, price, stamp
 
     resizes = [(run, event) for run in found.runs for event in run.events if event.kind == Kind.resize]
 

@@ -52,7 +52,7 @@ def print_vaults(runs: "Sequence[VaultRun]") -> None:
 
 def figures_of(run: "VaultRun") -> dict[str, str]:
     """A run of at least one slot in figures for people, by label."""
-    from runtime.report_words import count, money, per_share, percent, stamp
+    from runtime.report.words import count, money, per_share, percent, stamp
     from runtime.results import summary
 
     told = summary(run)

@@ -13,7 +13,7 @@ from runtime.chronicle import EVENT_KINDS
 from runtime.database import lock_vault, unit_of_work
 from runtime.errors import NothingCalled
 from runtime.journals import run_of
-from runtime.statement_row import StatementRow
+from runtime.report.row import StatementRow
 from tests.reference.tide import HOUR, SHARE, START, UNIT, Tide, launch, path, tide, walk
 from vaults.errors import UnknownHolder, UnknownVault
 

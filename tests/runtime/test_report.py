@@ -22,12 +22,12 @@ from hypothesis import strategies as st
 
 from risk.errors import RingfenceError
 from risk.events import Bound, Event, Kind
-from runtime import report_page, report_words
-from runtime.report import ReportNotWritten, ReportRefused, write_report
-from runtime.report_plots import BOUND_COLOURS, POINTS_MAX, spread
-from runtime.report_tables import ROWS_MAX
+from runtime.report import ReportNotWritten, ReportRefused, words, write_report
+from runtime.report import page as report_page
+from runtime.report.plots import BOUND_COLOURS, POINTS_MAX, spread
+from runtime.report.row import StatementRow
+from runtime.report.tables import ROWS_MAX
 from runtime.results import PositionRun, VaultRun
-from runtime.statement_row import StatementRow
 
 HOUR = 3_600_000
 MARCH = 1_583_020_800_000
@@ -253,11 +253,9 @@ def test_amounts_of_events_stand_in_the_table_to_the_last_unit(page: Reader) -> 
 
 def test_every_event_has_its_row_in_order(page: Reader) -> None:
     run = a_run()
-    names = set(report_words.KIND_WORDS.values())
+    names = set(words.KIND_WORDS.values())
     rows = [row for row in page.rows if len(row) == 11 and row[2] in names]
-    assert [(row[0], row[2]) for row in rows] == [
-        (report_words.stamp(e.ts), report_words.KIND_WORDS[e.kind]) for e in run.events
-    ]
+    assert [(row[0], row[2]) for row in rows] == [(words.stamp(e.ts), words.KIND_WORDS[e.kind]) for e in run.events]
 
 
 def test_a_statement_shows_what_went_in_came_out_is_held_and_is_safe(page: Reader) -> None:
@@ -308,30 +306,28 @@ def test_the_lines_of_a_figure_are_the_series_of_the_run(page: Reader) -> None:
 def test_the_strip_tells_what_bound_each_decision(page: Reader) -> None:
     run = a_run()
     strip = next(trace for trace in figures(page)["plot-0-0"]["data"] if trace["type"] == "heatmap")
-    edges, words = decoded(strip["x"]), strip["text"][0]
+    edges, told = decoded(strip["x"]), strip["text"][0]
     assert len(edges) == len(words) + 1
     cells = np.searchsorted(edges, run.ts, side="right") - 1
-    assert [words[cell] for cell in cells] == [
-        report_words.BOUND_WORDS[Bound(int(bound))] for bound in run.positions[0].bound
-    ]
+    assert [told[cell] for cell in cells] == [words.BOUND_WORDS[Bound(int(bound))] for bound in run.positions[0].bound]
 
 
 def test_every_kind_and_bound_has_words_and_every_bound_a_colour_of_its_own() -> None:
-    assert set(report_words.KIND_WORDS) == set(Kind)
-    assert set(report_words.BOUND_WORDS) == set(BOUND_COLOURS) == set(Bound)
-    assert len(set(BOUND_COLOURS.values())) == len(set(report_words.BOUND_WORDS.values())) == len(Bound)
+    assert set(words.KIND_WORDS) == set(Kind)
+    assert set(words.BOUND_WORDS) == set(BOUND_COLOURS) == set(Bound)
+    assert len(set(BOUND_COLOURS.values())) == len(set(words.BOUND_WORDS.values())) == len(Bound)
 
 
 @given(st.integers(-(2**62), 2**62), st.integers(0, 18))
 def test_money_reads_back_as_the_same_amount(amount: int, decimals: int) -> None:
-    told = report_words.money(amount, decimals)
+    told = words.money(amount, decimals)
     assert int(Decimal(told.replace(",", "")).scaleb(decimals)) == amount
     assert len(told.partition(".")[2]) == decimals
 
 
 @given(st.integers(0, 2**62), st.integers(1, 2**62))
 def test_a_price_per_share_is_the_nearest_of_six_decimals(nav: int, shares: int) -> None:
-    told = Decimal(report_words.per_share(nav, shares).replace(",", ""))
+    told = Decimal(words.per_share(nav, shares).replace(",", ""))
     assert abs(int(told.scaleb(6)) * 2 * shares - 2 * nav * 10**9) <= shares
 
 
@@ -339,7 +335,7 @@ def test_a_price_per_share_is_the_nearest_of_six_decimals(nav: int, shares: int)
     ("fraction", "told"), [(0.2, "20%"), (0.125, "12.5%"), (0.123456, "12.3456%"), (0.07, "7%"), (1.0, "100%")]
 )
 def test_a_loss_cap_has_no_more_decimals_than_it_needs(fraction: float, told: str) -> None:
-    assert report_words.loss_cap(fraction) == told
+    assert words.loss_cap(fraction) == told
 
 
 def test_a_short_series_is_drawn_whole() -> None:

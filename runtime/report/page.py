@@ -11,11 +11,11 @@ from importlib.resources import files
 import numpy as np
 
 from risk.events import Bound, Kind
-from runtime.report_plots import BOUND_COLOURS, Figure, nav_figure, per_share_series, position_figure
-from runtime.report_tables import balances_table, events_table, positions_table, statements_table, table
-from runtime.report_words import ABSENT, BOUND_WORDS, count, loss_cap, money, per_share, percent, stamp
+from runtime.report.plots import BOUND_COLOURS, Figure, nav_figure, per_share_series, position_figure
+from runtime.report.row import StatementRow
+from runtime.report.tables import balances_table, events_table, positions_table, statements_table, table
+from runtime.report.words import ABSENT, BOUND_WORDS, count, loss_cap, money, per_share, percent, stamp
 from runtime.results import VaultRun
-from runtime.statement_row import StatementRow
 
 __all__ = ["page"]
 
@@ -61,7 +61,7 @@ def page(
 
 
 def _inside(name: str) -> str:
-    return files("runtime").joinpath(name).read_text(encoding="utf-8")
+    return files("runtime.report").joinpath(name).read_text(encoding="utf-8")
 
 
 def _library() -> str:

@@ -8,7 +8,7 @@ import numpy as np
 
 from risk.book import Floats, Ints
 from risk.events import Bound, Event, Kind
-from runtime.report_words import BOUND_WORDS, KIND_WORDS, cause, count, leverage, price, price_decimals, stamp
+from runtime.report.words import BOUND_WORDS, KIND_WORDS, cause, count, leverage, price, price_decimals, stamp
 from runtime.results import PositionRun, VaultRun
 
 __all__ = ["BOUND_COLOURS", "POINTS_MAX", "nav_figure", "per_share_series", "position_figure", "spread"]

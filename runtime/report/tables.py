@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from risk.events import Event, Kind
-from runtime.report_words import (
+from runtime.report.row import StatementRow
+from runtime.report.words import (
     ABSENT,
     KIND_WORDS,
     SHARE_DECIMALS,
@@ -19,7 +20,6 @@ from runtime.report_words import (
     stamp,
 )
 from runtime.results import VaultRun
-from runtime.statement_row import StatementRow
 
 __all__ = ["ROWS_MAX", "balances_table", "events_table", "positions_table", "statements_table", "table"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from risk.errors import RingfenceError
-from runtime.statement_row import StatementRow
+from runtime.report.row import StatementRow
 
 if TYPE_CHECKING:
     from runtime.results import VaultRun
@@ -46,7 +46,7 @@ def write_report(
     none). The page loads nothing: scripts, styles and figures stand inside it. Raises ReportRefused when there is no
     run or a statement names a vault that has none, ReportNotWritten when the file system says no.
     """
-    from runtime.report_page import page
+    from runtime.report.page import page
 
     target = _target(Path(path))
     vaults = {run.vault for run in runs}
