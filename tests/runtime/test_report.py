@@ -307,7 +307,7 @@ def test_the_strip_tells_what_bound_each_decision(page: Reader) -> None:
     run = a_run()
     strip = next(trace for trace in figures(page)["plot-0-0"]["data"] if trace["type"] == "heatmap")
     edges, told = decoded(strip["x"]), strip["text"][0]
-    assert len(edges) == len(words) + 1
+    assert len(edges) == len(told) + 1
     cells = np.searchsorted(edges, run.ts, side="right") - 1
     assert [told[cell] for cell in cells] == [words.BOUND_WORDS[Bound(int(bound))] for bound in run.positions[0].bound]
 
