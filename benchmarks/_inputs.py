@@ -30,41 +30,47 @@ def walk(bars: int, symbols: int, seed: int = 0) -> Rows:
     return table
 
 
-def proposals(bars: Rows, every: int) -> Rows:
-    """(K, P) of PROPOSAL at every `every`-th bar: 150 % over the walk's own EWMA volatility (half-life 6 h)."""
-    minute = 60_000
+def proposals(bars: Rows, every: int, positions: int) -> Rows:
+    """(K, P) of PROPOSAL at every `every`-th bar: 150 % over the walk's own EWMA volatility (half-life 6 h); position p
+    trades symbol p % N."""
+    minute, symbols = 60_000, bars.shape[1]
     ts = np.arange(len(bars), dtype=np.int64) * minute
-    table = rows(PROPOSAL, (len(bars) // every, bars.shape[1]))
-    for p in range(bars.shape[1]):
-        volatility, known = ewma(minute, 1440 * minute, 360 * minute, ts, np.ascontiguousarray(bars.close[:, p]))
-        column, valid = volatility[every - 1 :: every], known[every - 1 :: every]
-        table.volatility[:, p], table.known[:, p], table.proposed[:, p] = column, valid, valid
-        table.leverage[:, p] = np.clip(1.5 / np.where(valid, column, 1.0), 0.0, 8.0)
+    table = rows(PROPOSAL, (len(bars) // every, positions))
+    for s in range(symbols):
+        volatility, known = ewma(minute, 1440 * minute, 360 * minute, ts, np.ascontiguousarray(bars.close[:, s]))
+        column, valid = volatility[every - 1 :: every, None], known[every - 1 :: every, None]
+        own = slice(s, None, symbols)
+        table.volatility[:, own], table.known[:, own], table.proposed[:, own] = column, valid, valid
+        table.leverage[:, own] = np.clip(1.5 / np.where(valid, column, 1.0), 0.0, 8.0)
     return table
 
 
-def terms(positions: int) -> Limits:
-    """One vault with a 20 % cap whose positions share nine tenths of the risk capital; every rule is on."""
-    each = {"share": 900_000 // positions, "leverage_max": 8.0, "volatility_max": 3.0,
-            "distance_sigmas": 4.0 * np.sqrt(8 / 8760), "distance_slippage": 0.01, "band": 0.1, "call_at": 1_500_000,
-            "call_to": 3_000_000, "half_spread": 1e-4, "slippage": 2e-4, "taker_fee": 500,
-            "liquidation_fee": 12_500}  # fmt: skip
-    return limits(keep=[KEEP], gross_leverage_max=[2.0], **{name: [value] * positions for name, value in each.items()})
+def terms(vaults: int, each: int) -> Limits:
+    """Vaults with a 20 % cap whose `each` positions share nine tenths of the risk capital; every rule is on."""
+    columns = {"share": 900_000 // each, "leverage_max": 8.0, "volatility_max": 3.0,
+               "distance_sigmas": 4.0 * np.sqrt(8 / 8760), "distance_slippage": 0.01, "band": 0.1,
+               "call_at": 1_500_000, "call_to": 3_000_000, "half_spread": 1e-4, "slippage": 2e-4, "taker_fee": 500,
+               "liquidation_fee": 12_500}  # fmt: skip
+    return limits(
+        keep=[KEEP] * vaults,
+        gross_leverage_max=[2.0] * vaults,
+        **{name: [value] * (vaults * each) for name, value in columns.items()},
+    )
 
 
-def funded(positions: int) -> Book:
-    """A vault of a million USDT, flat."""
-    book = empty_book(range(positions))
-    one = book.vaults[0]
-    one.shares, one.high_water_mark, one.world = ASSETS * 1000, (1 << PRICE_BITS) // 1000, -ASSETS
-    one.reserve = wall_amount(one.high_water_mark, KEEP, one.shares)
-    one.cushion = ASSETS - one.reserve
+def funded(vaults: int, each: int) -> Book:
+    """Vaults of a million USDT each, flat."""
+    book = empty_book(range(each), vaults)
+    for one in book.vaults:
+        one.shares, one.high_water_mark, one.world = ASSETS * 1000, (1 << PRICE_BITS) // 1000, -ASSETS
+        one.reserve = wall_amount(one.high_water_mark, KEEP, one.shares)
+        one.cushion = ASSETS - one.reserve
     return book
 
 
-def tiers(positions: int) -> Rows:
-    """(P,) of INSTRUMENT: BTC/USDT:USDT, once a position."""
-    return listing([instrument("BTC/USDT:USDT")] * positions)
+def tiers(symbols: int) -> Rows:
+    """(N,) of INSTRUMENT: BTC/USDT:USDT, once a symbol."""
+    return listing([instrument("BTC/USDT:USDT")] * symbols)
 
 
 def best(work: Callable[[], object], prepare: Callable[[], object] = lambda: None, runs: int = 7) -> float:

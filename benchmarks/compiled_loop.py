@@ -28,15 +28,17 @@ def leverage_only(
     nav = float(assets)
     for bar in range(1, bars.shape[0]):
         for p in range(positions.size):
-            moved = bars[bar, p].mark_close - bars[bar - 1, p].mark_close
-            nav += float(positions[p].quantity * instruments[p].unit) * moved
+            s = positions[p].symbol
+            moved = bars[bar, s].mark_close - bars[bar - 1, s].mark_close
+            nav += float(positions[p].quantity * instruments[s].unit) * moved
         row = decision[bar]
         if row < 0:
             continue
         capital, gross = max(0, int(nav) - wall), 0.0
         for p in range(positions.size):
+            s = positions[p].symbol
             gross += plan_position(
-                positions[p], limits[p], instruments[p], bars[bar, p], proposals[row, p], capital, 1.0, plans[p]
+                positions[p], limits[p], instruments[s], bars[bar, s], proposals[row, p], capital, 1.0, plans[p]
             )
         if gross_multiplier(vault_limits[0], int(nav), gross) == 1.0:
             for p in range(positions.size):
@@ -45,27 +47,36 @@ def leverage_only(
     return nav
 
 
-CASES = ((1_000_000, 1, 1), (1_000_000, 1, 60), (25_000, 100, 1), (25_000, 100, 60), (250_000, 1, 1), (4_000_000, 1, 1))
-"""(bars, positions, decides at every ... bars)"""
+CASES = (
+    (1_000_000, 1, 1, 1),
+    (1_000_000, 1, 1, 60),
+    (50_000, 20, 5, 1),
+    (50_000, 20, 5, 15),
+    (50_000, 20, 5, 60),
+    (250_000, 1, 1, 1),
+    (4_000_000, 1, 1, 1),
+)
+"""(bars, vaults, positions of each, decides at every ... bars)"""
 
 
 class Case:
-    def __init__(self, bars: int, positions: int, every: int) -> None:
-        self.bars, self.positions, self.every = bars, positions, every
-        self.rows = walk(bars, positions)
-        self.proposals = proposals(self.rows, every)
+    def __init__(self, bars: int, vaults: int, each: int, every: int) -> None:
+        self.bars, self.vaults, self.each, self.every = bars, vaults, each, every
+        positions = vaults * each
+        self.rows = walk(bars, each)
+        self.proposals = proposals(self.rows, every, positions)
         self.decision = np.full(bars, -1, np.int64)
         self.decision[every - 1 :: every] = np.arange(bars // every)
-        self.terms, self.tiers = terms(positions), tiers(positions)
+        self.terms, self.tiers = terms(vaults, each), tiers(each)
         self.tape = blank_tape(200_000, 100_000)
-        self.series = blank_series(bars // every, 1, positions, detailed=False)
+        self.series = blank_series(bars // every, vaults, positions, detailed=False)
         self.series.vaults.nav[:] = 1
         self.plans: Rows = blank_plan(positions)
         self.navs = np.ones(bars // every)
         self.prepare()
 
     def prepare(self) -> None:
-        self.book = funded(self.positions)
+        self.book = funded(self.vaults, self.each)
 
     def whole(self) -> None:
         bar = 0
@@ -76,14 +87,15 @@ class Case:
 
     def bare(self) -> None:
         leverage_only(self.book.positions, self.terms.vaults, self.terms.positions, self.tiers, self.rows,
-                      self.decision, self.proposals, self.plans, ASSETS, ASSETS * KEEP // 10**6, self.navs)  # fmt: skip
+                      self.decision, self.proposals, self.plans, self.vaults * ASSETS,
+                      self.vaults * ASSETS * KEEP // 10**6, self.navs)  # fmt: skip
 
     def measure(self) -> dict[str, Any]:
         times = [(best(self.whole, self.prepare, 3), best(self.bare, self.prepare, 3)) for _ in range(3)]
         whole, bare = min(one for one, _ in times), min(one for _, one in times)
-        cells = self.bars * self.positions
+        cells = self.bars * self.vaults * self.each
         return {
-            "bars": self.bars, "positions": self.positions, "decides_every": self.every,
+            "bars": self.bars, "vaults": self.vaults, "positions": self.vaults * self.each, "decides_every": self.every,
             "position_bars_per_second": round(cells / whole), "bare_per_second": round(cells / bare),
             "ratio_to_bare": round(bare / whole, 3), "seconds": round(whole, 4),
         }  # fmt: skip
@@ -102,10 +114,10 @@ def main() -> None:
         f"{'bars':>9} {'positions':>9} {'decides every':>13} {'million position-bars/s':>24} {'bare':>7} {'ratio':>6}"
     )
     for one in found:
-        print(f"{one['bars']:>9} {one['positions']:>9} {one['decides_every']:>13} "
+        print(f"{one['bars']:>9} {one['vaults']:>6} {one['positions']:>9} {one['decides_every']:>13} "
               f"{one['position_bars_per_second'] / 1e6:>24.1f} {one['bare_per_second'] / 1e6:>7.1f} "
               f"{one['ratio_to_bare']:>6.3f}")  # fmt: skip
-    small, large = found[4]["seconds"], found[5]["seconds"]
+    small, large = found[-2]["seconds"], found[-1]["seconds"]
     print(f"16 times the bars take {large / small:.1f} times as long")
 
 

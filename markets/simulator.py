@@ -145,7 +145,8 @@ def _run(
                 if _needs_venue(position, prices):
                     _venue_rules(vault, position, limits[p], instrument, tape, bar, prices)
                 equity = max(0, equity_at(position, instrument.unit, prices.mark_close))
-                plans[p].equity = equity
+                if row >= 0:
+                    plans[p].equity = equity
                 nav += equity
             nav += vault.reserve + vault.cushion
             if nav < vault.nav_low:
