@@ -110,13 +110,13 @@ def main() -> None:
     if parser.parse_args().json:
         print(json.dumps(found))
         return
-    print(
-        f"{'bars':>9} {'positions':>9} {'decides every':>13} {'million position-bars/s':>24} {'bare':>7} {'ratio':>6}"
-    )
+    heads = ("bars", "vaults", "positions", "decides every", "million position-bars/s", "bare", "ratio")
+    widths = (9, 6, 9, 13, 23, 7, 6)
+    print(" ".join(f"{head:>{width}}" for head, width in zip(heads, widths, strict=True)))
     for one in found:
-        print(f"{one['bars']:>9} {one['vaults']:>6} {one['positions']:>9} {one['decides_every']:>13} "
-              f"{one['position_bars_per_second'] / 1e6:>24.1f} {one['bare_per_second'] / 1e6:>7.1f} "
-              f"{one['ratio_to_bare']:>6.3f}")  # fmt: skip
+        speeds = [f"{one[name] / 1e6:.1f}" for name in ("position_bars_per_second", "bare_per_second")]
+        cells = (one["bars"], one["vaults"], one["positions"], one["decides_every"], *speeds, one["ratio_to_bare"])
+        print(" ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)))
     small, large = found[-2]["seconds"], found[-1]["seconds"]
     print(f"16 times the bars take {large / small:.1f} times as long")
 
