@@ -92,9 +92,11 @@ def _limit(limit: Any, instrument: Any, plan: Any, proposal: Any, multiplier: fl
     if size * distance > 1.0:
         size = 1.0 / distance
         plan.bound = _DISTANCE
-    if size > abs(proposal.leverage) * multiplier:
-        size = abs(proposal.leverage) * multiplier
-        plan.bound = _GROSS
+    if multiplier < 1.0:
+        fair = min(abs(proposal.leverage), limit.leverage_max) * multiplier
+        if size > fair:
+            size = fair
+            plan.bound = _GROSS
     plan.allowed = math.copysign(size, proposal.leverage)
 
 
@@ -154,7 +156,8 @@ def plan_position(
     """Collateral, limiters, the vault's gross multiplier, band, hard caps and lots of one position, in this order.
 
     Returns the |notional| proposed, minor units, from which the gross multiplier is found: plan every position with a
-    multiplier of 1.0 first, and again only if their sum is too large.
+    multiplier of 1.0 first, and again only if their sum is too large. It counts up to the position's hard cap, so that
+    one absurd proposal does not crowd out the others.
     """
     plan.collateral = portion_down(capital, limit.share)
     plan.allowed = plan.leverage = proposed = 0.0
@@ -164,7 +167,7 @@ def plan_position(
         return 0.0
     usable = proposal.proposed and proposal.known and 0.0 < proposal.volatility < np.inf
     if usable and math.isfinite(proposal.leverage):
-        proposed = abs(proposal.leverage) * plan.collateral
+        proposed = min(abs(proposal.leverage), limit.leverage_max) * plan.collateral
         _limit(limit, instrument, plan, proposal, multiplier)
     else:
         plan.bound = _NO_PROPOSAL

@@ -287,7 +287,7 @@ class Vault:
             if bars[one.symbol].valid:
                 self._limit(one, plan, proposal)
                 if plan.bound is not Bound.no_proposal:
-                    gross += abs(proposal.leverage) * plan.collateral
+                    gross += min(abs(proposal.leverage), one.limit.leverage_max) * plan.collateral
         ceiling = self.gross_leverage_max * nav
         multiplier = ceiling / gross if gross > ceiling else 1.0
         for one, plan in zip(self.positions, plans, strict=True):
@@ -295,8 +295,9 @@ class Vault:
                 plan.target = one.quantity
                 continue
             leverage = proposals[one.index].leverage
-            if plan.bound is not Bound.no_proposal and abs(leverage) * multiplier < abs(plan.allowed):
-                plan.allowed, plan.bound = leverage * multiplier, Bound.gross_leverage
+            fair = min(abs(leverage), one.limit.leverage_max) * multiplier
+            if multiplier < 1.0 and plan.bound is not Bound.no_proposal and fair < abs(plan.allowed):
+                plan.allowed, plan.bound = math.copysign(fair, leverage), Bound.gross_leverage
             if plan.collateral > 0:
                 self._aim(one, plan, bars[one.symbol].mark_close)
         return plans

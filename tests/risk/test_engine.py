@@ -115,6 +115,19 @@ def test_the_gross_multiplier_scales_every_proposal_of_the_vault_and_of_no_other
     assert gross <= 0.5 * 100_000_000_000 * (1 + 1e-12)
 
 
+def test_an_absurd_proposal_counts_as_its_hard_cap_and_leaves_the_others_their_part() -> None:
+    one = scene(0.0, leverage_max=8.0)
+    columns = {name: np.repeat(one[1].positions[name], 2) for name in one[1].positions.dtype.names}
+    bounds = limits(keep=[800_000], gross_leverage_max=[0.6], **columns)
+    book = empty_book([0, 1])
+    fund(book, bounds, np.array([100_000_000_000]))
+    listing, bars = np.repeat(one[2], 2).view(np.recarray), np.repeat(one[3], 2).view(np.recarray)
+    asked = rows(PROPOSAL, 2, leverage=[1e300, 4.0], volatility=0.5, proposed=True, known=True)
+    plans = decide(book, bounds, listing, bars, asked)
+    assert plans.allowed.tolist() == pytest.approx([4.0, 2.0], rel=1e-9)  # 8 and 4 shared out, 120,000 to 60,000
+    assert plans.bound.tolist() == [Bound.gross_leverage] * 2
+
+
 def test_shares_that_wait_for_redemption_bear_no_risk() -> None:
     book, *rest = scene(4.0)
     book.vaults.waiting = book.vaults.shares // 4
