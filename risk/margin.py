@@ -25,7 +25,7 @@ from risk.compiled import compiled, formula
 from risk.errors import RingfenceError
 
 __all__ = ["bankruptcy_price", "bankruptcy_price_inverse", "cost_closed", "equity", "fee", "funding_payment",
-           "funding_payment_inverse", "initial_margin", "leverage_at_distance", "liquidation_distance",
+           "funding_payment_inverse", "initial_margin", "liquidation_distance",
            "liquidation_level", "liquidation_level_inverse", "liquidation_price", "liquidation_price_inverse",
            "liquidation_root", "liquidation_root_inverse", "maintenance_margin", "maintenance_requirement",
            "notional_down", "notional_inverse_down", "notional_inverse_up", "notional_up", "profit", "profit_inverse",
@@ -382,10 +382,3 @@ def liquidation_distance(rate: int, volatility: float, sigmas: float, slippage: 
     so a short stands nearer by a factor of 1 + r.
     """
     return rate / MILLION + sigmas * volatility + slippage
-
-
-@formula
-def leverage_at_distance(rate: int, volatility: float, sigmas: float, slippage: float) -> float:
-    """1 / liquidation_distance of the same arguments; +inf, "no limit", when nothing is asked."""
-    distance: float = liquidation_distance(rate, volatility, sigmas, slippage)
-    return 1.0 / distance if distance > 0.0 else math.inf

@@ -120,8 +120,8 @@ def cost_closed(cost: int, closed: int, quantity: int) -> int:
     return cost * closed // quantity
 
 
-def leverage_at_distance(rate: int, volatility: float, sigmas: float, slippage: float) -> Fraction:
-    return 1 / (Fraction(rate, MILLION) + Fraction(sigmas) * Fraction(volatility) + Fraction(slippage))
+def liquidation_distance(rate: int, volatility: float, sigmas: float, slippage: float) -> Fraction:
+    return Fraction(rate, MILLION) + Fraction(sigmas) * Fraction(volatility) + Fraction(slippage)
 
 
 def product(amount: int, price: float) -> Fraction:

@@ -3,7 +3,7 @@ and the maintenance of every recorded leverage table."""
 
 import json
 from decimal import Decimal
-from math import inf, isclose
+from math import isclose
 from pathlib import Path
 from typing import NamedTuple
 
@@ -215,16 +215,14 @@ def test_the_twin_itself_reproduces_the_published_prices() -> None:
 
 def test_leverage_for_four_deviations_over_eight_hours() -> None:
     """Volatility 80 % a year, maintenance 0.5 %, slippage 1 %: 1 / (0.005 + 4 * 0.8 * sqrt(8 / 8760) + 0.01)."""
-    leverage = formulas.leverage_at_distance(5_000, 0.8, 4 * (8 / 8760) ** 0.5, 0.01)
+    leverage = 1.0 / formulas.liquidation_distance(5_000, 0.8, 4 * (8 / 8760) ** 0.5, 0.01)
     assert rounds_to(leverage, 8.9523)
 
 
 @given(st.integers(1, 100_000), st.floats(0.05, 5.0), st.floats(0.0, 1.0), st.floats(0.0, 0.05))
-def test_the_leverage_at_a_distance_is_the_exact_one(
-    rate: int, volatility: float, sigmas: float, slippage: float
-) -> None:
-    leverage = formulas.leverage_at_distance(rate, volatility, sigmas, slippage)
-    assert isclose(leverage, exact.leverage_at_distance(rate, volatility, sigmas, slippage), rel_tol=1e-12)
+def test_the_distance_is_the_exact_one(rate: int, volatility: float, sigmas: float, slippage: float) -> None:
+    distance = formulas.liquidation_distance(rate, volatility, sigmas, slippage)
+    assert isclose(distance, exact.liquidation_distance(rate, volatility, sigmas, slippage), rel_tol=1e-12)
 
 
 @pytest.mark.parametrize("side", [LONG, SHORT], ids=["long", "short"])
@@ -232,7 +230,7 @@ def test_the_leverage_at_a_distance_is_the_exact_one(
 def test_a_position_of_that_leverage_stands_that_far_from_its_liquidation(
     side: int, rate: int, volatility: float, sigmas: float, slippage: float
 ) -> None:
-    leverage = float(formulas.leverage_at_distance(rate, volatility, sigmas, slippage))
+    leverage = 1.0 / float(formulas.liquidation_distance(rate, volatility, sigmas, slippage))
     assume(leverage > 1.0)
     cost = 50_000 * 10**6
     margin = int(formulas.initial_margin(cost, leverage))
@@ -241,10 +239,6 @@ def test_a_position_of_that_leverage_stands_that_far_from_its_liquidation(
     distance = abs(50_000.0 - price) / 50_000.0
     asked = sigmas * volatility + slippage
     assert distance >= asked / (1.0 if side > 0 else 1.0 + rate / 1e6) - 1e-12
-
-
-def test_a_distance_of_nothing_limits_nothing() -> None:
-    assert formulas.leverage_at_distance(0, 0.8, 0.0, 0.0) == inf
 
 
 class Bracket(NamedTuple):
