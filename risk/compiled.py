@@ -11,6 +11,7 @@ of the compiled rooms that call it: a change anywhere starts an empty cache.
 
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -36,15 +37,24 @@ def _fingerprint() -> str:
     return content.hexdigest()[:16]
 
 
+def _own(folder: Path) -> bool:
+    """Whether nobody but this user could have put something there: what numba caches is code that will be run."""
+    found = folder.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
+
+
 def _cache_folder() -> Path:
-    """The first folder that can be written: the user's cache, else one of this user's under the temporary folder."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    """The first folder that is this user's own and can be written: in the user's cache, else in the temporary folder,
+    else one for this process only."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ringfence"
     for base in (home, Path(tempfile.gettempdir()) / f"ringfence-{os.getuid()}"):
-        folder = base / "ringfence" / f"kernel-{_fingerprint()}"
+        folder = base / f"kernel-{_fingerprint()}"
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if os.access(folder, os.W_OK):
-                return folder
+            base.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if _own(base):
+                folder.mkdir(exist_ok=True, mode=0o700)
+                if _own(folder) and os.access(folder, os.W_OK):
+                    return folder
         except OSError:
             continue
     return Path(tempfile.mkdtemp(prefix="ringfence-kernel-"))
