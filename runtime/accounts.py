@@ -3,6 +3,7 @@
 Each is one unit of work, and idempotent under a key.
 """
 
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -88,18 +89,19 @@ def _act(
     act: Callable[[Vault, int], dict[str, Any]],
     rehearsed: bool,
 ) -> dict[str, Any]:
+    # A unit of work may run again after a COMMIT whose outcome was lost, so that every act has a key to be known by.
+    known_by = f"once:{uuid.uuid4()}" if key is None else key
+
     def work(connection: Connection) -> dict[str, Any]:
         row = lock_vault(connection, name)
-        if key is not None:
-            answered = answer(connection, row["id"], key, body)
-            if answered is not None:
-                return answered
+        answered = answer(connection, row["id"], known_by, body)
+        if answered is not None:
+            return answered
         terms = _terms(connection, row)
         # A vault lives on its bars' clock: an act after its last slot falls at that slot's close.
         at = ts if row["last_slot"] is None else row["last_slot"] + terms.timeframe
         result = act(Vault(connection, row, terms), at)
-        if key is not None:
-            record(connection, row["id"], key, body, result, lock_vault(connection, name)["journal_seq"])
+        record(connection, row["id"], known_by, body, result, lock_vault(connection, name)["journal_seq"])
         if rehearsed:
             raise _Rehearsed(result)
         return result

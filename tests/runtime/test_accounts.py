@@ -2,13 +2,17 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import pytest
+from sqlalchemy import Connection, Engine
 
 from markets.units import AMOUNT_MAX
 from risk.errors import RingfenceError
+from runtime import accounts
 from runtime.accounts import deposit, open_vault, redeem
-from runtime.database import lock_vault, open_engine, unit_of_work
+from runtime.database import in_unit, lock_vault, open_engine, unit_of_work
 from tests.reference.tide import HOUR, SHARE, START, UNIT, Tide, breaches, contents, launch, tide, walk
 from vaults.errors import (
     DepositRefused,
@@ -95,6 +99,23 @@ def test_a_redemption_of_all_under_a_key_is_answered_the_same_after_everything_i
     first = redeem(small.engine, "tide", "alice", None, START, key="k")
     small.step(4, 12)
     assert redeem(small.engine, "tide", "alice", None, START, key="k") == first
+    assert breaches(small.engine) == []
+
+
+def test_an_act_whose_commit_was_lost_and_that_runs_again_has_one_effect(
+    small: Tide, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def twice(engine: Engine, work: Callable[[Connection], Any]) -> Any:
+        in_unit(engine, work)
+        return in_unit(engine, work)
+
+    act = partial(deposit, small.engine, "tide", "alice", 100 * UNIT, START)
+    expected = act(rehearsed=True)
+    monkeypatch.setattr(accounts, "in_unit", twice)
+    assert act() == expected
+    monkeypatch.undo()
+    following = act(rehearsed=True)
+    assert following["total_shares"] - following["shares"] == expected["total_shares"]
     assert breaches(small.engine) == []
 
 
