@@ -92,8 +92,8 @@ def _furnish(engine: Engine, compiled: Compiled, market: Market) -> None:
     migrate(engine)
     in_unit(engine, functools.partial(record_market, market=market))
     open_vault(engine, compiled.mandate, START)
-    deposit(engine, VAULT, "alice", 50_000_000_000, START)
-    deposit(engine, VAULT, "bob", 7_000_000_001, START)
+    deposit(engine, VAULT, "alice", 50_000_000_000, START, key="alice")
+    deposit(engine, VAULT, "bob", 7_000_000_001, START, key="bob")
 
 
 def slot(number: int) -> int:
