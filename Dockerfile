@@ -8,11 +8,14 @@ RUN useradd --create-home --uid 10001 ringfence
 WORKDIR /srv/ringfence
 
 COPY LICENSE README.md constraints.txt pyproject.toml ./
+COPY words ./words
 COPY risk ./risk
 COPY markets ./markets
 COPY strategies ./strategies
 COPY vaults ./vaults
 COPY runtime ./runtime
+COPY faces ./faces
+COPY ringfence ./ringfence
 COPY mandates ./mandates
 RUN pip install --no-cache-dir --disable-pip-version-check -c constraints.txt .
 

@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from markets.instruments import instrument, listing
-from risk.arithmetic import PRICE_BITS
-from risk.book import BAR, PROPOSAL, Book, Limits, Rows, empty_book, limits, rows
-from risk.volatility import ewma
-from risk.wall import wall_amount
+from ringfence.markets.instruments import instrument, listing
+from ringfence.risk.arithmetic import PRICE_BITS
+from ringfence.risk.book import BAR, PROPOSAL, Book, Limits, Rows, empty_book, limits, rows
+from ringfence.risk.volatility import ewma
+from ringfence.risk.wall import wall_amount
 
 KEEP = 800_000
 ASSETS = 10**12

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks._inputs import ASSETS, KEEP, best, funded, proposals, terms, tiers, walk
-from markets.simulator import blank_series, simulate
-from risk.book import Rows
-from risk.compiled import compiled
-from risk.engine import blank_plan, gross_multiplier, plan_position
-from risk.tape import blank_tape, rewind
+from ringfence.markets.simulator import blank_series, simulate
+from ringfence.risk.book import Rows
+from ringfence.risk.compiled import compiled
+from ringfence.risk.engine import blank_plan, gross_multiplier, plan_position
+from ringfence.risk.tape import blank_tape, rewind
 
 
 @compiled

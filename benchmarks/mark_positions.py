@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks._inputs import best
-from risk.compiled import compiled
-from risk.watch import mark_positions
+from ringfence.risk.compiled import compiled
+from ringfence.risk.watch import mark_positions
 
 POSITIONS, SYMBOLS = 1_000_000, 200
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from markets.errors import Fault, InvalidBars, InvalidTimeframe, spelled
-from risk.book import Flags, Floats, Ints
+from ringfence.markets.errors import Fault, InvalidBars, InvalidTimeframe
+from ringfence.risk.book import Flags, Floats, Ints
+from ringfence.words.times import format_duration
 
 __all__ = ["Bars", "Gap", "validated"]
 
@@ -135,7 +136,7 @@ def _time_faults(ts: Ints, timeframe: int) -> tuple[Fault, ...]:
     return (
         *_fault("duplicate timestamp", same, ts),
         *_fault("timestamp out of order", ~later & ~same, ts),
-        *_fault(f"timestamp off the grid of {spelled(timeframe)}", ts % timeframe != 0, ts),
+        *_fault(f"timestamp off the grid of {format_duration(timeframe)}", ts % timeframe != 0, ts),
     )
 
 

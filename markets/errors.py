@@ -1,12 +1,11 @@
 """What the world's room refuses: instruments, bars, files and scenarios that cannot be trusted as they stand."""
 
-import difflib
-from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from risk.errors import RingfenceError
+from ringfence.words.hints import did_you_mean
+from ringfence.words.refusal import RingfenceError
+from ringfence.words.times import format_duration, utc
 
 __all__ = [
     "Fault",
@@ -18,44 +17,9 @@ __all__ = [
     "UnknownInstrument",
     "UnknownScenario",
     "UnreadableFile",
-    "did_you_mean",
-    "spelled",
-    "utc",
 ]
 
 _SHOWN = 3
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms"))
-
-
-def utc(ts: int) -> str:
-    """A timestamp in UTC epoch milliseconds as `2020-03-12T00:00:00Z`; the bare number where no calendar reaches."""
-    try:
-        moment = _EPOCH + timedelta(milliseconds=int(ts))
-    except OverflowError:
-        return f"ts {int(ts)}"
-    text = moment.strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{text}.{int(ts) % 1000:03d}Z" if int(ts) % 1000 else f"{text}Z"
-
-
-def spelled(milliseconds: int) -> str:
-    """A duration in milliseconds in its largest whole unit: 3600000 is `1h`, 5400000 is `90m`."""
-    for size, unit in _UNITS:
-        if milliseconds % size == 0:
-            return f"{milliseconds // size}{unit}"
-    return f"{milliseconds}ms"
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """` (did you mean X?)` for the closest of the known names, else nothing."""
-    by_folded = {_folded(candidate): candidate for candidate in known}
-    close = difflib.get_close_matches(_folded(name), by_folded, n=1, cutoff=0.6)
-    return f"; did you mean {by_folded[close[0]]}?" if close else ""
-
-
-def _folded(name: str) -> str:
-    """Exchanges write one market as BTCUSDT, BTC-USDT and BTC/USDT:USDT; only the letters before the colon differ."""
-    return name.partition(":")[0].replace("/", "").replace("-", "").replace("_", "").casefold()
 
 
 @dataclass(frozen=True)
@@ -105,10 +69,8 @@ class InvalidTimeframe(RingfenceError):
         super().__init__(symbol, timeframe, wanted, expected)
 
     def __str__(self) -> str:
-        return (
-            f"{self.symbol}: bars of {spelled(self.timeframe)} cannot become bars of {spelled(self.wanted)}; "
-            f"expected {self.expected}"
-        )
+        given, wanted = format_duration(self.timeframe), format_duration(self.wanted)
+        return f"{self.symbol}: bars of {given} cannot become bars of {wanted}; expected {self.expected}"
 
 
 class MisalignedMarket(RingfenceError):

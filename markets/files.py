@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from markets.bars import Bars, validated
-from markets.errors import UnreadableFile, did_you_mean
-from markets.market import Funding
-from risk.book import Ints
+from ringfence.markets.bars import Bars, validated
+from ringfence.markets.errors import UnreadableFile
+from ringfence.markets.market import Funding
+from ringfence.risk.book import Ints
+from ringfence.words.hints import did_you_mean
 
 if TYPE_CHECKING:
     import pyarrow

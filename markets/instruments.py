@@ -12,8 +12,8 @@ from decimal import Decimal
 from importlib import resources
 from typing import Any, Literal
 
-from markets.errors import InvalidInstrument, UnknownInstrument
-from risk.book import INSTRUMENT, Rows, rows
+from ringfence.markets.errors import InvalidInstrument, UnknownInstrument
+from ringfence.risk.book import INSTRUMENT, Rows, rows
 
 __all__ = ["Instrument", "Tier", "currency_decimals", "instrument", "instrument_from", "instruments", "listing"]
 

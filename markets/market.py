@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from markets.bars import Bars
-from markets.errors import Fault, InvalidFunding, InvalidTimeframe, MisalignedMarket, spelled, utc
-from risk.book import Flags, Floats, Ints
+from ringfence.markets.bars import Bars
+from ringfence.markets.errors import Fault, InvalidFunding, InvalidTimeframe, MisalignedMarket
+from ringfence.risk.book import Flags, Floats, Ints
+from ringfence.words.times import format_duration, utc
 
 __all__ = ["Funding", "Market", "align"]
 
@@ -168,8 +169,8 @@ def _common_timeframe(bars: Mapping[str, Bars]) -> int:
         if not len(series):
             raise MisalignedMarket(symbol, "no bars", "at least one bar")
         if series.timeframe != first.timeframe:
-            expected = f"{spelled(first.timeframe)} as {first.symbol} has; resample the finer of the two"
-            raise MisalignedMarket(symbol, f"bars of {spelled(series.timeframe)}", expected)
+            expected = f"{format_duration(first.timeframe)} as {first.symbol} has; resample the finer of the two"
+            raise MisalignedMarket(symbol, f"bars of {format_duration(series.timeframe)}", expected)
     return first.timeframe
 
 
@@ -196,8 +197,10 @@ def _marked(bars: Bars, mark: Bars, notes: list[str]) -> tuple[Floats, Floats, F
     """The mark at each of the symbol's bars, the last price where there is none."""
     symbol = bars.symbol
     if bars.timeframe % mark.timeframe:  # which is never 0 for a coarser mark
-        expected = f"{spelled(bars.timeframe)} as the bars, or a whole part of it; coarser bars (resample) would fit"
-        raise MisalignedMarket(symbol, f"marks of {spelled(mark.timeframe)}", expected)
+        expected = (
+            f"{format_duration(bars.timeframe)} as the bars, or a whole part of it; coarser bars (resample) would fit"
+        )
+        raise MisalignedMarket(symbol, f"marks of {format_duration(mark.timeframe)}", expected)
     coarse = mark.resample(bars.timeframe)
     source = np.searchsorted(coarse.ts, bars.ts)
     source[source == len(coarse)] = 0
@@ -244,7 +247,9 @@ def _note_missing_stamps(bars: Bars, ts: Ints, notes: list[str]) -> None:
     missing = int((np.maximum(steps[inside] // rhythm - 1, 0)).sum())
     missing += max(0, (int(ts[0]) - int(bars.ts[0])) // rhythm) + max(0, (int(bars.ts[-1]) - int(ts[-1])) // rhythm)
     if missing:
-        notes.append(f"{bars.symbol}: {missing} funding stamps of every {spelled(rhythm)} unknown; none was assumed")
+        notes.append(
+            f"{bars.symbol}: {missing} funding stamps of every {format_duration(rhythm)} unknown; none was assumed"
+        )
 
 
 def _span(ts: Ints) -> str:

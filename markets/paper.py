@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from risk.arithmetic import MILLION, portion_down, portion_up
-from risk.compiled import compiled, inlined
-from risk.edges import Edge
-from risk.engine import LOTS_MAX, equity_at, tier_of
-from risk.events import Bound, Kind
-from risk.margin import (
+from ringfence.risk.arithmetic import MILLION, portion_down, portion_up
+from ringfence.risk.compiled import compiled, inlined
+from ringfence.risk.edges import Edge
+from ringfence.risk.engine import LOTS_MAX, equity_at, tier_of
+from ringfence.risk.events import Bound, Kind
+from ringfence.risk.margin import (
     cost_closed,
     fee,
     funding_payment,
@@ -25,8 +25,8 @@ from risk.margin import (
     notional_down,
     notional_up,
 )
-from risk.tape import emit
-from risk.wall import charge_fee, pay_venue, post_margin, receive_venue, release_margin, settle_venue_funding
+from ringfence.risk.tape import emit
+from ringfence.risk.wall import charge_fee, pay_venue, post_margin, receive_venue, release_margin, settle_venue_funding
 
 __all__ = ["arm", "call_margin", "grow_position", "leverage_of", "liquidate", "liquidation_price", "requirement",
            "settle_funding", "shrink_position"]  # fmt: skip

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from markets.bars import Bars
-from markets.errors import InvalidTimeframe
-from risk.book import Floats
+from ringfence.markets.bars import Bars
+from ringfence.markets.errors import InvalidTimeframe
+from ringfence.risk.book import Floats
 
 __all__ = ["path_within"]
 

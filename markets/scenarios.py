@@ -14,11 +14,11 @@ from importlib.resources.abc import Traversable
 
 import numpy as np
 
-from markets.bars import Bars, validated
-from markets.errors import UnknownScenario
-from markets.market import Funding, Market, align
-from markets.path import path_within
-from risk.book import Floats
+from ringfence.markets.bars import Bars, validated
+from ringfence.markets.errors import UnknownScenario
+from ringfence.markets.market import Funding, Market, align
+from ringfence.markets.path import path_within
+from ringfence.risk.book import Floats
 
 __all__ = ["Scenario", "scenario", "scenarios"]
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from markets.paper import (
+from ringfence.markets.paper import (
     arm,
     call_margin,
     grow_position,
@@ -18,12 +18,12 @@ from markets.paper import (
     settle_funding,
     shrink_position,
 )
-from risk.book import Book, Ints, Limits, Rows, rows
-from risk.compiled import compiled, inlined
-from risk.engine import blank_plan, capital_at_risk, equity_at, gross_multiplier, plan_position
-from risk.events import Bound
-from risk.tape import Tape
-from risk.wall import raise_wall, ratchet
+from ringfence.risk.book import Book, Ints, Limits, Rows, rows
+from ringfence.risk.compiled import compiled, inlined
+from ringfence.risk.engine import blank_plan, capital_at_risk, equity_at, gross_multiplier, plan_position
+from ringfence.risk.events import Bound
+from ringfence.risk.tape import Tape
+from ringfence.risk.wall import raise_wall, ratchet
 
 __all__ = ["POSITION_STATE", "VAULT_STATE", "Series", "blank_series", "simulate"]
 

@@ -8,7 +8,7 @@ where a price is involved (9 billion USDT in one position) and < 2**62 elsewhere
 
 import math
 
-from risk.compiled import compiled, formula
+from ringfence.risk.compiled import compiled, formula
 
 __all__ = ["INT_MAX", "MILLION", "PRICE_BITS", "portion_down", "portion_up", "price_per_share_down", "product_down",
            "product_up", "scaled_down", "scaled_up"]  # fmt: skip

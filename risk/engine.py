@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from risk.arithmetic import portion_down
-from risk.book import Book, Limits, Rows, rows
-from risk.compiled import compiled, inlined
-from risk.events import Bound
-from risk.margin import liquidation_distance, profit
-from risk.wall import raise_wall
+from ringfence.risk.arithmetic import portion_down
+from ringfence.risk.book import Book, Limits, Rows, rows
+from ringfence.risk.compiled import compiled, inlined
+from ringfence.risk.events import Bound
+from ringfence.risk.margin import liquidation_distance, profit
+from ringfence.risk.wall import raise_wall
 
 __all__ = ["LOTS_MAX", "PLAN", "blank_plan", "capital_at_risk", "decide", "equity_at", "gross_multiplier",
            "plan_position", "tier_of"]  # fmt: skip

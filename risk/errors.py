@@ -1,15 +1,9 @@
 """What the pure room refuses."""
 
-from datetime import UTC, datetime, timedelta
+from ringfence.words.refusal import RingfenceError
+from ringfence.words.times import utc
 
-__all__ = ["ColumnRefused", "EstimatorRefused", "PriceRefused", "RingfenceError", "TimeRefused"]
-
-
-class RingfenceError(Exception):
-    """The request is refused whole and nothing has changed; the message names the thing, the value and the way out."""
-
-    transient = False
-    """Whether the same request may succeed later without anybody changing anything."""
+__all__ = ["ColumnRefused", "EstimatorRefused", "PriceRefused", "TimeRefused"]
 
 
 class EstimatorRefused(RingfenceError):
@@ -43,7 +37,7 @@ class TimeRefused(RingfenceError):
 
     def __str__(self) -> str:
         return (
-            f"the bar at {_utc(self.ts)} comes {self.ts - self.previous} ms after the one at {_utc(self.previous)}; "
+            f"the bar at {_at(self.ts)} comes {self.ts - self.previous} ms after the one at {_at(self.previous)}; "
             f"expected at least the timeframe, {self.timeframe} ms; sort the bars and drop duplicates"
         )
 
@@ -56,12 +50,10 @@ class PriceRefused(RingfenceError):
         super().__init__(column, ts, value, expected)
 
     def __str__(self) -> str:
-        return f"{self.column} at {_utc(self.ts)} is {self.value!r}; expected {self.expected}; mend or drop this bar"
+        return f"{self.column} at {_at(self.ts)} is {self.value!r}; expected {self.expected}; mend or drop this bar"
 
 
-def _utc(ts: int) -> str:
-    """A time in UTC epoch ms, with the number that the column holds; the number alone where no calendar reaches."""
-    try:
-        return f"{datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ts):%Y-%m-%dT%H:%M:%SZ} (ts {ts})"
-    except OverflowError:
-        return f"ts {ts}"
+def _at(ts: int) -> str:
+    """A time with the number that the column holds; the number alone where no calendar reaches."""
+    text = utc(ts)
+    return text if text.startswith("ts ") else f"{text} (ts {ts})"

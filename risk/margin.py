@@ -19,10 +19,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from risk.arithmetic import MILLION, portion_up, product_down, product_up
-from risk.book import Ints
-from risk.compiled import compiled, formula
-from risk.errors import RingfenceError
+from ringfence.risk.arithmetic import MILLION, portion_up, product_down, product_up
+from ringfence.risk.book import Ints
+from ringfence.risk.compiled import compiled, formula
+from ringfence.words.refusal import RingfenceError
 
 __all__ = ["bankruptcy_price", "bankruptcy_price_inverse", "cost_closed", "equity", "fee", "funding_payment",
            "funding_payment_inverse", "initial_margin", "liquidation_distance",

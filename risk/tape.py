@@ -4,9 +4,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from risk.book import Ints, Rows, rows
-from risk.compiled import inlined
-from risk.events import Bound, Event, Kind
+from ringfence.risk.book import Ints, Rows, rows
+from ringfence.risk.compiled import inlined
+from ringfence.risk.events import Bound, Event, Kind
 
 __all__ = ["EVENT", "TRANSFER", "Tape", "blank_tape", "emit", "read_events", "record", "rewind"]
 

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from risk.book import Flags, Floats, Ints
-from risk.compiled import compiled
-from risk.errors import ColumnRefused, EstimatorRefused, PriceRefused, TimeRefused
+from ringfence.risk.book import Flags, Floats, Ints
+from ringfence.risk.compiled import compiled
+from ringfence.risk.errors import ColumnRefused, EstimatorRefused, PriceRefused, TimeRefused
 
 __all__ = ["ESTIMATORS", "YEAR", "bipower", "close_to_close", "ewma", "garman_klass", "jump_variance", "parkinson",
            "realised_variance", "realised_volatility", "rogers_satchell", "yang_zhang"]  # fmt: skip

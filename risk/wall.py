@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from risk.arithmetic import INT_MAX, MILLION, portion_up, price_per_share_down, scaled_up
-from risk.book import Ints
-from risk.compiled import compiled, inlined
-from risk.edges import Edge
-from risk.tape import record
+from ringfence.risk.arithmetic import INT_MAX, MILLION, portion_up, price_per_share_down, scaled_up
+from ringfence.risk.book import Ints
+from ringfence.risk.compiled import compiled, inlined
+from ringfence.risk.edges import Edge
+from ringfence.risk.tape import record
 
 __all__ = ["PRICE_LARGEST", "VIRTUAL_SHARES", "charge_fee", "pay_venue", "post_margin", "raise_wall", "ratchet",
            "receive_venue", "release_margin", "settle_venue_funding", "wall_amount", "wall_series"]  # fmt: skip

@@ -1,8 +1,8 @@
 """The watch over many positions at once: columns in, one pass, no allocation."""
 
-from risk.book import Floats, Ints
-from risk.compiled import compiled
-from risk.margin import profit
+from ringfence.risk.book import Floats, Ints
+from ringfence.risk.compiled import compiled
+from ringfence.risk.margin import profit
 
 __all__ = ["mark_positions"]
 

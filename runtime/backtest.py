@@ -4,19 +4,19 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from markets.feed import MarketFeed
-from markets.instruments import currency_decimals
-from markets.market import Market
-from markets.simulator import Series, blank_series, simulate
-from risk.book import Book, Floats, Rows
-from risk.edges import AccountKind
-from risk.events import Event
-from risk.tape import blank_tape, read_events, rewind
-from risk.wall import wall_series
-from runtime.compilation import Compiled
-from runtime.results import PositionRun, VaultRun
-from vaults.shares import State, split_deposit
-from vaults.terms import MILLION
+from ringfence.markets.instruments import currency_decimals
+from ringfence.markets.market import Market
+from ringfence.markets.simulator import Series, blank_series, simulate
+from ringfence.markets.slots import MarketFeed
+from ringfence.risk.book import Book, Floats, Rows
+from ringfence.risk.edges import AccountKind
+from ringfence.risk.events import Event
+from ringfence.risk.tape import blank_tape, read_events, rewind
+from ringfence.risk.wall import wall_series
+from ringfence.runtime.runs import PositionRun, VaultRun
+from ringfence.runtime.setup import Compiled
+from ringfence.vaults.mandate.terms import MILLION
+from ringfence.vaults.shares import State, split_deposit
 
 __all__ = ["backtest", "liquidation_distance"]
 

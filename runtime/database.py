@@ -18,8 +18,7 @@ from sqlalchemy import Connection, Engine, RowMapping, create_engine, event, ins
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from risk.errors import RingfenceError
-from runtime.errors import (
+from ringfence.runtime.errors import (
     DatabaseBusy,
     DatabaseDamaged,
     DatabaseMissing,
@@ -35,9 +34,10 @@ from runtime.errors import (
     SchemaOlder,
     UnknownDatabase,
 )
-from runtime.settings import concealed
-from vaults.errors import UnknownVault
-from vaults.tables import vault
+from ringfence.runtime.settings import concealed
+from ringfence.vaults.errors import UnknownVault
+from ringfence.vaults.tables import vault
+from ringfence.words.refusal import RingfenceError
 
 __all__ = ["SCHEMA", "check_schema", "in_unit", "lock_vault", "migrate", "open_engine", "unit_of_work"]
 

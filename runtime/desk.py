@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from sqlalchemy import Connection, Engine, RowMapping, select
 
-from markets.feed import MarketFeed
-from runtime.compilation import Compiled, compile_mandate
-from runtime.database import in_unit, lock_vault
-from runtime.errors import NoBars
-from runtime.recordings import last_recorded, load_market
-from vaults.tables import mandate
-from vaults.terms import Mandate
-from vaults.vault import SlotInputs, Vault
+from ringfence.markets.slots import MarketFeed
+from ringfence.runtime.bar_store import last_recorded, load_market
+from ringfence.runtime.database import in_unit, lock_vault
+from ringfence.runtime.errors import NoBars
+from ringfence.runtime.setup import Compiled, compile_mandate
+from ringfence.vaults.mandate.terms import Mandate
+from ringfence.vaults.tables import mandate
+from ringfence.vaults.vault import SlotInputs, Vault
 
 __all__ = ["Desk", "slot_inputs"]
 

@@ -2,7 +2,7 @@
 
 import difflib
 
-from risk.errors import RingfenceError
+from ringfence.words.refusal import RingfenceError
 
 __all__ = ["ActRefused", "DatabaseBusy", "DatabaseDamaged", "DatabaseError", "DatabaseMissing", "DatabaseReadOnly",
            "DatabaseUnreachable", "DiskFault", "DiskFull", "FolderMissing", "ForeignDatabase", "NoBars",

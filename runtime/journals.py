@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, RowMapping, select
 
-from risk.events import Bound, Event, Kind
-from runtime.backtest import liquidation_distance
-from runtime.results import PositionRun, VaultRun
-from vaults.ledger import Ledger
-from vaults.tables import journal
-from vaults.terms import MILLION, Mandate
+from ringfence.risk.events import Bound, Event, Kind
+from ringfence.runtime.backtest import liquidation_distance
+from ringfence.runtime.runs import PositionRun, VaultRun
+from ringfence.vaults.ledger import Ledger
+from ringfence.vaults.mandate.terms import MILLION, Mandate
+from ringfence.vaults.tables import journal
 
 __all__ = ["entries", "event_from", "run_of"]
 

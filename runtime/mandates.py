@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from markets.units import UnitError, parse_duration
-from strategies.registry import build, problems
-from vaults.errors import MandateError, Problem
-from vaults.mandate import check_mandates, load_mandate
-from vaults.terms import Mandate
-from vaults.yaml_source import SIZE_MAX, read_yaml
+from ringfence.strategies.registry import build, problems
+from ringfence.vaults.errors import MandateError, Problem
+from ringfence.vaults.mandate.check import check_mandates, load_mandate
+from ringfence.vaults.mandate.source import SIZE_MAX, read_yaml
+from ringfence.vaults.mandate.terms import Mandate
+from ringfence.words.units import UnitError, parse_duration
 
 __all__ = ["check", "load", "mandate_files"]
 
@@ -36,7 +36,7 @@ def check(paths: Iterable[Path]) -> list[Problem]:
 
 
 def _check_one(file: Path) -> list[Problem]:
-    return check_mandates([file], check_strategy=_strategy_check(file), resolve_strategy=_spelled_out)
+    return check_mandates([file], check_strategy=_strategy_check(file), resolve_strategy=_with_defaults)
 
 
 def load(paths: Iterable[Path]) -> list[Mandate]:
@@ -47,7 +47,7 @@ def load(paths: Iterable[Path]) -> list[Mandate]:
     named_twice = False
     for file in {_identity(file): file for file in files}.values():
         try:
-            one = load_mandate(file, check_strategy=_strategy_check(file), resolve_strategy=_spelled_out)
+            one = load_mandate(file, check_strategy=_strategy_check(file), resolve_strategy=_with_defaults)
         except MandateError as refusal:
             faults += refusal.problems
         else:
@@ -89,7 +89,7 @@ def _timeframe(file: Path) -> int | None:
         return None
 
 
-def _spelled_out(terms: dict[str, Any]) -> dict[str, Any]:
+def _with_defaults(terms: dict[str, Any]) -> dict[str, Any]:
     """The terms with the strategy's defaults, as a mandate would write them."""
     strategy = build(terms)
     written = strategy.model_dump(mode="json", by_alias=True)

@@ -5,17 +5,17 @@ from functools import partial
 
 from sqlalchemy import Engine, select
 
-from markets.feed import MarketFeed
-from markets.market import Market
-from runtime.accounts import deposit, open_vault
-from runtime.compilation import Compiled
-from runtime.database import in_unit, unit_of_work
-from runtime.desk import Desk
-from runtime.journals import run_of
-from runtime.recordings import record_market
-from runtime.results import VaultRun
-from runtime.tasks import step, using
-from vaults.tables import vault
+from ringfence.markets.market import Market
+from ringfence.markets.slots import MarketFeed
+from ringfence.runtime.acts import deposit, open_vault
+from ringfence.runtime.bar_store import record_market
+from ringfence.runtime.database import in_unit, unit_of_work
+from ringfence.runtime.desk import Desk
+from ringfence.runtime.journals import run_of
+from ringfence.runtime.runs import VaultRun
+from ringfence.runtime.setup import Compiled
+from ringfence.runtime.tasks import step, using
+from ringfence.vaults.tables import vault
 
 __all__ = ["replay"]
 

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit, urlunsplit
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from runtime.errors import SettingRefused
+from ringfence.runtime.errors import SettingRefused
 
 __all__ = ["Settings", "concealed", "settings"]
 

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from celery import Celery
 from celery.signals import worker_process_init, worker_process_shutdown
 
-from runtime.database import open_engine
-from runtime.desk import Desk
-from runtime.settings import settings
+from ringfence.runtime.database import open_engine
+from ringfence.runtime.desk import Desk
+from ringfence.runtime.settings import settings
 
 __all__ = ["app", "step", "using"]
 

@@ -11,18 +11,18 @@ from dataclasses import dataclass
 import numpy as np
 from sqlalchemy import Connection, Engine, RowMapping, create_engine, select
 
-from risk.errors import RingfenceError
-from runtime.compilation import Compiled, compile_mandate
-from runtime.database import unit_of_work
-from runtime.desk import Desk, slot_inputs
-from runtime.journals import entries
-from vaults import journal as journals
-from vaults import ledger, statements
-from vaults.errors import UnknownVault
-from vaults.ledger import Breach
-from vaults.tables import journal, metadata, vault
-from vaults.terms import Mandate
-from vaults.vault import Vault, create_vault
+from ringfence.runtime.database import unit_of_work
+from ringfence.runtime.desk import Desk, slot_inputs
+from ringfence.runtime.journals import entries
+from ringfence.runtime.setup import Compiled, compile_mandate
+from ringfence.vaults import journal as journals
+from ringfence.vaults import ledger, statements
+from ringfence.vaults.errors import UnknownVault
+from ringfence.vaults.ledger import Breach
+from ringfence.vaults.mandate.terms import Mandate
+from ringfence.vaults.tables import journal, metadata, vault
+from ringfence.vaults.vault import Vault, create_vault
+from ringfence.words.refusal import RingfenceError
 
 __all__ = ["Verdict", "verify"]
 

@@ -2,8 +2,8 @@
 
 import os
 
-from runtime.errors import SettingRefused
-from runtime.settings import concealed, settings
+from ringfence.runtime.errors import SettingRefused
+from ringfence.runtime.settings import concealed, settings
 
 __all__ = ["serve"]
 
@@ -20,7 +20,7 @@ def serve(database: str, broker: str | None, concurrency: int) -> int:
     if broker is not None:
         os.environ["RINGFENCE_BROKER"] = broker
     address = settings().broker
-    from runtime.tasks import app
+    from ringfence.runtime.tasks import app
 
     _answers(app, address)
     one = app.Worker(concurrency=concurrency, pool="prefork", loglevel="INFO", optimization="fair")

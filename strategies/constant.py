@@ -5,10 +5,10 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
-from markets.bars import Bars
-from markets.units import MultipleUnit
-from risk.book import Floats
-from strategies.contract import Strategy
+from ringfence.markets.bars import Bars
+from ringfence.risk.book import Floats
+from ringfence.strategies.contract import Strategy
+from ringfence.words.units import MultipleUnit
 
 __all__ = ["Constant"]
 

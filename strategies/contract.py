@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from markets.bars import Bars
-from markets.errors import spelled
-from risk.book import Flags, Floats
-from strategies.errors import ContractBroken, InvalidProposal, StrategyFailed, TimeframeTooLong
-from strategies.parameters import Parameter, parameter
+from ringfence.markets.bars import Bars
+from ringfence.risk.book import Flags, Floats
+from ringfence.strategies.errors import ContractBroken, InvalidProposal, StrategyFailed, TimeframeTooLong
+from ringfence.strategies.parameters import Parameter, parameter
+from ringfence.words.times import format_duration
 
 __all__ = ["Proposal", "Strategy", "bars_needed", "check_causal", "proposals"]
 
@@ -87,7 +87,7 @@ def bars_needed(strategy: Strategy, timeframe: int) -> int:
         raise
     except Exception as failure:
         reason = f"{type(failure).__name__}: {failure}"
-        raise StrategyFailed(strategy.name, f"window of {spelled(timeframe)} bars", reason) from failure
+        raise StrategyFailed(strategy.name, f"window of {format_duration(timeframe)} bars", reason) from failure
     if isinstance(window, bool) or not isinstance(window, int | np.integer) or window < 1:
         raise InvalidProposal(strategy.name, f"a window of {window!r} bars", "an integer of at least 1")
     return int(window)

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from markets.errors import did_you_mean, spelled, utc
-from risk.errors import RingfenceError
+from ringfence.words.hints import did_you_mean
+from ringfence.words.refusal import RingfenceError
+from ringfence.words.times import format_duration, utc
 
 __all__ = ["BrokenStrategy", "ContractBroken", "DuplicateStrategy", "InvalidParameters", "InvalidProposal", "Problem",
            "StrategyFailed", "TimeframeTooLong", "UnknownStrategy"]  # fmt: skip
@@ -44,9 +45,11 @@ class TimeframeTooLong(RingfenceError):
         super().__init__(strategy, parameter, duration, timeframe, bars)
 
     def __str__(self) -> str:
+        given, bar = format_duration(self.duration), format_duration(self.timeframe)
+        least = format_duration(self.bars * self.timeframe)
         return (
-            f"{self.strategy}: {self.parameter} of {spelled(self.duration)} is too short for bars of "
-            f"{spelled(self.timeframe)}; expected at least {spelled(self.bars * self.timeframe)} or a shorter timeframe"
+            f"{self.strategy}: {self.parameter} of {given} is too short for bars of {bar}; "
+            f"expected at least {least} or a shorter timeframe"
         )
 
 

@@ -6,11 +6,11 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from markets.bars import Bars
-from markets.units import Duration, Fraction_, Multiple, parse_duration
-from risk.volatility import YEAR
-from strategies.contract import Proposal
-from strategies.volatility import Side, Volatile, signed
+from ringfence.markets.bars import Bars
+from ringfence.risk.volatility import YEAR
+from ringfence.strategies.contract import Proposal
+from ringfence.strategies.volatility import Side, Volatile, signed
+from ringfence.words.units import Duration, Fraction_, Multiple, parse_duration
 
 __all__ = ["LiquidationDistance"]
 

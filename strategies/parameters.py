@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from markets.units import DurationUnit, MultipleUnit, Percentage, format_duration, format_percentage, format_ppm
+from ringfence.words.times import format_duration
+from ringfence.words.units import DurationUnit, MultipleUnit, Percentage, format_percentage, format_ppm
 
 __all__ = ["Parameter", "parameter"]
 

@@ -12,11 +12,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from markets.errors import did_you_mean
-from markets.units import shown
-from risk.errors import RingfenceError
-from strategies.contract import Strategy, bars_needed
-from strategies.errors import (
+from ringfence.strategies.contract import Strategy, bars_needed
+from ringfence.strategies.errors import (
     BrokenStrategy,
     DuplicateStrategy,
     InvalidParameters,
@@ -25,6 +22,9 @@ from strategies.errors import (
     TimeframeTooLong,
     UnknownStrategy,
 )
+from ringfence.words.hints import did_you_mean
+from ringfence.words.refusal import RingfenceError
+from ringfence.words.units import shown
 
 __all__ = ["GROUP", "Registry", "build", "problems", "strategies"]
 

@@ -5,11 +5,11 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from markets.bars import Bars
-from markets.units import Duration
-from risk.book import Flags, Floats
-from strategies.contract import Proposal
-from strategies.volatility import Volatile, Volatility
+from ringfence.markets.bars import Bars
+from ringfence.risk.book import Flags, Floats
+from ringfence.strategies.contract import Proposal
+from ringfence.strategies.volatility import Volatile, Volatility
+from ringfence.words.units import Duration
 
 __all__ = ["Trend"]
 

@@ -5,9 +5,9 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from markets.bars import Bars
-from strategies.contract import Proposal
-from strategies.volatility import Side, Volatile, Volatility, signed
+from ringfence.markets.bars import Bars
+from ringfence.strategies.contract import Proposal
+from ringfence.strategies.volatility import Side, Volatile, Volatility, signed
 
 __all__ = ["VolTarget"]
 

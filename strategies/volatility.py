@@ -5,11 +5,11 @@ from typing import Annotated, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
-from markets.bars import Bars
-from markets.units import Duration, Multiple, Percentage, parse_duration
-from risk.book import Flags, Floats
-from risk.volatility import BARS_LEAST, realised_volatility
-from strategies.contract import Proposal, Strategy
+from ringfence.markets.bars import Bars
+from ringfence.risk.book import Flags, Floats
+from ringfence.risk.volatility import BARS_LEAST, realised_volatility
+from ringfence.strategies.contract import Proposal, Strategy
+from ringfence.words.units import Duration, Multiple, Percentage, parse_duration
 
 __all__ = ["Estimator", "Side", "Volatile", "Volatility", "signed"]
 

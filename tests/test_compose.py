@@ -81,7 +81,7 @@ def test_data_of_database_and_broker_outlive_their_containers(project: Path, com
 
 
 def test_every_setting_that_a_service_receives_is_one_that_the_code_reads(compose: dict[str, Service]) -> None:
-    from runtime.settings import Settings
+    from ringfence.runtime.settings import Settings
 
     known = {f"RINGFENCE_{field.upper()}" for field in Settings.model_fields}
     used = {
@@ -92,7 +92,7 @@ def test_every_setting_that_a_service_receives_is_one_that_the_code_reads(compos
 
 
 def test_the_settings_of_the_worker_are_accepted_as_they_stand(compose: dict[str, Service], monkeypatch: Any) -> None:
-    from runtime.settings import Settings
+    from ringfence.runtime.settings import Settings
 
     for key, value in compose["worker"]["environment"].items():
         monkeypatch.setenv(key, re.sub(r"\$\{\w+:\?\}", "0123456789abcdef", value))

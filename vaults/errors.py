@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from risk.errors import RingfenceError
+from ringfence.words.refusal import RingfenceError
 
 __all__ = [
     "DepositRefused",

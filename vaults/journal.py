@@ -11,9 +11,9 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select
 
-from vaults.errors import KeyConflict, NotJournalable
-from vaults.ledger import Breach
-from vaults.tables import command, journal, vault
+from ringfence.vaults.errors import KeyConflict, NotJournalable
+from ringfence.vaults.ledger import Breach
+from ringfence.vaults.tables import command, journal, vault
 
 __all__ = ["Journal", "answer", "audit", "body_hash", "canonical", "genesis", "record", "row_hash"]
 

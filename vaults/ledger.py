@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
-from risk.edges import MAY_BE_NEGATIVE, AccountKind, Edge
-from vaults.errors import InsufficientBalance, LedgerUnbalanced, TransferRefused
-from vaults.tables import account, holding, redemption, transfer, vault
+from ringfence.risk.edges import MAY_BE_NEGATIVE, AccountKind, Edge
+from ringfence.vaults.errors import InsufficientBalance, LedgerUnbalanced, TransferRefused
+from ringfence.vaults.tables import account, holding, redemption, transfer, vault
 
 __all__ = ["LARGEST", "Breach", "Ledger", "audit", "margin_account"]
 

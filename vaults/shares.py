@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from vaults.errors import DepositRefused, HolderRefused, RedeemExceeds, ZeroAssets, ZeroShares
+from ringfence.vaults.errors import DepositRefused, HolderRefused, RedeemExceeds, ZeroAssets, ZeroShares
 
 __all__ = ["LARGEST", "PRICE_LARGEST", "VIRTUAL_ASSETS", "VIRTUAL_SHARES", "Deposit", "Payment",
            "Pool", "Request", "Settlement", "State", "checked_holder", "convert_to_assets",

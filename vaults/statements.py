@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, bindparam, func, or_, select
 
-from risk.edges import Edge
-from vaults.errors import StatementDisagrees
-from vaults.ledger import Breach
-from vaults.shares import Pool, preview_deposit, preview_redeem
-from vaults.tables import holding, journal, redemption, transfer, vault
+from ringfence.risk.edges import Edge
+from ringfence.vaults.errors import StatementDisagrees
+from ringfence.vaults.ledger import Breach
+from ringfence.vaults.shares import Pool, preview_deposit, preview_redeem
+from ringfence.vaults.tables import holding, journal, redemption, transfer, vault
 
 __all__ = ["Act", "Register", "Statement", "Waiting", "audit", "derive", "holder_statements"]
 

@@ -8,7 +8,7 @@ SQLite keeps whatever type it is handed, so there each integer column also check
 from sqlalchemy import BigInteger, CheckConstraint, Double, ForeignKey, Integer, MetaData, SmallInteger, Table, Text
 from sqlmodel import Field, SQLModel
 
-from risk.edges import MAY_BE_NEGATIVE, AccountKind, Edge
+from ringfence.risk.edges import MAY_BE_NEGATIVE, AccountKind, Edge
 
 __all__ = ["APPEND_ONLY", "Account", "Bar", "Command", "Feed", "Holding", "Journal", "Mandate", "Position",
            "Redemption", "Transfer", "Vault", "account", "bar", "command", "feed", "holding", "journal", "mandate",

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
 
-from markets.simulator import blank_series, simulate
-from risk.book import Book, Limits, Rows, empty_book
-from risk.edges import AccountKind, Edge
-from risk.events import Event
-from risk.tape import Tape, blank_tape, read_events, rewind
-from vaults.errors import LedgerDisagrees, WallBreached
-from vaults.journal import Journal, genesis
-from vaults.ledger import Ledger
-from vaults.shares import Payment, Request, State, request_redemption, settle, split_deposit, wall
-from vaults.tables import holding, mandate, position, redemption, vault
-from vaults.terms import MILLION, Mandate
+from ringfence.markets.simulator import blank_series, simulate
+from ringfence.risk.book import Book, Limits, Rows, empty_book
+from ringfence.risk.edges import AccountKind, Edge
+from ringfence.risk.events import Event
+from ringfence.risk.tape import Tape, blank_tape, read_events, rewind
+from ringfence.vaults.errors import LedgerDisagrees, WallBreached
+from ringfence.vaults.journal import Journal, genesis
+from ringfence.vaults.ledger import Ledger
+from ringfence.vaults.mandate.terms import MILLION, Mandate
+from ringfence.vaults.shares import Payment, Request, State, request_redemption, settle, split_deposit, wall
+from ringfence.vaults.tables import holding, mandate, position, redemption, vault
 
 __all__ = ["SlotInputs", "Vault", "create_vault"]
 

@@ -3,7 +3,7 @@
 from alembic import context
 from sqlalchemy import Connection
 
-from vaults.tables import metadata
+from ringfence.vaults.tables import metadata
 
 connection: Connection = context.config.attributes["connection"]
 context.configure(connection=connection, target_metadata=metadata, transactional_ddl=True)

@@ -8,16 +8,16 @@ from pathlib import Path
 import numba
 import pytest
 
-from markets.bars import Bars
-from markets.files import read_bars, read_funding
-from markets.market import Funding, Market, align
-from markets.scenarios import scenario
-from runtime.backtest import backtest
-from runtime.compilation import Compiled, compile_mandate
-from runtime.database import migrate, open_engine
-from runtime.replay import replay
+from ringfence.markets.bars import Bars
+from ringfence.markets.files import read_bars, read_funding
+from ringfence.markets.market import Funding, Market, align
+from ringfence.markets.scenarios import scenario
+from ringfence.runtime.backtest import backtest
+from ringfence.runtime.database import migrate, open_engine
+from ringfence.runtime.replay import replay
+from ringfence.runtime.setup import Compiled, compile_mandate
+from ringfence.vaults.mandate.check import load_mandate
 from tests.reference.recorded import WORLDS, digests, of_run, of_world
-from vaults.mandate import load_mandate
 
 MANDATES = ("btc-constant", "btc-distance", "btc-eth-shield", "majors-trend")
 DEPOSITS = {"alice": 50_000_000_000, "bob": 25_000_000_001, "carol": 1_000_000}

@@ -11,26 +11,26 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, select
 
-from markets.bars import Bars
-from markets.feed import MarketFeed
-from markets.files import read_bars, read_funding
-from markets.market import Funding, Market, align
-from markets.scenarios import scenario
-from risk.book import PROPOSAL
-from risk.edges import AccountKind, Edge
-from runtime.accounts import deposit, open_vault
-from runtime.backtest import backtest
-from runtime.compilation import Compiled, compile_mandate
-from runtime.database import in_unit, migrate, open_engine, unit_of_work
-from runtime.desk import Desk
-from runtime.journals import run_of
-from runtime.recordings import record_market
-from runtime.replay import replay
-from runtime.results import PositionRun, VaultRun, digest
-from runtime.tasks import step, using
-from vaults.ledger import audit
-from vaults.mandate import load_mandate
-from vaults.tables import journal, transfer, vault
+from ringfence.markets.bars import Bars
+from ringfence.markets.files import read_bars, read_funding
+from ringfence.markets.market import Funding, Market, align
+from ringfence.markets.scenarios import scenario
+from ringfence.markets.slots import MarketFeed
+from ringfence.risk.book import PROPOSAL
+from ringfence.risk.edges import AccountKind, Edge
+from ringfence.runtime.acts import deposit, open_vault
+from ringfence.runtime.backtest import backtest
+from ringfence.runtime.bar_store import record_market
+from ringfence.runtime.database import in_unit, migrate, open_engine, unit_of_work
+from ringfence.runtime.desk import Desk
+from ringfence.runtime.journals import run_of
+from ringfence.runtime.replay import replay
+from ringfence.runtime.runs import PositionRun, VaultRun, digest
+from ringfence.runtime.setup import Compiled, compile_mandate
+from ringfence.runtime.tasks import step, using
+from ringfence.vaults.ledger import audit
+from ringfence.vaults.mandate.check import load_mandate
+from ringfence.vaults.tables import journal, transfer, vault
 
 MONTHS = ("2020-03", "2022-06", "2024-08")
 MANDATES = ("btc-distance", "btc-eth-shield", "majors-trend")

@@ -8,13 +8,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, event, func, insert, select, update
 
-from risk.edges import MAY_BE_NEGATIVE, AccountKind, Edge
-from runtime.database import in_unit, lock_vault, migrate, open_engine, unit_of_work
-from vaults.errors import InsufficientBalance, KeyConflict
-from vaults.journal import Journal, answer, genesis, record
-from vaults.journal import audit as audit_journal
-from vaults.ledger import Ledger, audit, margin_account
-from vaults.tables import account, command, journal, mandate, metadata, transfer, vault
+from ringfence.risk.edges import MAY_BE_NEGATIVE, AccountKind, Edge
+from ringfence.runtime.database import in_unit, lock_vault, migrate, open_engine, unit_of_work
+from ringfence.vaults.errors import InsufficientBalance, KeyConflict
+from ringfence.vaults.journal import Journal, answer, genesis, record
+from ringfence.vaults.journal import audit as audit_journal
+from ringfence.vaults.ledger import Ledger, audit, margin_account
+from ringfence.vaults.tables import account, command, journal, mandate, metadata, transfer, vault
 
 _numbers = itertools.count(1)
 

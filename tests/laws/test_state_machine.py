@@ -21,19 +21,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from sqlalchemy import Connection, select
 
-from risk.book import BAR, PROPOSAL, rows
-from risk.edges import MAY_BE_NEGATIVE
-from risk.events import Kind
-from runtime.accounts import deposit, open_vault, redeem
-from runtime.compilation import Compiled, compile_mandate
-from runtime.database import lock_vault, migrate, open_engine, unit_of_work
-from vaults.errors import DepositRefused, RedeemExceeds, UnknownHolder, ZeroAssets, ZeroShares
-from vaults.journal import audit as audit_journal
-from vaults.ledger import Ledger, audit
-from vaults.mandate import load_mandate
-from vaults.shares import VIRTUAL_ASSETS, VIRTUAL_SHARES
-from vaults.tables import account, journal, vault
-from vaults.vault import SlotInputs, Vault
+from ringfence.risk.book import BAR, PROPOSAL, rows
+from ringfence.risk.edges import MAY_BE_NEGATIVE
+from ringfence.risk.events import Kind
+from ringfence.runtime.acts import deposit, open_vault, redeem
+from ringfence.runtime.database import lock_vault, migrate, open_engine, unit_of_work
+from ringfence.runtime.setup import Compiled, compile_mandate
+from ringfence.vaults.errors import DepositRefused, RedeemExceeds, UnknownHolder, ZeroAssets, ZeroShares
+from ringfence.vaults.journal import audit as audit_journal
+from ringfence.vaults.ledger import Ledger, audit
+from ringfence.vaults.mandate.check import load_mandate
+from ringfence.vaults.shares import VIRTUAL_ASSETS, VIRTUAL_SHARES
+from ringfence.vaults.tables import account, journal, vault
+from ringfence.vaults.vault import SlotInputs, Vault
 
 SLOW = bool(numba.config.DISABLE_JIT)
 ONE, MILLION, HOUR = 2**50, 10**6, 3_600_000

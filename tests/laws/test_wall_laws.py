@@ -16,12 +16,12 @@ import numba
 import numpy as np
 import pytest
 
-from markets.simulator import blank_series, simulate
-from risk.book import Book, Rows
-from risk.edges import AccountKind, Edge
-from risk.events import Kind
-from risk.margin import profit
-from risk.tape import blank_tape, rewind
+from ringfence.markets.simulator import blank_series, simulate
+from ringfence.risk.book import Book, Rows
+from ringfence.risk.edges import AccountKind, Edge
+from ringfence.risk.events import Kind
+from ringfence.risk.margin import profit
+from ringfence.risk.tape import blank_tape, rewind
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -209,8 +209,8 @@ import importlib.util, sys
 spec = importlib.util.spec_from_file_location("laws", sys.argv[1])
 laws = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(laws)
-import risk.wall
-assert risk.wall.__file__.startswith(sys.argv[2]), risk.wall.__file__
+import ringfence.risk.wall as wall
+assert wall.__file__.startswith(sys.argv[2]), wall.__file__
 for seed in range(3):
     laws.live_through(seed, 10, 25, laws.worlds.Rough(often=0.2, cost=0.01))
 print("the laws hold")
@@ -228,8 +228,11 @@ def lived_in(tree: Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """A copy of what the compiled step is made of, and of this file."""
-    for room in ("risk", "markets"):
+    (tmp_path / "ringfence").mkdir()
+    shutil.copy(ROOT / "ringfence" / "__init__.py", tmp_path / "ringfence")
+    for room in ("words", "risk", "markets"):
         shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))
+        (tmp_path / "ringfence" / room).symlink_to(Path("..") / room)
     for name in ("tests/reference/worlds.py", f"tests/laws/{Path(__file__).name}"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)

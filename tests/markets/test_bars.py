@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from markets.bars import Bars, Gap, validated
-from markets.errors import InvalidBars, InvalidTimeframe
-from markets.files import read_bars
+from ringfence.markets.bars import Bars, Gap, validated
+from ringfence.markets.errors import InvalidBars, InvalidTimeframe
+from ringfence.markets.files import read_bars
 
 MINUTE, HOUR = 60_000, 3_600_000
 START = 1_583_971_200_000  # 2020-03-12T00:00:00Z

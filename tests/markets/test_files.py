@@ -14,9 +14,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from markets.errors import InvalidBars, InvalidFunding, UnreadableFile
-from markets.files import read_bars, read_funding
-from risk.errors import RingfenceError
+from ringfence.markets.errors import InvalidBars, InvalidFunding, UnreadableFile
+from ringfence.markets.files import read_bars, read_funding
+from ringfence.words.refusal import RingfenceError
 
 START = 1_583_971_200_000
 MINUTE = 60_000
@@ -272,10 +272,15 @@ def modules_after(program: str) -> set[str]:
 
 
 def test_only_reading_a_file_imports_pyarrow_and_nothing_imports_pandas(tmp_path: Path) -> None:
-    assert modules_after("import markets.files, markets.scenarios, markets.instruments") == set()
+    assert (
+        modules_after("import ringfence.markets.files, ringfence.markets.scenarios, ringfence.markets.instruments")
+        == set()
+    )
     for content in (parquet(), BAD):
         file = written(tmp_path, content)
-        assert modules_after(f"from markets.files import read_bars; read_bars({str(file)!r}, 'X')") == {"pyarrow"}
+        assert modules_after(f"from ringfence.markets.files import read_bars; read_bars({str(file)!r}, 'X')") == {
+            "pyarrow"
+        }
 
 
 def test_read_columns_may_be_written_to_like_any_array(tmp_path: Path) -> None:

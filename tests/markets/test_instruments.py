@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from markets.errors import InvalidInstrument, UnknownInstrument
-from markets.instruments import currency_decimals, instrument, instrument_from, instruments, listing
-from markets.paper import requirement
+from ringfence.markets.errors import InvalidInstrument, UnknownInstrument
+from ringfence.markets.instruments import currency_decimals, instrument, instrument_from, instruments, listing
+from ringfence.markets.paper import requirement
 
 LINEAR = ("BTC/USDT:USDT", "ETH/USDT:USDT", "SOL/USDT:USDT", "XRP/USDT:USDT", "DOGE/USDT:USDT", "LINK/USDT:USDT")
 FIRST = ["0", "50000", "0.004", "125", "0"]

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from markets.bars import Bars, validated
-from markets.errors import InvalidFunding, InvalidTimeframe, MisalignedMarket
-from markets.market import Funding, Market, align
+from ringfence.markets.bars import Bars, validated
+from ringfence.markets.errors import InvalidFunding, InvalidTimeframe, MisalignedMarket
+from ringfence.markets.market import Funding, Market, align
 
 MINUTE, HOUR = 60_000, 3_600_000
 START = 1_583_971_200_000  # 2020-03-12T00:00:00Z

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from markets.instruments import instrument, listing
-from markets.paper import leverage_of, liquidation_price, requirement
-from markets.simulator import blank_series, simulate
-from risk.book import BAR, INSTRUMENT, PROPOSAL, empty_book, limits, rows
-from risk.edges import Edge
-from risk.events import Bound, Event, Kind
-from risk.tape import blank_tape, read_events
-from risk.wall import wall_amount
+from ringfence.markets.instruments import instrument, listing
+from ringfence.markets.paper import leverage_of, liquidation_price, requirement
+from ringfence.markets.simulator import blank_series, simulate
+from ringfence.risk.book import BAR, INSTRUMENT, PROPOSAL, empty_book, limits, rows
+from ringfence.risk.edges import Edge
+from ringfence.risk.events import Bound, Event, Kind
+from ringfence.risk.tape import blank_tape, read_events
+from ringfence.risk.wall import wall_amount
 from tests.reference import exact
 
 SLOW = bool(numba.config.DISABLE_JIT)

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from markets.bars import Bars, validated
-from markets.errors import InvalidTimeframe
-from markets.path import path_within
+from ringfence.markets.bars import Bars, validated
+from ringfence.markets.errors import InvalidTimeframe
+from ringfence.markets.path import path_within
 
 HOUR = 3_600_000
 START = 1_583_971_200_000

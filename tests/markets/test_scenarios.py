@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from markets.bars import Gap
-from markets.errors import UnknownScenario
-from markets.files import read_bars
-from markets.scenarios import scenario, scenarios
+from ringfence.markets.bars import Gap
+from ringfence.markets.errors import UnknownScenario
+from ringfence.markets.files import read_bars
+from ringfence.markets.scenarios import scenario, scenarios
 
 HOUR = 3_600_000
 BTC, ETH = "BTC/USDT:USDT", "ETH/USDT:USDT"

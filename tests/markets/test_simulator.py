@@ -7,11 +7,11 @@ import numpy as np
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from markets.simulator import Series, blank_series, simulate
-from risk.book import Book, Limits
-from risk.edges import AccountKind, Edge
-from risk.events import Kind
-from risk.tape import blank_tape, rewind
+from ringfence.markets.simulator import Series, blank_series, simulate
+from ringfence.risk.book import Book, Limits
+from ringfence.risk.edges import AccountKind, Edge
+from ringfence.risk.events import Kind
+from ringfence.risk.tape import blank_tape, rewind
 from tests.reference.slow_step import SlowBook, TooLarge
 from tests.reference.worlds import Rough, World, copied, world
 

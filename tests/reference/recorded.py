@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from markets.simulator import blank_series, simulate
-from risk.tape import blank_tape, rewind
-from runtime.results import VaultRun
+from ringfence.markets.simulator import blank_series, simulate
+from ringfence.risk.tape import blank_tape, rewind
+from ringfence.runtime.runs import VaultRun
 from tests.reference.worlds import Rough, world
 
 __all__ = ["WORLDS", "digests", "of_run", "of_world"]

@@ -10,8 +10,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from risk.edges import MAY_BE_NEGATIVE, AccountKind, Edge
-from risk.events import Bound, Kind
+from ringfence.risk.edges import MAY_BE_NEGATIVE, AccountKind, Edge
+from ringfence.risk.events import Bound, Kind
 
 MILLION = 10**6
 ONE = 2**50

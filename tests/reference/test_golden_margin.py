@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from risk import margin as formulas
+from ringfence.risk import margin as formulas
 from tests.reference import exact
 
 USDT = 10**6

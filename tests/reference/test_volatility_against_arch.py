@@ -8,7 +8,7 @@ import pytest
 from arch.univariate import GARCH, HARCH, EWMAVariance, RiskMetrics2006
 from arch.univariate.volatility import VolatilityProcess
 
-from risk.volatility import YEAR, realised_volatility
+from ringfence.risk.volatility import YEAR, realised_volatility
 
 HOUR = 3_600_000
 

@@ -6,20 +6,20 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, Engine, create_engine, insert, select
 
-from markets.bars import Bars
-from markets.feed import MarketFeed
-from markets.market import Market, align
-from runtime.accounts import open_vault
-from runtime.compilation import Compiled, compile_mandate
-from runtime.database import in_unit, lock_vault, migrate, open_engine, unit_of_work
-from runtime.desk import Desk, slot_inputs
-from runtime.recordings import record_market
-from vaults import journal as journals
-from vaults import ledger, statements
-from vaults.ledger import Breach
-from vaults.mandate import load_mandate
-from vaults.tables import metadata, vault
-from vaults.vault import SlotInputs, Vault, create_vault
+from ringfence.markets.bars import Bars
+from ringfence.markets.market import Market, align
+from ringfence.markets.slots import MarketFeed
+from ringfence.runtime.acts import open_vault
+from ringfence.runtime.bar_store import record_market
+from ringfence.runtime.database import in_unit, lock_vault, migrate, open_engine, unit_of_work
+from ringfence.runtime.desk import Desk, slot_inputs
+from ringfence.runtime.setup import Compiled, compile_mandate
+from ringfence.vaults import journal as journals
+from ringfence.vaults import ledger, statements
+from ringfence.vaults.ledger import Breach
+from ringfence.vaults.mandate.check import load_mandate
+from ringfence.vaults.tables import metadata, vault
+from ringfence.vaults.vault import SlotInputs, Vault, create_vault
 
 HOUR = 3_600_000
 START = 1_583_020_800_000

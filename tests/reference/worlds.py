@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from risk.book import BAR, INSTRUMENT, PROPOSAL, Book, Limits, Rows, empty_book, limits, rows
-from risk.margin import tier_deductions
-from risk.wall import wall_amount
+from ringfence.risk.book import BAR, INSTRUMENT, PROPOSAL, Book, Limits, Rows, empty_book, limits, rows
+from ringfence.risk.margin import tier_deductions
+from ringfence.risk.wall import wall_amount
 
 Floats = npt.NDArray[np.float64]
 MILLION = 10**6

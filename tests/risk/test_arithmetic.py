@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from risk.arithmetic import (
+from ringfence.risk.arithmetic import (
     portion_down,
     portion_up,
     price_per_share_down,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from risk.compiled import _cache_folder
+from ringfence.risk.compiled import _cache_folder
 
 
 @pytest.fixture

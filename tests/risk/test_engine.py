@@ -9,11 +9,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from markets.simulator import blank_series, simulate
-from risk.book import BAR, INSTRUMENT, PROPOSAL, Book, Limits, Rows, empty_book, limits, rows
-from risk.engine import decide
-from risk.events import Bound
-from risk.tape import blank_tape
+from ringfence.markets.simulator import blank_series, simulate
+from ringfence.risk.book import BAR, INSTRUMENT, PROPOSAL, Book, Limits, Rows, empty_book, limits, rows
+from ringfence.risk.engine import decide
+from ringfence.risk.events import Bound
+from ringfence.risk.tape import blank_tape
 from tests.reference.slow_step import SlowBook, plain
 from tests.reference.worlds import Rough, copied, fund, world
 

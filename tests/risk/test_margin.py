@@ -9,8 +9,8 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from risk import margin as formulas
-from risk.errors import RingfenceError
+from ringfence.risk import margin as formulas
+from ringfence.words.refusal import RingfenceError
 from tests.reference import exact
 
 DIGITS = 1e-12

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from risk.errors import ColumnRefused, EstimatorRefused, PriceRefused, TimeRefused
-from risk.volatility import BARS_LEAST, ESTIMATORS, YEAR, jump_variance, realised_volatility
+from ringfence.risk.errors import ColumnRefused, EstimatorRefused, PriceRefused, TimeRefused
+from ringfence.risk.volatility import BARS_LEAST, ESTIMATORS, YEAR, jump_variance, realised_volatility
 
 MINUTE = 60_000
 DAY = 86_400_000

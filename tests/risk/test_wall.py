@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import risk.wall
-from risk.book import POSITION, VAULT, rows
-from risk.edges import MAY_BE_NEGATIVE, AccountKind, Edge
-from risk.tape import blank_tape
-from risk.wall import (
+import ringfence.risk.wall
+from ringfence.risk.book import POSITION, VAULT, rows
+from ringfence.risk.edges import MAY_BE_NEGATIVE, AccountKind, Edge
+from ringfence.risk.tape import blank_tape
+from ringfence.risk.wall import (
     PRICE_LARGEST,
     VIRTUAL_SHARES,
     charge_fee,
@@ -29,7 +29,7 @@ from risk.wall import (
     wall_amount,
     wall_series,
 )
-from vaults import shares as people
+from ringfence.vaults import shares as people
 
 MILLION, ONE = 10**6, 2**50
 marks = st.integers(0, 2**52)
@@ -182,7 +182,7 @@ def test_crumbs_of_an_all_but_empty_vault_lift_no_mark() -> None:
 @pytest.mark.parametrize("field", ["reserve", "world"])
 def test_w2_nothing_but_the_ratchet_writes_to_the_reserve_and_nothing_to_the_holders_side(field: str) -> None:
     """Read from the source: no assignment in the compiled rooms names them, but the ratchet's one, which adds."""
-    rooms = Path(risk.wall.__file__).parent, Path(risk.wall.__file__).parent.parent / "markets"
+    rooms = Path(ringfence.risk.wall.__file__).parent, Path(ringfence.risk.wall.__file__).parent.parent / "markets"
     written = []
     for path in sorted(path for room in rooms for path in room.glob("*.py")):
         for function in ast.walk(ast.parse(path.read_text())):

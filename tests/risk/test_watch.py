@@ -4,9 +4,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from risk.book import POSITION, rows
-from risk.engine import equity_at
-from risk.watch import mark_positions
+from ringfence.risk.book import POSITION, rows
+from ringfence.risk.engine import equity_at
+from ringfence.risk.watch import mark_positions
 
 _position = st.tuples(
     st.integers(0, 2),

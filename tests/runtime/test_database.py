@@ -15,8 +15,8 @@ from sqlalchemy import Connection, Engine, func, insert, select, text, update
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError
 
-from runtime.database import check_schema, in_unit, lock_vault, migrate, open_engine, unit_of_work
-from runtime.errors import (
+from ringfence.runtime.database import check_schema, in_unit, lock_vault, migrate, open_engine, unit_of_work
+from ringfence.runtime.errors import (
     DatabaseBusy,
     DatabaseDamaged,
     DatabaseMissing,
@@ -29,9 +29,9 @@ from runtime.errors import (
     SettingRefused,
     UnknownDatabase,
 )
-from runtime.settings import Settings, concealed, settings
-from vaults.errors import UnknownVault
-from vaults.tables import mandate, vault
+from ringfence.runtime.settings import Settings, concealed, settings
+from ringfence.vaults.errors import UnknownVault
+from ringfence.vaults.tables import mandate, vault
 
 VAULT = {
     "id": 1, "name": "shield", "mandate": "f", "currency": "USDT", "decimals": 6, "shares": 0, "waiting": 0,
@@ -172,7 +172,7 @@ def test_a_refusal_is_not_tried_again(engine: Engine) -> None:
 
 
 def test_a_file_that_stays_locked_is_told_as_busy(file_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runtime.database.BUSY_MS", 50)
+    monkeypatch.setattr("ringfence.runtime.database.BUSY_MS", 50)
     second = open_engine(f"sqlite:///{file_engine.url.database}", create=False)
     with unit_of_work(file_engine) as connection:
         _raise_version(connection)
@@ -341,9 +341,9 @@ def test_a_full_disk_leaves_the_database_whole_and_the_same_again_works_with_roo
 BIG = """
 import resource, signal, sys
 from sqlalchemy import insert
-from risk.errors import RingfenceError
-from runtime.database import open_engine, unit_of_work
-from vaults.tables import mandate
+from ringfence.words.refusal import RingfenceError
+from ringfence.runtime.database import open_engine, unit_of_work
+from ringfence.vaults.tables import mandate
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 engine = open_engine(sys.argv[1], create=True)
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, resource.RLIM_INFINITY))
@@ -369,8 +369,8 @@ def test_a_disk_that_refuses_is_named_and_leaves_the_database_whole(file_engine:
 
 AS_NOBODY = """
 import os, sys, tempfile
-from risk.errors import RingfenceError
-from runtime.database import check_schema, migrate, open_engine
+from ringfence.words.refusal import RingfenceError
+from ringfence.runtime.database import check_schema, migrate, open_engine
 # What is imported late is imported now: the project may stand where only its owner can read.
 with tempfile.TemporaryDirectory() as warm:
     engine = open_engine(f"sqlite:///{warm}/warm.db", create=True)

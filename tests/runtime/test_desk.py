@@ -17,17 +17,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, event, select
 
-from markets.bars import Bars
-from markets.market import Market, align
-from runtime.accounts import deposit, open_vault, redeem
-from runtime.compilation import Compiled, compile_mandate
-from runtime.database import in_unit, lock_vault, migrate, open_engine, unit_of_work
-from runtime.desk import Desk
-from runtime.errors import DatabaseBusy, NoBars
-from runtime.recordings import record_market
-from vaults.errors import UnknownVault
-from vaults.mandate import load_mandate
-from vaults.tables import journal, metadata, vault
+from ringfence.markets.bars import Bars
+from ringfence.markets.market import Market, align
+from ringfence.runtime.acts import deposit, open_vault, redeem
+from ringfence.runtime.bar_store import record_market
+from ringfence.runtime.database import in_unit, lock_vault, migrate, open_engine, unit_of_work
+from ringfence.runtime.desk import Desk
+from ringfence.runtime.errors import DatabaseBusy, NoBars
+from ringfence.runtime.setup import Compiled, compile_mandate
+from ringfence.vaults.errors import UnknownVault
+from ringfence.vaults.mandate.check import load_mandate
+from ringfence.vaults.tables import journal, metadata, vault
 
 HOUR, QUARTER = 3_600_000, 900_000
 START = 1_583_712_000_000
@@ -364,8 +364,8 @@ def test_a_failure_in_the_commit_itself_leaves_nothing_of_the_slot(engine: Engin
 KILLED = """
 import os, signal, sys
 from sqlalchemy import event
-from runtime.database import open_engine
-from runtime.desk import Desk
+from ringfence.runtime.database import open_engine
+from ringfence.runtime.desk import Desk
 
 url, slot, last = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 engine = open_engine(url, create=False)

@@ -14,10 +14,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, Table, func, insert, inspect, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-import runtime.database
-from runtime.database import SCHEMA, check_schema, migrate, open_engine, unit_of_work
-from runtime.errors import ForeignDatabase, SchemaMissing, SchemaNewer, SchemaOlder
-from vaults import tables
+import ringfence.runtime.database
+from ringfence.runtime.database import SCHEMA, check_schema, migrate, open_engine, unit_of_work
+from ringfence.runtime.errors import ForeignDatabase, SchemaMissing, SchemaNewer, SchemaOlder
+from ringfence.vaults import tables
 
 EMPTY_HASH = "0" * 64
 ROWS: dict[str, dict[str, object]] = {
@@ -101,7 +101,7 @@ def test_keys_checks_and_types_are_the_same_whether_migrated_or_made_from_the_ta
 
 def test_the_code_names_the_newest_step() -> None:
     config = Config()
-    config.set_main_option("script_location", str(Path(runtime.database.__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(Path(ringfence.runtime.database.__file__).parent / "migrations"))
     assert ScriptDirectory.from_config(config).get_heads() == [SCHEMA]
 
 
@@ -158,7 +158,7 @@ def test_an_empty_database_an_older_and_a_newer_schema_are_told_apart(
     with pytest.raises(SchemaMissing, match="holds no vaults"):
         check_schema(engine)
     migrate(engine)
-    monkeypatch.setattr(runtime.database, "SCHEMA", "0002")
+    monkeypatch.setattr(ringfence.runtime.database, "SCHEMA", "0002")
     with pytest.raises(SchemaOlder, match="its schema is 0001, this version reads 0002; a command that writes"):
         check_schema(engine)
     monkeypatch.undo()

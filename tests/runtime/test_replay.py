@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 from sqlalchemy import Engine, func, select
 
-from markets.bars import Bars
-from markets.market import Market, align
-from runtime.accounts import redeem
-from runtime.backtest import backtest
-from runtime.compilation import Compiled, compile_mandate
-from runtime.database import migrate, open_engine, unit_of_work
-from runtime.errors import RecordingDiffers
-from runtime.replay import replay
-from runtime.results import digest
-from vaults.errors import DepositRefused, KeyConflict, MandateChanged, ZeroShares
-from vaults.mandate import load_mandate
-from vaults.tables import bar, journal, transfer, vault
+from ringfence.markets.bars import Bars
+from ringfence.markets.market import Market, align
+from ringfence.runtime.acts import redeem
+from ringfence.runtime.backtest import backtest
+from ringfence.runtime.database import migrate, open_engine, unit_of_work
+from ringfence.runtime.errors import RecordingDiffers
+from ringfence.runtime.replay import replay
+from ringfence.runtime.runs import digest
+from ringfence.runtime.setup import Compiled, compile_mandate
+from ringfence.vaults.errors import DepositRefused, KeyConflict, MandateChanged, ZeroShares
+from ringfence.vaults.mandate.check import load_mandate
+from ringfence.vaults.tables import bar, journal, transfer, vault
 
 HOUR = 3_600_000
 START = 1_583_712_000_000

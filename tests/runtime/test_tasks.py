@@ -10,17 +10,17 @@ import pytest
 from celery import current_app
 from sqlalchemy import Engine, select
 
-from markets.bars import Bars
-from markets.market import Market, align
-from runtime.accounts import deposit, open_vault
-from runtime.compilation import compile_mandate
-from runtime.database import in_unit, migrate, open_engine, unit_of_work
-from runtime.desk import Desk
-from runtime.recordings import record_market
-from runtime.tasks import app, step, using
-from vaults.errors import UnknownVault
-from vaults.mandate import load_mandate
-from vaults.tables import vault
+from ringfence.markets.bars import Bars
+from ringfence.markets.market import Market, align
+from ringfence.runtime.acts import deposit, open_vault
+from ringfence.runtime.bar_store import record_market
+from ringfence.runtime.database import in_unit, migrate, open_engine, unit_of_work
+from ringfence.runtime.desk import Desk
+from ringfence.runtime.setup import compile_mandate
+from ringfence.runtime.tasks import app, step, using
+from ringfence.vaults.errors import UnknownVault
+from ringfence.vaults.mandate.check import load_mandate
+from ringfence.vaults.tables import vault
 
 HOUR = 3_600_000
 START = 1_583_712_000_000

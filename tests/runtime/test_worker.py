@@ -21,18 +21,18 @@ import redis
 from celery import Celery
 from sqlalchemy import Engine, select
 
-from markets.feed import MarketFeed
-from markets.files import read_bars
-from markets.market import Market, align
-from runtime.accounts import deposit, open_vault
-from runtime.compilation import Compiled, compile_mandate
-from runtime.database import in_unit, lock_vault, migrate, open_engine, unit_of_work
-from runtime.journals import run_of
-from runtime.recordings import record_market
-from runtime.replay import replay
-from runtime.results import digest
-from vaults.mandate import load_mandate
-from vaults.tables import metadata, vault
+from ringfence.markets.files import read_bars
+from ringfence.markets.market import Market, align
+from ringfence.markets.slots import MarketFeed
+from ringfence.runtime.acts import deposit, open_vault
+from ringfence.runtime.bar_store import record_market
+from ringfence.runtime.database import in_unit, lock_vault, migrate, open_engine, unit_of_work
+from ringfence.runtime.journals import run_of
+from ringfence.runtime.replay import replay
+from ringfence.runtime.runs import digest
+from ringfence.runtime.setup import Compiled, compile_mandate
+from ringfence.vaults.mandate.check import load_mandate
+from ringfence.vaults.tables import metadata, vault
 
 HOUR = 3_600_000
 WEEK = (1_583_712_000_000, 1_584_316_800_000)  # 9 March to 16 March 2020, the crash in it

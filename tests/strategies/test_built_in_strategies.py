@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from markets.bars import Bars
-from risk.volatility import YEAR, realised_volatility
-from strategies.contract import check_causal, proposals
-from strategies.registry import build, strategies
+from ringfence.markets.bars import Bars
+from ringfence.risk.volatility import YEAR, realised_volatility
+from ringfence.strategies.contract import check_causal, proposals
+from ringfence.strategies.registry import build, strategies
 
 HOUR = 3_600_000
 SPECS = {
@@ -41,7 +41,7 @@ def sigma(bars: Bars, *, window: int, half_life: int | None, floor: float = 0.1,
 
 
 def test_every_registered_strategy_has_a_specification_here() -> None:
-    own = {name for name, strategy in strategies().items() if strategy.__module__.startswith("strategies.")}
+    own = {name for name, strategy in strategies().items() if strategy.__module__.startswith("ringfence.strategies.")}
     assert own == set(SPECS)
 
 

@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from markets.bars import Bars
-from strategies.contract import Strategy, bars_needed, check_causal, proposals
-from strategies.errors import ContractBroken, InvalidProposal, StrategyFailed, TimeframeTooLong
+from ringfence.markets.bars import Bars
+from ringfence.strategies.contract import Strategy, bars_needed, check_causal, proposals
+from ringfence.strategies.errors import ContractBroken, InvalidProposal, StrategyFailed, TimeframeTooLong
 
 HOUR = 3_600_000
 SIZE = 60

@@ -14,9 +14,9 @@ EXAMPLE = TOP / "examples" / "ringfence-mean-reversion"
 USE = """
 import json
 import numpy as np
-from markets.bars import Bars
-from strategies.contract import check_causal, proposals
-from strategies.registry import build, problems, strategies
+from ringfence.markets.bars import Bars
+from ringfence.strategies.contract import check_causal, proposals
+from ringfence.strategies.registry import build, problems, strategies
 
 rng = np.random.default_rng(1)
 close = 100.0 * np.exp(np.cumsum(rng.normal(0.0, 0.01, 200)))
@@ -69,11 +69,11 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
 
 def test_the_strangers_strategy_is_listed_beside_the_built_in_ones(told: dict[str, object]) -> None:
     assert told["listed"] == {
-        "constant": "strategies.constant",
-        "liquidation_distance": "strategies.liquidation_distance",
+        "constant": "ringfence.strategies.constant",
+        "liquidation_distance": "ringfence.strategies.liquidation_distance",
         "mean_reversion": "ringfence_mean_reversion",
-        "trend": "strategies.trend",
-        "vol_target": "strategies.vol_target",
+        "trend": "ringfence.strategies.trend",
+        "vol_target": "ringfence.strategies.vol_target",
     }
     assert told["parameters"] == ["lookback", "leverage", "at"]
 
@@ -96,6 +96,6 @@ def test_it_leans_against_the_deviation_and_has_no_opinion_where_bars_are_missin
 
 
 def test_without_the_package_its_name_is_unknown() -> None:
-    from strategies.registry import problems
+    from ringfence.strategies.registry import problems
 
     assert problems({"name": "mean_reversion"})[0][0] == ("name",)

@@ -6,10 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from strategies.contract import Strategy
-from strategies.errors import BrokenStrategy, DuplicateStrategy, InvalidParameters, StrategyFailed, UnknownStrategy
-from strategies.registry import GROUP, Registry, build, problems, strategies
-from strategies.vol_target import VolTarget
+from ringfence.strategies.contract import Strategy
+from ringfence.strategies.errors import (
+    BrokenStrategy,
+    DuplicateStrategy,
+    InvalidParameters,
+    StrategyFailed,
+    UnknownStrategy,
+)
+from ringfence.strategies.registry import GROUP, Registry, build, problems, strategies
+from ringfence.strategies.vol_target import VolTarget
 
 HOUR = 3_600_000
 
@@ -38,7 +44,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 GOOD = """
 from typing import ClassVar
 import numpy as np
-from strategies.contract import Strategy
+from ringfence.strategies.contract import Strategy
 
 class Flat(Strategy):
     name: ClassVar[str] = "flat"

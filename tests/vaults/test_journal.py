@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Engine, insert, text, update
 
-from runtime.database import migrate, open_engine, unit_of_work
-from vaults.errors import KeyConflict, NotJournalable
-from vaults.journal import Journal, answer, audit, body_hash, canonical, genesis, record, row_hash
-from vaults.ledger import Breach
-from vaults.tables import journal, mandate, vault
+from ringfence.runtime.database import migrate, open_engine, unit_of_work
+from ringfence.vaults.errors import KeyConflict, NotJournalable
+from ringfence.vaults.journal import Journal, answer, audit, body_hash, canonical, genesis, record, row_hash
+from ringfence.vaults.ledger import Breach
+from ringfence.vaults.tables import journal, mandate, vault
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 
-from risk.edges import MAY_BE_NEGATIVE, AccountKind, Edge
-from runtime.database import migrate, open_engine, unit_of_work
-from vaults import ledger as room
-from vaults.errors import InsufficientBalance, LedgerUnbalanced, TransferRefused
-from vaults.ledger import LARGEST, Breach, Ledger, audit, margin_account
-from vaults.tables import account, holding, mandate, redemption, transfer, vault
+from ringfence.risk.edges import MAY_BE_NEGATIVE, AccountKind, Edge
+from ringfence.runtime.database import migrate, open_engine, unit_of_work
+from ringfence.vaults import ledger as room
+from ringfence.vaults.errors import InsufficientBalance, LedgerUnbalanced, TransferRefused
+from ringfence.vaults.ledger import LARGEST, Breach, Ledger, audit, margin_account
+from ringfence.vaults.tables import account, holding, mandate, redemption, transfer, vault
 
 
 @pytest.fixture

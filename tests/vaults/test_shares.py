@@ -8,8 +8,8 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from vaults.errors import DepositRefused, RedeemExceeds, ZeroAssets, ZeroShares
-from vaults.shares import (
+from ringfence.vaults.errors import DepositRefused, RedeemExceeds, ZeroAssets, ZeroShares
+from ringfence.vaults.shares import (
     LARGEST,
     PRICE_LARGEST,
     Pool,
@@ -238,7 +238,7 @@ def test_the_wall_is_never_below_its_exact_fraction_and_at_most_a_rounding_above
 
 @given(marks, keeps, st.integers(0, 10**15))
 def test_the_wall_is_the_compiled_step_s(mark: int, keep: int, shares: int) -> None:
-    from risk.arithmetic import portion_up, scaled_up
+    from ringfence.risk.arithmetic import portion_up, scaled_up
 
     assert wall(mark, keep, shares) == scaled_up(int(portion_up(mark, keep)), shares)
 

@@ -11,13 +11,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, delete, select, text, update
 
-from runtime.accounts import deposit, redeem
-from runtime.database import unit_of_work
+from ringfence.runtime.acts import deposit, redeem
+from ringfence.runtime.database import unit_of_work
+from ringfence.vaults.errors import StatementDisagrees, ZeroAssets
+from ringfence.vaults.statements import Register, audit, derive, holder_statements
+from ringfence.vaults.tables import holding, journal, redemption, transfer, vault
+from ringfence.vaults.vault import Vault
 from tests.reference.tide import HOUR, SHARE, START, UNIT, Tide, forge, launch, path, scratch, tide, walk
-from vaults.errors import StatementDisagrees, ZeroAssets
-from vaults.statements import Register, audit, derive, holder_statements
-from vaults.tables import holding, journal, redemption, transfer, vault
-from vaults.vault import Vault
 
 
 @pytest.fixture

@@ -6,14 +6,14 @@ from fractions import Fraction
 import pytest
 from sqlalchemy import insert, select, update
 
-from risk.edges import Edge
-from runtime.accounts import deposit, redeem
-from runtime.database import lock_vault, unit_of_work
+from ringfence.risk.edges import Edge
+from ringfence.runtime.acts import deposit, redeem
+from ringfence.runtime.database import lock_vault, unit_of_work
+from ringfence.vaults.errors import LedgerDisagrees, WallBreached
+from ringfence.vaults.shares import LARGEST, Payment
+from ringfence.vaults.tables import account, holding, journal, mandate, position, redemption, transfer, vault
+from ringfence.vaults.vault import Vault
 from tests.reference.tide import HOUR, SHARE, START, UNIT, Tide, breaches, contents, launch, path, tide, walk
-from vaults.errors import LedgerDisagrees, WallBreached
-from vaults.shares import LARGEST, Payment
-from vaults.tables import account, holding, journal, mandate, position, redemption, transfer, vault
-from vaults.vault import Vault
 
 
 @pytest.fixture

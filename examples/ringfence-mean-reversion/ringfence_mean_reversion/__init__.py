@@ -5,9 +5,9 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from markets.bars import Bars
-from markets.units import Duration, Multiple
-from strategies.contract import Proposal, Strategy
+from ringfence.markets.bars import Bars
+from ringfence.strategies.contract import Proposal, Strategy
+from ringfence.words.units import Duration, Multiple
 
 __all__ = ["MeanReversion"]
 

@@ -1,0 +1,1 @@
+"""What people meet: the command line, the report, the calculator, the demo; nothing here decides."""

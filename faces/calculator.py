@@ -1,0 +1,276 @@
+"""The margin calculator: what every exchange tells of an isolated position before it is opened."""
+
+import math
+from dataclasses import dataclass, replace
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+
+import numpy as np
+
+from ringfence.faces.inputs import InputRefused
+from ringfence.markets.errors import UnknownInstrument
+from ringfence.markets.instruments import Instrument, Tier, currency_decimals, instrument, instruments
+from ringfence.risk import margin as formulas
+from ringfence.words.units import AMOUNT_MAX, Fee, MultipleUnit, Percentage, UnitError, format_amount, parse_amount
+from ringfence.words.units import format_ppm as percent_of
+
+__all__ = ["Calculation", "Request", "calculate"]
+
+_FEE: Percentage = Fee.__metadata__[0]  # type: ignore[attr-defined]
+_RATE = Percentage("rate", high="0.99", low_open=True, ppm=True)
+_VALUE_MAX = 2**53
+_PRICE_PLACES = 12
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked, as it was typed."""
+
+    symbol: str
+    side: str
+    quantity: str
+    """Of the base currency; of an inverse contract, of the quote currency."""
+    entry: str
+    margin: str | None
+    leverage: str | None
+    rate: str | None
+    amount: str | None
+    fee: str | None
+    inverse: bool
+    mark: str | None
+
+
+@dataclass(frozen=True)
+class Calculation:
+    """The position, and what follows for it. Money in minor units, prices None where there is none."""
+
+    instrument: Instrument
+    side: int
+    quantity: Decimal
+    entry: Decimal
+    mark: Decimal
+    margin: int
+    notional_entry: int
+    notional: int
+    """At the mark, as is what follows."""
+    initial_margin: int | None
+    """At the leverage asked for, else the least that the venue takes; None where its table is not known."""
+    maintenance_margin: int
+    tier: int
+    """Number of the tier that holds the notional at the mark, from 1."""
+    open_profit: int
+    equity: int
+    liquidation_price: float | None
+    liquidation_tier: int | None
+    bankruptcy_price: float | None
+
+    @property
+    def distance(self) -> float | None:
+        """|mark - liquidation price| / mark; None without one; 0 where the mark is there or past it."""
+        if self.liquidation_price is None:
+            return None
+        return max(0.0, self.side * (float(self.mark) - self.liquidation_price) / float(self.mark))
+
+    @property
+    def leverage(self) -> float | None:
+        """Notional / equity at the mark; None where no equity is left."""
+        return self.notional / self.equity if self.equity > 0 else None
+
+    def document(self) -> dict[str, object]:
+        """As JSON: amounts and prices as texts."""
+        one = self.instrument
+
+        def money(amount: int) -> str:
+            return format_amount(amount, one.decimals)
+
+        held = one.tiers[self.tier - 1]
+        return {
+            "symbol": one.symbol,
+            "kind": one.kind,
+            "currency": one.settle,
+            "side": "long" if self.side > 0 else "short",
+            "quantity": format(self.quantity, "f"),
+            "quantity_currency": one.base if one.kind == "linear" else one.quote,
+            "entry_price": format(self.entry, "f"),
+            "mark_price": format(self.mark, "f"),
+            "margin": money(self.margin),
+            "notional": money(self.notional),
+            "notional_at_entry": money(self.notional_entry),
+            "initial_margin": None if self.initial_margin is None else money(self.initial_margin),
+            "maintenance_margin": money(self.maintenance_margin),
+            "tier": self.tier,
+            "tier_rate": percent_of(held.rate),
+            "tier_deduction": money(held.deduction),
+            "open_profit": money(self.open_profit),
+            "equity": money(self.equity),
+            "leverage": None if self.leverage is None else f"{self.leverage:.4f}",
+            "liquidation_price": _price_text(self.liquidation_price),
+            "liquidation_tier": self.liquidation_tier,
+            "bankruptcy_price": _price_text(self.bankruptcy_price),
+            "liquidation_distance": None if self.distance is None else f"{self.distance:.6f}",
+        }
+
+
+def _price_text(price: float | None) -> str | None:
+    """At least four decimals and nine significant figures."""
+    if price is None:
+        return None
+    return f"{price:.{min(20, max(4, 8 - math.floor(math.log10(price))))}f}"
+
+
+def calculate(asked: Request) -> Calculation:
+    """Margin, liquidation and bankruptcy of one isolated position.
+
+    Refused: UnknownInstrument, and InputRefused for what cannot be meant (sizes that are no whole lots, both or none
+    of margin and leverage, ...).
+    """
+    if asked.side not in ("long", "short"):
+        raise InputRefused("--side", asked.side, "expected long or short")
+    side = 1 if asked.side == "long" else -1
+    one = _instrument(asked)
+    lots, quantity = _lots(one, asked.quantity)
+    entry = _price("--entry", asked.entry)
+    mark = entry if asked.mark is None else _price("--mark", asked.mark)
+    for price in (entry, mark):
+        _within_range(one, lots, price, asked.quantity)
+    rates, deductions = [tier.rate for tier in one.tiers], [tier.deduction for tier in one.tiers]
+    lines = np.array(rates, np.int64), np.array(deductions, np.int64)
+    floors = np.array([tier.floor for tier in one.tiers], np.int64)
+    linear = one.kind == "linear"
+    value = formulas.notional_up if linear else formulas.notional_inverse_up
+    at_entry, at_mark = (int(value(lots, one.unit, float(price))) for price in (entry, mark))
+    margin, initial = _margin(asked, one, at_entry, int(formulas.tier_index(at_entry, floors)))
+    cost = _cost(one, lots, entry, side)
+    fee = 0 if asked.fee is None else int(_read("--fee", _FEE, asked.fee))
+    gain = (formulas.profit if linear else formulas.profit_inverse)(side, lots, one.unit, float(mark), cost)
+    position = (side, lots, one.unit, cost, margin)
+    liquidated = formulas.liquidation_price if linear else formulas.liquidation_price_inverse
+    bankrupt = formulas.bankruptcy_price if linear else formulas.bankruptcy_price_inverse
+    level, bankruptcy = liquidated(*position, rates, deductions, fee), float(bankrupt(*position, fee))
+    held_there = None if level is None else int(formulas.tier_index(int(value(lots, one.unit, level)), floors)) + 1
+    return Calculation(
+        instrument=one, side=side, quantity=quantity, entry=entry, mark=mark, margin=margin,
+        notional_entry=at_entry, notional=at_mark, initial_margin=initial,
+        maintenance_margin=int(formulas.maintenance_requirement(at_mark, *lines)),
+        tier=int(formulas.tier_index(at_mark, floors)) + 1, open_profit=int(gain),
+        equity=int(formulas.equity(margin, int(gain))), liquidation_price=level, liquidation_tier=held_there,
+        bankruptcy_price=bankruptcy if math.isfinite(bankruptcy) else None,
+    )  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------------------- the contract
+
+
+def _instrument(asked: Request) -> Instrument:
+    """The shipped instrument, or with `--rate` one of a single tier, under any name."""
+    known = next((one for one in instruments() if one.symbol == asked.symbol), None)
+    if asked.rate is None:
+        if asked.amount is not None:
+            raise InputRefused("--amount", asked.amount, "belongs to --rate, the maintenance rate; give both")
+        if known is None:
+            try:
+                instrument(asked.symbol)
+            except UnknownInstrument as refusal:
+                raise InputRefused("--symbol", "", f"{refusal}; or state its terms with --rate") from None
+    if known is not None and asked.inverse and known.kind == "linear":
+        inverse = ", ".join(one.symbol for one in instruments() if one.kind == "inverse") or "none shipped"
+        raise InputRefused("--inverse", "", f"{known.symbol} is linear; inverse are: {inverse}, or any with --rate")
+    if known is not None and asked.rate is None:
+        return known
+    base = known if known is not None else _stated(asked)
+    return replace(
+        base, tiers=(Tier(0, int(_read("--rate", _RATE, str(asked.rate))), _deduction(asked, base), math.inf),)
+    )
+
+
+def _stated(asked: Request) -> Instrument:
+    """A contract of a name that is not shipped: its lot is the last decimal of the quantity."""
+    pair, _, settled = asked.symbol.partition(":")
+    base, slash, quote = pair.partition("/")
+    quote = quote if slash else "USD" if asked.inverse else "USDT"
+    settle = settled or (base if asked.inverse else quote)
+    decimals = currency_decimals(settle)
+    places = len(asked.quantity.partition(".")[2])
+    if places > decimals:
+        raise InputRefused("--quantity", asked.quantity, f"has {places} decimals; at most {decimals} are possible here")
+    lot = Decimal(1).scaleb(-places)
+    return Instrument(
+        symbol=asked.symbol, base=base, quote=quote, settle=settle, kind="inverse" if asked.inverse else "linear",
+        decimals=decimals, contract_size=Decimal(1), lot=lot, tick=Decimal("1e-12"), unit=int(lot * 10**decimals),
+        notional_min=0, taker_fee=0, maker_fee=0, liquidation_fee=0, tiers=(), source="as stated",
+    )  # fmt: skip
+
+
+def _deduction(asked: Request, one: Instrument) -> int:
+    if asked.amount is None or asked.amount.strip("0") in ("", "."):
+        return 0
+    return _amount("--amount", asked.amount, one.decimals)
+
+
+# ---------------------------------------------------------------------------------------------------- readings
+
+
+def _read(option: str, unit: Percentage | MultipleUnit, text: str) -> float:
+    try:
+        return unit.parse(text)
+    except UnitError as refusal:
+        raise InputRefused(option, "", str(refusal)) from None
+
+
+def _amount(option: str, text: str, decimals: int) -> int:
+    try:
+        return parse_amount(text, decimals)
+    except UnitError as refusal:
+        raise InputRefused(option, "", str(refusal)) from None
+
+
+def _price(option: str, text: str) -> Decimal:
+    places = min(_PRICE_PLACES, len(text.partition(".")[2]))
+    _amount(option, text, places)
+    return Decimal(text)
+
+
+def _lots(one: Instrument, text: str) -> tuple[int, Decimal]:
+    """Whole lots and the quantity, or a refusal that names the nearest."""
+    places = max(0, -int(Decimal(one.unit).scaleb(-one.decimals).normalize().as_tuple().exponent))
+    _amount("--quantity", text, max(places, min(_PRICE_PLACES, len(text.partition(".")[2]))))
+    quantity, step = Decimal(text), one.lot * one.contract_size
+    lots = quantity / step
+    if lots != lots.to_integral_value():
+        near = {lots.to_integral_value(ROUND_FLOOR) * step, lots.to_integral_value(ROUND_CEILING) * step} - {Decimal(0)}
+        told = " and ".join(format(size.normalize(), "f") for size in sorted(near))
+        unit = one.base if one.kind == "linear" else one.quote
+        reason = f"{one.symbol} trades in steps of {format(step.normalize(), 'f')} {unit}; nearest: {told}"
+        raise InputRefused("--quantity", text, reason)
+    return int(lots), quantity
+
+
+def _within_range(one: Instrument, lots: int, price: Decimal, quantity: str) -> None:
+    size = lots * one.unit
+    value = size * price if one.kind == "linear" else size / price
+    if max(value, Decimal(size)) >= _VALUE_MAX or value > AMOUNT_MAX * 9:
+        most = format_amount(AMOUNT_MAX, one.decimals)
+        raise InputRefused(
+            "--quantity", quantity, f"is too large at {price:f}; expected a value below {most} {one.settle}"
+        )
+
+
+def _cost(one: Instrument, lots: int, entry: Decimal, side: int) -> int:
+    """What the lots were bought or sold for, minor units, rounded against the position."""
+    exact = lots * one.unit * entry if one.kind == "linear" else lots * one.unit / entry
+    up = (side > 0) == (one.kind == "linear")
+    return int(exact.to_integral_value(ROUND_CEILING if up else ROUND_FLOOR))
+
+
+def _margin(asked: Request, one: Instrument, notional: int, tier: int) -> tuple[int, int | None]:
+    """(margin posted, initial margin)."""
+    if (asked.margin is None) == (asked.leverage is None):
+        raise InputRefused("--margin, --leverage", "", "expected exactly one of the two")
+    most = one.tiers[tier].leverage_max
+    if asked.leverage is not None:
+        leverage = _read("--leverage", MultipleUnit(), asked.leverage)
+        if leverage > most:
+            raise InputRefused("--leverage", asked.leverage, f"the venue's highest for this size is {most:g}")
+        margin = int(formulas.initial_margin(notional, leverage))
+        return margin, margin
+    margin = _amount("--margin", str(asked.margin), one.decimals)
+    return margin, (int(formulas.initial_margin(notional, most)) if math.isfinite(most) else None)

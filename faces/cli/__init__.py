@@ -1,0 +1,26 @@
+"""The console script `ringfence`."""
+
+import sys
+from importlib import import_module
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line of this process and leave with its exit code."""
+    from ringfence.faces.cli.boundary import guarded
+
+    sys.exit(guarded(_run))
+
+
+def _run() -> int | None:
+    from typer.main import get_command
+
+    from ringfence.faces.cli.app import app
+
+    for commands in ("tools", "running", "reading"):
+        import_module(f"ringfence.faces.cli.{commands}")
+    command = get_command(app)
+    with command.make_context("ringfence", sys.argv[1:]) as context:
+        command.invoke(context)
+    return 0

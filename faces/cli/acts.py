@@ -1,0 +1,195 @@
+"""Commands that move money into vaults and out of them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ringfence.faces.cli.app import Database, Json, app, database, database_url, print_figures, print_json, remark
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from ringfence.words.refusal import RingfenceError
+
+__all__ = ["deposit", "redeem"]
+
+_NUMBERS = {"ignore_unknown_options": True}
+"""So that -1 is read as an amount, and refused as one."""
+
+_Vault = Annotated[str, typer.Argument(metavar="VAULT", help="The vault's name, which is its mandate's.")]
+_Holder = Annotated[str, typer.Argument(metavar="HOLDER", help="Who holds the shares.")]
+_Key = Annotated[
+    str | None,
+    typer.Option("--key", metavar="KEY", help="The same again under the same key is done once."),
+]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would happen; nothing changes.")]
+
+
+@app.command(context_settings=_NUMBERS)
+def deposit(
+    vault: _Vault,
+    holder: _Holder,
+    amount: Annotated[str, typer.Argument(metavar="AMOUNT", help="In the vault's currency, such as 1500 or 0.25.")],
+    key: _Key = None,
+    dry_run: _DryRun = False,
+    db: Database = None,
+    as_json: Json = False,
+) -> None:
+    """Pay money into a vault: shares are minted at its last NAV, and the wall behind them is filled first."""
+    from ringfence.faces import figures
+    from ringfence.words.units import format_amount, parse_amount
+
+    with _acting(db, dry_run) as engine:
+        currency, decimals = _currency(engine, vault)
+        paid_in = _parsed("amount", lambda: parse_amount(amount, decimals))
+        from ringfence.runtime import acts  # slow to import; a refused amount need not wait for it
+
+        with _worded(vault, holder, decimals):
+            done = acts.deposit(engine, vault, holder, paid_in, _now(), key, rehearsed=dry_run)
+    answer = {
+        "amount": format_amount(done["amount"], decimals),
+        "shares_minted": figures.shares(done["shares"], decimals),
+        **_after(vault, holder, currency, done, decimals, dry_run),
+    }
+    _print_act(answer, "Deposit", as_json)
+
+
+@app.command(context_settings=_NUMBERS)
+def redeem(
+    vault: _Vault,
+    holder: _Holder,
+    shares: Annotated[str, typer.Argument(metavar="SHARES|all", help="How many shares to redeem, or all.")],
+    key: _Key = None,
+    dry_run: _DryRun = False,
+    db: Database = None,
+    as_json: Json = False,
+) -> None:
+    """Ask for shares back: what is free is paid now, the rest at the next slots, at most at today's price."""
+    from ringfence.faces import figures
+    from ringfence.vaults.shares import LARGEST
+    from ringfence.words.units import format_amount, parse_amount
+
+    with _acting(db, dry_run) as engine:
+        currency, decimals = _currency(engine, vault)
+        wanted = None
+        if shares != "all":
+            wanted = _parsed("shares", lambda: parse_amount(shares, decimals + 3, LARGEST))
+        from ringfence.runtime import acts
+
+        with _worded(vault, holder, decimals):
+            done = acts.redeem(engine, vault, holder, wanted, _now(), key, rehearsed=dry_run)
+    answer = {
+        "shares_asked": figures.shares(done["shares"], decimals),
+        "paid": format_amount(done["paid"], decimals),
+        "shares_burned": figures.shares(done["burned"], decimals),
+        "shares_waiting": figures.shares(done["shares"] - done["burned"], decimals),
+        "price_at_most": figures.mark_per_share(done["price"]),
+        **_after(vault, holder, currency, done, decimals, dry_run),
+    }
+    _print_act(answer, "Redemption", as_json)
+
+
+@contextmanager
+def _acting(db: str | None, dry_run: bool) -> "Iterator[Engine]":
+    with database(db, writes=False) if dry_run else _existing(db) as engine:
+        yield engine
+
+
+def _currency(engine: "Engine", vault: str) -> tuple[str, int]:
+    from ringfence.faces.queries import currency_of
+
+    return currency_of(engine, vault)
+
+
+def _now() -> int:
+    """The wall clock, UTC ms; a vault that has lived through slots keeps its own time."""
+    import time
+
+    return time.time_ns() // 1_000_000
+
+
+def _parsed(what: str, parse: Callable[[], int]) -> int:
+    from ringfence.words.refusal import RingfenceError
+    from ringfence.words.units import UnitError
+
+    try:
+        return parse()
+    except UnitError as refused:
+        raise RingfenceError(f"{what}: {refused}") from None
+
+
+@contextmanager
+def _worded(vault: str, holder: str, decimals: int) -> Iterator[None]:
+    """Refusals that count in minor units, told in the units that the person used."""
+    from ringfence.runtime.errors import ActRefused
+    from ringfence.vaults.errors import DepositRefused, RedeemExceeds, ZeroAssets, ZeroShares
+
+    try:
+        yield
+    except (RedeemExceeds, ZeroAssets, ZeroShares, DepositRefused) as refused:
+        raise ActRefused(vault, holder, _reason(refused, decimals)) from refused
+
+
+def _reason(refused: "RingfenceError", decimals: int) -> str:
+    from ringfence.faces import figures
+    from ringfence.vaults.errors import RedeemExceeds, ZeroAssets, ZeroShares
+    from ringfence.words.units import format_amount
+
+    match refused:
+        case RedeemExceeds():
+            asked, held = (figures.shares(count, decimals) for count in (refused.asked, refused.held))
+            return f"{asked} shares were to be redeemed, {held} can be; ask for no more, or for all"
+        case ZeroAssets(shares=0):
+            return "no shares are left that could be redeemed; those that wait already will be paid at the next slots"
+        case ZeroAssets():
+            return f"{figures.shares(refused.shares, decimals)} shares are worth less than can be paid; redeem more"
+        case ZeroShares():
+            return f"{format_amount(refused.assets, decimals)} buys no shares; pay in more"
+        case _:
+            return str(refused)
+
+
+def _after(
+    vault: str, holder: str, currency: str, done: dict[str, Any], decimals: int, dry_run: bool
+) -> dict[str, Any]:
+    """The vault after an act."""
+    from ringfence.faces import figures
+    from ringfence.words.units import format_amount
+
+    return {
+        "vault": vault,
+        "holder": holder,
+        "currency": currency,
+        "nav": format_amount(done["nav"], decimals),
+        "nav_per_share": figures.per_share_text(done["nav"], done["total_shares"]),
+        "total_shares": figures.shares(done["total_shares"], decimals),
+        "wall": format_amount(done["wall"], decimals),
+        "wall_per_share": figures.per_share_text(done["wall"], done["total_shares"]),
+        "dry_run": dry_run,
+    }
+
+
+def _print_act(answer: dict[str, Any], title: str, as_json: bool) -> None:
+    if as_json:
+        print_json(answer)
+        return
+    dry_run = answer["dry_run"]
+    words = {name.replace("_", " "): value for name, value in answer.items() if name != "dry_run"}
+    print_figures(f"{title} (dry run: nothing has changed)" if dry_run else title, words)
+
+
+@contextmanager
+def _existing(db: str | None) -> "Iterator[Engine]":
+    """A database to write to that must be there: a mistyped name makes no new one. An older schema is brought up."""
+    from ringfence.runtime.database import SCHEMA, migrate, open_engine
+
+    engine = open_engine(database_url(db), create=False)
+    try:
+        before = migrate(engine)
+        if before not in (None, SCHEMA):
+            remark(f"the database was brought up to date from schema {before}")
+        yield engine
+    finally:
+        engine.dispose()

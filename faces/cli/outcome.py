@@ -1,0 +1,77 @@
+"""How the outcome of runs is shown: the vaults beside each other for people, or one JSON document."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ringfence.faces.cli.app import console, print_json, print_table, remark
+
+if TYPE_CHECKING:
+    from ringfence.runtime.runs import VaultRun
+
+__all__ = ["figures_of", "outcome", "print_outcome", "print_vaults"]
+
+_BESIDE = 3
+"""Vaults in one table."""
+
+
+def outcome(runs: "Sequence[VaultRun]", notes: Sequence[str]) -> dict[str, Any]:
+    """The JSON document of a run: its digest, a summary of each vault, and what the series did not cover."""
+    from ringfence.runtime.runs import digest, summary
+
+    return {"digest": digest(runs), "vaults": [summary(run) for run in runs], "notes": list(notes)}
+
+
+def print_outcome(
+    runs: "Sequence[VaultRun]", notes: Sequence[str], as_json: bool, report: Path | None = None, place: str = ""
+) -> None:
+    """What a run came to; `report` and `place` (the database) are where to look further."""
+    from ringfence.runtime.runs import digest
+
+    if as_json:
+        print_json(outcome(runs, notes))
+        return
+    print_vaults(runs)
+    print(f"digest    {digest(runs)}")
+    for label, where in (("report", report), ("database", place)):
+        if where:
+            print(f"{label:<9} {where}")
+    for note in notes:
+        remark(f"note: {note}")
+
+
+def print_vaults(runs: "Sequence[VaultRun]") -> None:
+    """The figures of the vaults, a few of them beside each other."""
+    shown = console()
+    for start in range(0, len(runs), _BESIDE):
+        beside = [figures_of(run) for run in runs[start : start + _BESIDE]]
+        names = [run.vault for run in runs[start : start + _BESIDE]]
+        rows = [[label, *(one[label] for one in beside)] for label in beside[0]]
+        print_table("", ["", *names], rows, on=shown)
+
+
+def figures_of(run: "VaultRun") -> dict[str, str]:
+    """A run of at least one slot in figures for people, by label."""
+    from ringfence.faces.report.words import count, money, per_share, percent, stamp
+    from ringfence.runtime.runs import summary
+
+    told = summary(run)
+    nav, wall, shares = int(run.nav[-1]), int(run.wall[-1]), int(run.shares[-1])
+    low = run.price_low * 1000
+    return {
+        "from": stamp(int(run.ts[0])),
+        "to": stamp(int(run.ts[-1])),
+        f"worth, {run.currency}": money(nav, run.decimals),
+        f"wall, {run.currency}": money(wall, run.decimals),
+        "NAV per share": per_share(nav, shares),
+        "  at its lowest": f"{low:.6f}",
+        "  high-water mark": str(told["high_water_mark"])[:-6],
+        "wall per share": per_share(wall, shares),
+        "nearest to the wall": percent(run.distance_low),
+        "decisions": count(len(run.ts)),
+        "resizes": count(told["resizes"]),
+        "margin calls": count(told["margin_calls"]),
+        "liquidations": count(told["liquidations"]),
+        "refusals": count(told["refusals"]),
+        f"shortfall, {run.currency}": str(told["shortfall"]),
+    }

@@ -1,0 +1,211 @@
+"""Commands that need no database: check, schema, strategies, margin."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ringfence.faces.cli.app import Json, app, console, print_figures, print_json, print_table, remark
+
+if TYPE_CHECKING:
+    from ringfence.faces.calculator import Calculation
+    from ringfence.vaults.mandate.terms import Mandate
+
+__all__ = ["check", "margin", "schema", "strategies"]
+
+
+@app.command()
+def check(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Mandate files, or folders of them.")],
+    as_json: Json = False,
+) -> None:
+    """Check mandates, and say what each of them means.
+
+    Every fault is told with its file, line and column.
+    """
+    from ringfence.runtime import mandates
+
+    problems = mandates.check(paths)
+    if as_json:
+        fields = ("file", "line", "column", "path", "message")
+        print_json(
+            {
+                "problems": [{name: getattr(one, name) for name in fields} for one in problems],
+                "mandates": [] if problems else [_meaning(one) for one in mandates.load(paths)],
+            }
+        )
+    elif problems:
+        for problem in problems:
+            print(problem)
+        remark(f"{len(problems)} problem{'s' if len(problems) > 1 else ''}")
+    else:
+        for one in mandates.load(paths):
+            print(_sentence(one))
+    if problems:
+        raise typer.Exit(1)
+
+
+def _meaning(one: "Mandate") -> dict[str, Any]:
+    from ringfence.words.times import format_duration
+    from ringfence.words.units import format_ppm
+
+    return {
+        "mandate": one.name,
+        "title": one.title,
+        "currency": one.currency,
+        "loss_cap": format_ppm(one.loss_cap),
+        "timeframe": format_duration(one.timeframe),
+        "fingerprint": one.fingerprint,
+        "positions": {
+            name: {
+                "symbol": held.symbol,
+                "share": format_ppm(held.share),
+                "strategy": held.strategy.name,
+                "leverage_max": f"{held.leverage_max:g}",
+            }
+            for name, held in one.positions.items()
+        },
+    }
+
+
+def _sentence(one: "Mandate") -> str:
+    told = _meaning(one)
+    held = ", ".join(
+        f"{position['symbol']} ({position['share']} of the risk capital, {position['strategy']}, "
+        f"at most {position['leverage_max']}x)"
+        for position in told["positions"].values()
+    )
+    return (
+        f"{told['mandate']}: in {told['currency']}, wall {told['loss_cap']} below the high-water mark, "
+        f"decides every {told['timeframe']}; {held}"
+    )
+
+
+@app.command()
+def schema(
+    output: Annotated[
+        Path | None, typer.Option("--output", metavar="FILE", help="Write it to a file instead of standard output.")
+    ] = None,
+) -> None:
+    """Print the JSON Schema of a mandate, for editors."""
+    import json
+
+    from ringfence.strategies.registry import strategies as installed
+    from ringfence.vaults.mandate.schema import json_schema
+
+    document = json_schema({name: one.model_json_schema(by_alias=True) for name, one in installed().items()})
+    if output is None:
+        print_json(document)
+        return
+    _write_whole(output, json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+    remark(f"{output}: written; point your editor's YAML language server at it")
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """Beside the file and then over it, so that there is the old one or the new one and never a part."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    except OSError as failure:
+        part.unlink(missing_ok=True)
+        failure.filename = str(path)
+        raise
+
+
+@app.command()
+def strategies(as_json: Json = False) -> None:
+    """List the installed strategies and their parameters."""
+    from dataclasses import asdict
+
+    from rich.text import Text
+
+    from ringfence.strategies.registry import strategies as installed
+
+    if as_json:
+        print_json(
+            [
+                {"name": name, "summary": one.summary(), "parameters": [asdict(each) for each in one.describe()]}
+                for name, one in installed().items()
+            ]
+        )
+        return
+    shown = console()
+    for name, one in installed().items():
+        shown.print(Text.assemble((name, "bold"), f"  {one.summary()}"))
+        rows = [
+            [each.name, each.unit, each.bounds, "required" if each.required else each.default, each.meaning]
+            for each in one.describe()
+        ]
+        print_table("", ["parameter", "unit", "bounds", "default", "meaning"], rows, on=shown)
+
+
+@app.command()
+def margin(
+    symbol: Annotated[
+        str, typer.Option("--symbol", metavar="S", help="A shipped instrument, or with --rate any name.")
+    ],
+    side: Annotated[str, typer.Option("--side", metavar="SIDE", help="long or short.")],
+    quantity: Annotated[
+        str, typer.Option("--quantity", metavar="Q", help="In the base currency; inverse: in the quote currency.")
+    ],
+    entry: Annotated[str, typer.Option("--entry", metavar="P", help="Average entry price.")],
+    posted: Annotated[
+        str | None, typer.Option("--margin", metavar="M", help="Isolated margin posted, in the settlement currency.")
+    ] = None,
+    leverage: Annotated[
+        str | None,
+        typer.Option("--leverage", metavar="L", help="In place of --margin: what the notional is divided by."),
+    ] = None,
+    rate: Annotated[
+        str | None,
+        typer.Option("--rate", metavar="R", help="Maintenance rate, like 0.5%, in place of the venue's tiers."),
+    ] = None,
+    amount: Annotated[
+        str | None, typer.Option("--amount", metavar="C", help="Maintenance amount (deduction) that goes with --rate.")
+    ] = None,
+    fee: Annotated[
+        str | None, typer.Option("--fee", metavar="F", help="Closing fee that the venue counts, like 0.05%.")
+    ] = None,
+    inverse: Annotated[bool, typer.Option("--inverse", help="Settled in the base currency.")] = False,
+    mark: Annotated[str | None, typer.Option("--mark", metavar="P", help="Mark price. [default: the entry]")] = None,
+    as_json: Json = False,
+) -> None:
+    """Calculate margins, liquidation and bankruptcy price."""
+    from ringfence.faces.calculator import Request, calculate
+
+    asked = Request(symbol, side, quantity, entry, posted, leverage, rate, amount, fee, inverse, mark)
+    found = calculate(asked)
+    if as_json:
+        print_json(found.document())
+        return
+    _print_calculation(found)
+    if found.distance == 0.0:
+        remark("the mark is at or past the liquidation price: this position is liquidated")
+    if found.initial_margin is not None and found.margin < found.initial_margin:
+        remark("the margin is below what the venue asks to open this position")
+    sys.stdout.flush()
+
+
+def _print_calculation(found: "Calculation") -> None:
+    told, currency = found.document(), found.instrument.settle
+    figures: dict[str, object] = {
+        "entry price": told["entry_price"],
+        "mark price": told["mark_price"],
+        "notional at the mark": f"{told['notional']} {currency}",
+        "margin posted": f"{told['margin']} {currency}",
+        "initial margin": None if told["initial_margin"] is None else f"{told['initial_margin']} {currency}",
+        "maintenance margin": f"{told['maintenance_margin']} {currency}",
+        "tier": f"{told['tier']} (rate {told['tier_rate']}, deduction {told['tier_deduction']} {currency})",
+        "open profit": f"{told['open_profit']} {currency}",
+        "equity": f"{told['equity']} {currency}",
+        "leverage at the mark": None if told["leverage"] is None else f"{told['leverage']}x",
+        "liquidation price": told["liquidation_price"] or "none: no price reaches it",
+        "bankruptcy price": told["bankruptcy_price"] or "none: no price reaches it",
+    }
+    if found.distance is not None:
+        tier = "" if found.liquidation_tier == found.tier else f" (tier {found.liquidation_tier} there)"
+        figures["distance at the mark"] = f"{found.distance:.4%}{tier}"
+    print_figures(f"{told['side']} {told['quantity']} {told['quantity_currency']} of {told['symbol']}", figures)

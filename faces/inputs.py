@@ -1,0 +1,211 @@
+"""What a back-test or a replay is given on its command line: mandates, series or a scenario, and deposits."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from ringfence.markets.bars import Bars
+from ringfence.markets.files import read_bars, read_funding
+from ringfence.markets.instruments import currency_decimals, instrument
+from ringfence.markets.market import Funding, Market, align
+from ringfence.markets.scenarios import Scenario, scenario
+from ringfence.runtime.errors import NoBars
+from ringfence.runtime.mandates import load
+from ringfence.runtime.setup import Compiled, compile_mandate
+from ringfence.vaults.mandate.terms import Mandate
+from ringfence.vaults.shares import checked_holder
+from ringfence.words.hints import did_you_mean
+from ringfence.words.refusal import RingfenceError
+from ringfence.words.times import format_duration
+from ringfence.words.units import UnitError, parse_amount
+
+__all__ = ["DEPOSIT_DEFAULT", "InputRefused", "Inputs", "parse_deposits", "parse_series", "prepare"]
+
+DEPOSIT_DEFAULT = "depositor=100000"
+"""Taken where no deposit is named."""
+
+_Series = TypeVar("_Series", Bars, Funding)
+
+
+class InputRefused(RingfenceError):
+    """Nothing was started: what an option says cannot be used."""
+
+    def __init__(self, option: str, value: str, reason: str) -> None:
+        self.option, self.value, self.reason = option, value, reason
+        super().__init__(f"{option} {value}: {reason}" if value else f"{option}: {reason}")
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """Everything that a run needs, checked; the same for both drivers."""
+
+    vaults: tuple[tuple[Compiled, Market], ...]
+    deposits: dict[str, int]
+    """Minor units by holder, in the order given."""
+    source: str
+    """Where the prices come from, in a sentence."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the given series do not cover, in words."""
+        return tuple(dict.fromkeys(note for _, market in self.vaults for note in market.notes))
+
+
+@dataclass(frozen=True, eq=False)
+class _World:
+    """All series at hand, by symbol."""
+
+    bars: Mapping[str, Bars]
+    marks: Mapping[str, Bars]
+    funding: Mapping[str, Funding]
+    source: str
+
+    def market(self, symbols: Sequence[str]) -> Market:
+        return align(
+            {symbol: self.bars[symbol] for symbol in symbols},
+            {symbol: self.marks[symbol] for symbol in symbols if symbol in self.marks},
+            {symbol: self.funding[symbol] for symbol in symbols if symbol in self.funding},
+        )
+
+
+def prepare(
+    mandates: Sequence[Path],
+    *,
+    bars: Sequence[str] = (),
+    funding: Sequence[str] = (),
+    marks: Sequence[str] = (),
+    scenario_name: str | None = None,
+    deposits: Sequence[str] = (),
+) -> Inputs:
+    """Read and check all that a run needs, before anything is started.
+
+    `bars`, `funding` and `marks` are texts SYMBOL=FILE, `deposits` NAME=AMOUNT. Refused: InputRefused, NoBars,
+    HolderRefused, and what mandates, files and series are refused for.
+    """
+    terms = load(mandates)
+    taken = parse_deposits(deposits, terms)
+    compiled = [compile_mandate(one) for one in terms]
+    traded = tuple(dict.fromkeys(symbol for one in compiled for symbol in one.symbols))
+    if scenario_name is None:
+        world = _from_files(compiled, traded, bars, funding, marks)
+    else:
+        world = _from_scenario(compiled, scenario_name, bars, funding, marks)
+    return Inputs(tuple((one, _market_of(one, world)) for one in compiled), taken, world.source)
+
+
+def _market_of(compiled: Compiled, world: _World) -> Market:
+    """The market of one mandate's symbols, in its order and cut into its slots without a rest."""
+    mandate, market = compiled.mandate, world.market(compiled.symbols)
+    slot, bar = format_duration(mandate.timeframe), format_duration(market.timeframe)
+    if mandate.timeframe % market.timeframe:
+        raise InputRefused(
+            "mandate",
+            mandate.name,
+            f"decides every {slot}, and the bars of {', '.join(compiled.symbols)} are of {bar}; "
+            f"give bars of {slot} or of a whole part of it, or choose a longer timeframe in the mandate",
+        )
+    if not len(market.slots(mandate.timeframe)[1]):
+        raise InputRefused(
+            "mandate",
+            mandate.name,
+            f"decides every {slot}, and {len(market)} bars of {bar} fill no such slot; give longer series",
+        )
+    return market
+
+
+# ---------------------------------------------------------------------------------------------------- series
+
+
+def parse_series(option: str, texts: Sequence[str], traded: Sequence[str]) -> dict[str, Path]:
+    """The files of `SYMBOL=FILE`, by symbol; each must be a known instrument that is traded, and named once."""
+    found: dict[str, Path] = {}
+    for text in texts:
+        symbol, equals, file = text.partition("=")
+        if not equals or not symbol or not file:
+            example = f"{option} {traded[0] if traded else 'BTC/USDT:USDT'}=bars.parquet"
+            raise InputRefused(option, repr(text), f"expected SYMBOL=FILE, like {example}")
+        instrument(symbol)
+        if symbol not in traded:
+            known = ", ".join(traded)
+            raise InputRefused(
+                option, symbol, f"no mandate here trades it{did_you_mean(symbol, traded)} (traded: {known})"
+            )
+        if symbol in found:
+            raise InputRefused(option, symbol, f"is given twice, as {found[symbol]} and as {file}; give one file")
+        found[symbol] = Path(file)
+    return found
+
+
+def _from_files(
+    compiled: Sequence[Compiled],
+    traded: Sequence[str],
+    bars: Sequence[str],
+    funding: Sequence[str],
+    marks: Sequence[str],
+) -> _World:
+    files = parse_series("--bars", bars, traded)
+    rates, marked = parse_series("--funding", funding, traded), parse_series("--mark", marks, traded)
+    for one in compiled:
+        missing = tuple(symbol for symbol in one.symbols if symbol not in files)
+        if missing:
+            raise NoBars(one.mandate.name, missing)
+    series = {symbol: read_bars(file, symbol) for symbol, file in files.items()}
+    told = "; ".join(
+        f"{symbol}: {len(series[symbol]):,} bars of {format_duration(series[symbol].timeframe)} from {file.name}"
+        for symbol, file in files.items()
+    )
+    return _World(
+        series,
+        {symbol: read_bars(file, symbol) for symbol, file in marked.items()},
+        {symbol: read_funding(file, symbol) for symbol, file in rates.items()},
+        told,
+    )
+
+
+def _from_scenario(
+    compiled: Sequence[Compiled], name: str, bars: Sequence[str], funding: Sequence[str], marks: Sequence[str]
+) -> _World:
+    for option, given in (("--bars", bars), ("--funding", funding), ("--mark", marks)):
+        if given:
+            raise InputRefused(option, given[0], f"the scenario {name} brings its own; give one or the other")
+    one = scenario(name)
+    for each in compiled:
+        missing = [symbol for symbol in each.symbols if symbol not in one.market.symbols]
+        if missing:
+            known = ", ".join(one.market.symbols)
+            reason = f"has no prices of {', '.join(missing)}, which the mandate {each.mandate.name} trades"
+            raise InputRefused("--scenario", name, f"{reason}; it has {known}. Use --bars SYMBOL=FILE instead")
+    return _World(_paths(one), {}, one.funding, f"{one.title}. {one.source}")
+
+
+def _paths(one: Scenario) -> dict[str, Bars]:
+    return {symbol: one.market.bars(column) for column, symbol in enumerate(one.market.symbols)}
+
+
+# ---------------------------------------------------------------------------------------------------- deposits
+
+
+def parse_deposits(texts: Sequence[str], mandates: Sequence[Mandate]) -> dict[str, int]:
+    """Minor units by holder, in the order given, of `NAME=AMOUNT`; the amounts are in the mandates' currency.
+
+    Refused: InputRefused (form, amount, a holder named twice, mandates of different currencies), HolderRefused.
+    """
+    currencies = tuple(dict.fromkeys(one.currency for one in mandates))
+    if len(currencies) != 1:
+        found = ", ".join(f"{one.name} is in {one.currency}" for one in mandates)
+        raise InputRefused(
+            "mandates", "", f"{found}; one command takes deposits in one currency: run one after another"
+        )
+    taken: dict[str, int] = {}
+    for text in texts or (DEPOSIT_DEFAULT,):
+        holder, equals, amount = text.partition("=")
+        if not equals:
+            raise InputRefused("--deposit", repr(text), "expected NAME=AMOUNT, like --deposit alice=50000")
+        if checked_holder(holder) in taken:
+            raise InputRefused("--deposit", text, f"{holder} is given twice; give one amount, the sum")
+        try:
+            taken[holder] = parse_amount(amount, currency_decimals(currencies[0]))
+        except UnitError as refusal:
+            raise InputRefused("--deposit", f"{holder}=", str(refusal)) from None
+    return taken

@@ -1,0 +1,119 @@
+"""What a run of a vault was: the one shape that back-test and replay both hand to tables, reports and digests."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
+from decimal import ROUND_DOWN, Decimal
+from typing import Any
+
+import numpy as np
+
+from ringfence.risk.book import Floats, Ints
+from ringfence.risk.events import Event, Kind
+
+__all__ = ["PositionRun", "VaultRun", "digest", "per_share", "summary"]
+
+
+@dataclass(frozen=True, eq=False)
+class PositionRun:
+    """One sub-position over the K decisions of a run. Masked where a value did not exist (flat, warming up)."""
+
+    name: str
+    symbol: str
+    price: Floats
+    quantity: Ints
+    proposed: np.ma.MaskedArray
+    allowed: np.ma.MaskedArray
+    leverage: np.ma.MaskedArray
+    """|notional| / equity after the decision, signed like the position."""
+    bound: Ints
+    """risk.events.Bound of each decision."""
+    volatility: np.ma.MaskedArray
+    """Realised, per year."""
+    liquidation_distance: np.ma.MaskedArray
+    """|mark - liquidation price| / mark."""
+
+
+@dataclass(frozen=True, eq=False)
+class VaultRun:
+    vault: str
+    title: str
+    currency: str
+    decimals: int
+    loss_cap: float
+    mandate: str
+    """Fingerprint of the mandate."""
+    ts: Ints
+    """(K,) UTC epoch milliseconds of each decision: the close of its slot."""
+    nav: Ints
+    wall: Ints
+    shares: Ints
+    high_water_mark: Ints
+    """(K,) minor units per share unit x 2**50."""
+    positions: tuple[PositionRun, ...]
+    events: tuple[Event, ...]
+    """Event.position indexes `positions`."""
+    price_low: float
+    """Lowest NAV per share at any bar, minor units per share unit (1e-3 = the first depositor's price)."""
+    distance_low: float
+    """Lowest (NAV - wall) / NAV, at any bar."""
+    balances: dict[str, int]
+    """The ledger's accounts that are not zero, by name."""
+
+
+def per_share(amount: int, shares: int) -> Decimal | None:
+    """`amount` minor units over `shares` share units as currency per whole share, 12 decimals, rounded down.
+
+    A share has three decimals more than the currency: 1 at the first deposit. None for no shares.
+    """
+    if shares == 0:
+        return None
+    return (Decimal(amount * 1000) / Decimal(shares)).quantize(Decimal("1e-12"), rounding=ROUND_DOWN)
+
+
+def digest(runs: Sequence[VaultRun]) -> str:
+    """SHA-256 over every run's events, balances and NAV series, vaults in order of their names."""
+    content = hashlib.sha256()
+    for run in sorted(runs, key=lambda one: one.vault):
+        series = np.column_stack((run.ts, run.nav, run.wall, run.shares, run.high_water_mark)).tolist()
+        lows = [repr(run.price_low), repr(run.distance_low)]
+        events = [astuple(event) for event in run.events]
+        body = [run.vault, run.mandate, events, sorted(run.balances.items()), series, lows]
+        content.update(json.dumps(body, separators=(",", ":")).encode() + b"\n")
+    return content.hexdigest()
+
+
+def summary(run: VaultRun) -> dict[str, Any]:
+    """A run in figures, amounts as text; `None` where there is nothing to say (an empty vault, no slots)."""
+    unit = Decimal(10) ** -run.decimals
+    counts = Counter(event.kind for event in run.events)
+    last = len(run.ts) - 1
+    shares = int(run.shares[last]) if last >= 0 else 0
+
+    def money(amount: int) -> str:
+        return str((Decimal(amount) * unit).quantize(unit))
+
+    def at_end(series: Ints) -> str | None:
+        price = per_share(int(series[last]), shares) if last >= 0 else None
+        return None if price is None else str(price)
+
+    mark = Decimal(int(run.high_water_mark[last]) * 1000) / Decimal(2**50) if shares else None
+    return {
+        "vault": run.vault,
+        "mandate": run.mandate,
+        "nav": money(int(run.nav[last])) if last >= 0 else None,
+        "nav_per_share": at_end(run.nav),
+        "nav_per_share_low": f"{run.price_low * 1000:.12f}" if np.isfinite(run.price_low) else None,
+        "high_water_mark": None if mark is None else str(mark.quantize(Decimal("1e-12"), rounding=ROUND_DOWN)),
+        "wall": money(int(run.wall[last])) if last >= 0 else None,
+        "wall_per_share": at_end(run.wall),
+        "wall_distance_low": f"{run.distance_low:.12f}" if np.isfinite(run.distance_low) else None,
+        "slots": len(run.ts),
+        "resizes": counts[Kind.resize],
+        "margin_calls": counts[Kind.margin_call],
+        "liquidations": counts[Kind.liquidation],
+        "refusals": counts[Kind.refusal],
+        "shortfall": money(sum(event.shortfall for event in run.events)),
+    }

@@ -1,0 +1,301 @@
+"""The commands that read vaults and move money, through the real console script."""
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from ringfence.faces.cli import main
+from ringfence.runtime import readings
+from ringfence.runtime.acts import deposit, redeem
+from tests.reference.tide import SHARE, START, UNIT, Tide, breaches, contents, launch, walk
+
+SCRIPT = Path(sys.executable).with_name("ringfence")
+READING = (["vaults"], ["positions"], ["statement"], ["events"], ["verify"])
+
+
+@dataclass(frozen=True)
+class Answer:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        assert self.code in (0, 1), self.err
+        return json.loads(self.out)
+
+
+def ringfence(*words: str, db: str | Path, folder: Path | None = None) -> Answer:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RINGFENCE_")}
+    ran = subprocess.run(
+        [SCRIPT, *words, "--db", str(db)], capture_output=True, text=True, env=environment, timeout=120, cwd=folder
+    )
+    assert "Traceback" not in ran.stdout + ran.stderr
+    return Answer(ran.returncode, ran.stdout, ran.stderr)
+
+
+def stepped(url: str) -> Tide:
+    """Two holders, twelve hours, an open position, and half of bob's shares waiting."""
+    one = launch(url, walk())
+    deposit(one.engine, "tide", "alice", 1_000 * UNIT, START)
+    deposit(one.engine, "tide", "bob", 1_000 * UNIT, START)
+    one.step(12)
+    redeem(one.engine, "tide", "bob", 500 * SHARE, START)
+    return one
+
+
+Console = Callable[..., Answer]
+
+
+@pytest.fixture
+def inside(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Console:
+    """The console script's own function in this process: for the many cases that a process each would make slow."""
+    for name in [name for name in os.environ if name.startswith("RINGFENCE_")]:
+        monkeypatch.delenv(name)
+
+    def run(*words: str, db: str | Path) -> Answer:
+        monkeypatch.setattr(sys, "argv", ["ringfence", *words, "--db", str(db)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        return Answer(int(end.value.code or 0), out, err)
+
+    return run
+
+
+@pytest.fixture
+def small(sqlite_database: str) -> Iterator[Tide]:
+    one = stepped(sqlite_database)
+    yield one
+    one.engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Tide, Path]]:
+    """A vault that no test of this module changes."""
+    path = tmp_path_factory.mktemp("still") / "ringfence.db"
+    one = stepped(f"sqlite:///{path}")
+    yield one, path
+    one.engine.dispose()
+
+
+# ---------------------------------------------------------------------------------------------------- reading
+
+
+def test_every_reading_command_prints_the_readings_as_json(still: tuple[Tide, Path], inside: Console) -> None:
+    one, path = still
+    assert inside("vaults", "--json", db=path).json == readings.vaults(one.engine)
+    assert inside("positions", "tide", "--json", db=path).json == readings.positions(one.engine)
+    assert inside("statement", "bob", "--vault", "tide", "--json", db=path).json == readings.statements(
+        one.engine, "tide", "bob"
+    )
+    since = "2020-03-01T02:00:00+01:00"
+    chosen = inside("events", "--kind", "resize", "--kind", "payment", "--since", since, "--json", db=path).json
+    assert chosen == readings.events(one.engine, kinds=["resize", "payment"]) != []
+    assert inside("events", "tide", "--limit", "2", "--json", db=path).json == readings.events(one.engine, limit=2)
+
+
+def test_every_reading_command_prints_a_table_for_people(still: tuple[Tide, Path]) -> None:
+    _, path = still
+    with ThreadPoolExecutor(4) as pool:
+        answers = pool.map(lambda words: ringfence(*words, db=path), READING)
+    shown = {words[0]: answer for words, answer in zip(READING, answers, strict=True)}
+    assert {answer.code for answer in shown.values()} == {0}
+    for word in ("tide", "redeeming", "cushion", "high-water mark"):
+        assert word in shown["vaults"].out
+    for word in ("long", "BTC/USDT:USDT", "no-trade band", "liquidation"):
+        assert word in shown["positions"].out
+    for word in ("alice", "bob", "value at the wall", "profit"):
+        assert word in shown["statement"].out
+    for word in ("alice paid in", "resize", "bob was paid", "0.000 BTC"):
+        assert word in shown["events"].out
+    assert "every law holds" in shown["verify"].out
+    assert ringfence("verify", "tide", "--json", db=path).json == [
+        {"vault": "tide", "rows": 16, "slots": 12, "holds": True, "breaches": []}
+    ]
+    for answer in shown.values():
+        assert max(map(len, answer.out.splitlines())) <= 200
+
+
+def test_one_holders_statement_shows_every_act(still: tuple[Tide, Path]) -> None:
+    _, path = still
+    out = ringfence("statement", "bob", db=path).out
+    assert [word for word in ("deposit", "request", "payment") if word in out] == ["deposit", "request", "payment"]
+    assert "alice" not in out
+
+
+def test_a_long_table_of_events_says_that_it_is_not_all(still: tuple[Tide, Path], inside: Console) -> None:
+    one, path = still
+    everything = len(readings.events(one.engine))
+    assert inside("events", "--limit", "1", db=path).out.count("tide") == 1
+    assert everything < 100
+    assert inside("events", db=path).err == ""
+
+
+def test_verify_says_which_law_is_broken_where_and_leaves_with_1(small: Tide, tmp_path: Path, inside: Console) -> None:
+    path = tmp_path / "ringfence.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE holding SET shares = shares + 1 WHERE holder = 'alice'")
+    answer = ringfence("verify", "--json", db=path)
+    assert answer.code == 1
+    assert answer.json[0]["holds"] is False
+    assert {"law": "S3", "thing": "shares of alice", "expected": f"{1_000 * SHARE}, as the journal says",
+            "found": str(1_000 * SHARE + 1)} in answer.json[0]["breaches"]  # fmt: skip
+    table = inside("verify", db=path)
+    assert (table.code, "shares of alice" in table.out, "S3" in table.out) == (1, True, True)
+    refused = inside("statement", "alice", db=path)
+    assert refused.code == 1
+    assert "run `ringfence verify tide`" in refused.err
+
+
+# ---------------------------------------------------------------------------------------------------- acts
+
+
+def test_a_deposit_is_rehearsed_and_then_done_once_under_its_key(small: Tide, tmp_path: Path) -> None:
+    path = tmp_path / "ringfence.db"
+    before = contents(small.engine)
+    words = ("deposit", "tide", "carol", "250.5", "--key", "k", "--json")
+    rehearsed = ringfence(*words, "--dry-run", db=path).json
+    assert rehearsed.pop("dry_run") is True
+    assert contents(small.engine) == before
+    done = ringfence(*words, db=path).json
+    assert done.pop("dry_run") is False
+    assert done == rehearsed
+    assert (done["amount"], done["holder"], done["currency"]) == ("250.500000", "carol", "USDT")
+    (vault,) = readings.vaults(small.engine)
+    assert (vault["nav"], vault["shares"], vault["wall"]) == (done["nav"], done["total_shares"], done["wall"])
+    after = contents(small.engine)
+    assert ringfence(*words, db=path).json == {**done, "dry_run": False}
+    assert contents(small.engine) == after
+    conflict = ringfence("deposit", "tide", "carol", "251", "--key", "k", db=path)
+    assert (conflict.code, "key k: was used before" in conflict.err) == (1, True)
+    assert contents(small.engine) == after
+
+
+def test_a_redemption_tells_what_is_paid_now_and_what_waits(small: Tide, tmp_path: Path) -> None:
+    path = tmp_path / "ringfence.db"
+    before = contents(small.engine)
+    dry = ringfence("redeem", "tide", "alice", "100.25", "--dry-run", db=path)
+    assert dry.code == 0
+    for word in ("nothing has changed", "shares waiting", "paid", "wall per share"):
+        assert word in dry.out
+    assert contents(small.engine) == before
+    done = ringfence("redeem", "tide", "alice", "all", "--json", db=path).json
+    assert done["shares_asked"] == "1000.000000000"
+    assert Decimal(done["shares_burned"]) + Decimal(done["shares_waiting"]) == 1_000
+    assert Decimal(done["shares_waiting"]) > 0
+    (alice,) = readings.statements(small.engine, holder="alice")
+    assert (alice["redeemed"], alice["waiting"]) == (done["paid"], done["shares_waiting"])
+
+
+# ---------------------------------------------------------------------------------------------------- bad input
+
+REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
+    "deposit 0": (("deposit", "tide", "alice", "0"), "amount: 0 is not above 0"),
+    "deposit -1": (("deposit", "tide", "alice", "-1"), "amount: -1 is below 0"),
+    "deposit NaN": (("deposit", "tide", "alice", "NaN"), "amount: NaN is not an amount"),
+    "deposit 1e400": (("deposit", "tide", "alice", "1e400"), "amount: 1e400 has an exponent"),
+    "deposit 12 decimals": (("deposit", "tide", "alice", "1.123456789012"), "has 12 decimals; at most 6"),
+    "deposit too much": (("deposit", "tide", "alice", "1000000001"), "the most is 1000000000"),
+    "deposit under a bad name": (("deposit", "tide", "a b", "1"), "holder 'a b': a name has 1 to 64"),
+    "deposit to an unknown vault": (("deposit", "tied", "alice", "1"), "vault tied: there is no such vault; did"),
+    "redeem 0": (("redeem", "tide", "alice", "0"), "shares: 0 is not above 0"),
+    "redeem -1": (("redeem", "tide", "alice", "-1"), "shares: -1 is below 0"),
+    "redeem NaN": (("redeem", "tide", "alice", "nan"), "shares: nan is not an amount"),
+    "redeem 1e400": (("redeem", "tide", "alice", "1e400"), "shares: 1e400 has an exponent"),
+    "redeem 12 decimals": (("redeem", "tide", "alice", "1.123456789012"), "has 12 decimals; at most 9"),
+    "redeem more than held": (
+        ("redeem", "tide", "alice", "1000.000000001"),
+        "holder alice: 1000.000000001 shares were to be redeemed, 1000.000000000 can be",
+    ),
+    "redeem a crumb": (("redeem", "tide", "alice", "0.000000001"), "0.000000001 shares are worth less than"),
+    "redeem by a stranger": (("redeem", "tide", "mallory", "all"), "known: alice, bob"),
+    "positions of an unknown vault": (("positions", "tidy"), "did you mean tide?"),
+    "events of an unknown vault": (("events", "zzz"), "known: tide"),
+    "events of an unknown kind": (("events", "--kind", "margin-call"), "did you mean margin_call?"),
+    "events of an unknown position": (("events", "--position", "eth"), "known: btc"),
+    "events since nonsense": (("events", "--since", "yesterday"), "--since: 'yesterday' cannot be used"),
+    "statement of an unknown holder": (("statement", "bobby"), "did you mean bob?"),
+    "statement of an unknown vault": (("statement", "--vault", "tied"), "did you mean tide?"),
+    "verify an unknown vault": (("verify", "tied"), "did you mean tide?"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_message_names_the_thing_and_the_way_out_and_nothing_changes_for(
+    case: str, still: tuple[Tide, Path], inside: Console
+) -> None:
+    one, path = still
+    before = contents(one.engine)
+    words, message = REFUSED[case]
+    answer = inside(*words, db=path)
+    assert (answer.code, answer.out) == (1, "")
+    assert message in answer.err
+    assert contents(one.engine) == before
+
+
+@pytest.mark.parametrize("case", ["deposit -1", "redeem more than held", "verify an unknown vault"])
+def test_the_console_script_itself_refuses_without_a_traceback(case: str, still: tuple[Tide, Path]) -> None:
+    words, message = REFUSED[case]
+    answer = ringfence(*words, db=still[1])
+    assert (answer.code, answer.out, message in answer.err) == (1, "", True)
+
+
+ALL = (*READING, ["deposit", "tide", "alice", "1"], ["redeem", "tide", "alice", "all", "--dry-run"])
+
+
+def test_a_database_that_is_not_there_is_named_and_none_is_made(tmp_path: Path, inside: Console) -> None:
+    path = tmp_path / "typo.db"
+    for words in ALL:
+        answer = inside(*words, db=path)
+        assert (answer.code, "typo.db: no such database" in answer.err) == (1, True), words
+    assert ringfence("vaults", db=path, folder=tmp_path).code == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_database_of_another_version_is_refused_and_left_as_it_is(
+    small: Tide, tmp_path: Path, inside: Console
+) -> None:
+    path = tmp_path / "ringfence.db"
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    before = contents(small.engine)
+    for words in ALL:
+        answer = inside(*words, db=path)
+        assert (answer.code, "its schema is 9999" in answer.err) == (1, True), words
+    assert contents(small.engine) == before
+
+
+def test_an_empty_file_holds_no_vaults_to_read_and_none_to_pay_into(tmp_path: Path, inside: Console) -> None:
+    path = tmp_path / "empty.db"
+    path.touch()
+    reading = inside("vaults", db=path)
+    assert (reading.code, "holds no vaults yet" in reading.err) == (1, True)
+    paying = inside("deposit", "tide", "alice", "1", db=path)
+    assert (paying.code, "vault tide: there is no such vault; known: none yet" in paying.err) == (1, True)
+
+
+def test_the_commands_work_on_postgresql_too(postgresql_database: str) -> None:
+    one = stepped(postgresql_database)
+    url = postgresql_database.replace("+psycopg", "")
+    assert ringfence("vaults", "--json", db=url).json == readings.vaults(one.engine)
+    assert ringfence("redeem", "tide", "alice", "all", db=url).code == 0
+    assert breaches(one.engine) == []
+    one.engine.dispose()
+    engine = create_engine(postgresql_database)
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+    assert "its schema is 9999" in ringfence("positions", db=url).err
