@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from ringfence.runtime.runs import VaultRun
-    from ringfence.runtime.setup import Compiled
+    from ringfence.runtime.setup import Setup
     from ringfence.runtime.verification import Verdict
 
 __all__ = ["DEPOSITS", "SCENARIO", "Demo", "DemoRefused", "example_mandates", "fresh_database", "play"]
@@ -42,7 +42,7 @@ class Demo:
     """Its title."""
     notes: tuple[str, ...]
     runs: "tuple[VaultRun, ...]"
-    vaults: "dict[str, Compiled]"
+    vaults: "dict[str, Setup]"
     """What each vault ran on, by its name."""
     verdicts: "tuple[Verdict, ...]"
     statements: list[dict[str, Any]]
@@ -116,7 +116,7 @@ def play(
         told = statements(engine)
     finally:
         engine.dispose()
-    ran = {compiled.mandate.name: compiled for compiled, _ in inputs.vaults}
+    ran = {setup.mandate.name: setup for setup, _ in inputs.vaults}
     return Demo(path, report, inputs.source, inputs.notes, tuple(runs), ran, tuple(verdicts), told)
 
 

@@ -1,13 +1,17 @@
 """What the rows of a journal tell, event by event, in words and figures."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ringfence.faces import figures
 from ringfence.faces.report.words import cause
-from ringfence.markets.instruments import Instrument
+from ringfence.markets.instruments import Instrument, instrument
 from ringfence.risk.edges import Edge
-from ringfence.risk.events import Event, Kind
+from ringfence.risk.events import Kind
+from ringfence.vaults.entries import Amended, Decided, Deposited, Entry, Happened, Opened, RedemptionAsked
+from ringfence.vaults.journal import Row
+from ringfence.vaults.mandate.terms import Mandate
+from ringfence.vaults.queue import Payment
 from ringfence.words.units import format_amount
 
 __all__ = ["EVENT_KINDS", "told"]
@@ -17,39 +21,43 @@ EVENT_KINDS = (*_ACTS, *(kind.name for kind in Kind))
 """Every kind of event that a journal tells of."""
 
 
-def told(
-    kind: str, ts: int, body: dict[str, Any], names: Sequence[str], traded: Sequence[Instrument], decimals: int
-) -> Iterator[dict[str, Any]]:
-    """The events of one row of a journal, `ts` the row's own time; `names` and `traded` are the vault's positions."""
-    for event in _told(kind, body, names, traded, decimals):
-        yield {**event, "ts": event["ts"] or ts}
+def told(row: Row, entry: Entry, mandate: Mandate, decimals: int) -> Iterator[dict[str, Any]]:
+    """The events of one row of a journal, under the mandate that was in force; `decimals` are the currency's."""
+    for event in _told(entry, mandate, decimals):
+        yield {**event, "ts": event["ts"] or row.ts}
 
 
-def _told(
-    kind: str, body: dict[str, Any], names: Sequence[str], traded: Sequence[Instrument], decimals: int
-) -> Iterator[dict[str, Any]]:
-    from ringfence.runtime.journals import event_from  # brings the compiled step along, which most readings do without
+def _told(entry: Entry, mandate: Mandate, decimals: int) -> Iterator[dict[str, Any]]:
+    match entry:
+        case Opened():
+            yield _plain("mandate", f"opened under mandate {entry.mandate[:12]}")
+        case Amended():
+            yield _plain("mandate", f"goes on under mandate {entry.mandate[:12]}", entry.to_reserve, decimals, None,
+                         f"wall {format_amount(entry.wall, decimals)}")  # fmt: skip
+        case Deposited():
+            minted = figures.shares(entry.shares, decimals)
+            yield _plain("deposit", f"{entry.holder} paid in", entry.amount, decimals, None, f"{minted} shares")
+        case RedemptionAsked():
+            asked = figures.shares(entry.shares, decimals)
+            waits = figures.shares(entry.shares - entry.burned, decimals)
+            yield _plain("redemption", f"{entry.holder} asked for {asked} shares", None, decimals, f"{asked} shares",
+                         f"{waits} shares wait")  # fmt: skip
+            yield from _paid(entry.payments, decimals)
+        case Decided():
+            for event in entry.events:
+                yield _happened(event, instrument(mandate.positions[event.position].symbol), decimals)
+            raised = sum(moved.amount for moved in entry.transfers if moved.edge == Edge.ratchet)
+            if raised:
+                yield _plain("ratchet", "high-water mark raised: cushion to reserve", raised, decimals, None,
+                             f"wall {format_amount(entry.wall, decimals)}")  # fmt: skip
+            yield from _paid(entry.payments, decimals)
 
-    if kind == "mandate":
-        yield _plain("mandate", f"opened under mandate {body['fingerprint'][:12]}")
-    elif kind == "deposit":
-        minted = figures.shares(body["shares"], decimals)
-        yield _plain("deposit", f"{body['holder']} paid in", body["amount"], decimals, None, f"{minted} shares")
-    elif kind == "redeem":
-        asked = figures.shares(body["shares"], decimals)
-        yield _plain("redemption", f"{body['holder']} asked for {asked} shares", None, decimals, f"{asked} shares",
-                     f"{figures.shares(body['shares'] - body['burned'], decimals)} shares wait")  # fmt: skip
-    elif kind == "slot":
-        for event in body["events"]:
-            yield _happened(event_from(event), names, traded, decimals)
-        raised = sum(amount for edge, _, amount in body["transfers"] if edge == Edge.ratchet)
-        if raised:
-            yield _plain("ratchet", "high-water mark raised: cushion to reserve", raised, decimals, None,
-                         f"wall {format_amount(body['wall'], decimals)}")  # fmt: skip
-    for _, holder, burned, from_reserve, from_cushion, remaining in body.get("payments", ()):
-        yield _plain("payment", f"{holder} was paid", -(from_reserve + from_cushion), decimals,
-                     f"{figures.shares(burned + remaining, decimals)} shares wait",
-                     f"{figures.shares(remaining, decimals)} shares wait")  # fmt: skip
+
+def _paid(payments: Iterable[Payment], decimals: int) -> Iterator[dict[str, Any]]:
+    for payment in payments:
+        yield _plain("payment", f"{payment.holder} was paid", -payment.assets, decimals,
+                     f"{figures.shares(payment.shares + payment.remaining, decimals)} shares wait",
+                     f"{figures.shares(payment.remaining, decimals)} shares wait")  # fmt: skip
 
 
 def _plain(
@@ -64,15 +72,14 @@ def _plain(
             "amount": None if amount is None else format_amount(amount, decimals)}  # fmt: skip
 
 
-def _happened(event: Event, names: Sequence[str], traded: Sequence[Instrument], decimals: int) -> dict[str, Any]:
-    one = traded[event.position]
+def _happened(event: Happened, traded: Instrument, decimals: int) -> dict[str, Any]:
     return {
         "ts": event.ts,
         "kind": event.kind.name,
-        "position": names[event.position],
+        "position": event.position,
         "cause": cause(event),
-        "before": f"{figures.quantity(event.quantity_before, one)} {one.base}",
-        "after": f"{figures.quantity(event.quantity_after, one)} {one.base}",
+        "before": f"{figures.quantity(event.quantity_before, traded)} {traded.base}",
+        "after": f"{figures.quantity(event.quantity_after, traded)} {traded.base}",
         "amount": format_amount(event.amount, decimals),
         "fee": format_amount(event.fee, decimals),
         "shortfall": format_amount(event.shortfall, decimals),

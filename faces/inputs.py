@@ -12,7 +12,7 @@ from ringfence.markets.market import Funding, Market, align
 from ringfence.markets.scenarios import Scenario, scenario
 from ringfence.runtime.errors import NoBars
 from ringfence.runtime.mandates import load
-from ringfence.runtime.setup import Compiled, compile_mandate
+from ringfence.runtime.setup import Setup, set_up
 from ringfence.vaults.mandate.terms import Mandate
 from ringfence.vaults.shares import checked_holder
 from ringfence.words.hints import did_you_mean
@@ -40,7 +40,7 @@ class InputRefused(RingfenceError):
 class Inputs:
     """Everything that a run needs, checked; the same for both drivers."""
 
-    vaults: tuple[tuple[Compiled, Market], ...]
+    vaults: tuple[tuple[Setup, Market], ...]
     deposits: dict[str, int]
     """Minor units by holder, in the order given."""
     source: str
@@ -85,24 +85,24 @@ def prepare(
     """
     terms = load(mandates)
     taken = parse_deposits(deposits, terms)
-    compiled = [compile_mandate(one) for one in terms]
-    traded = tuple(dict.fromkeys(symbol for one in compiled for symbol in one.symbols))
+    setup = [set_up(one) for one in terms]
+    traded = tuple(dict.fromkeys(symbol for one in setup for symbol in one.symbols))
     if scenario_name is None:
-        world = _from_files(compiled, traded, bars, funding, marks)
+        world = _from_files(setup, traded, bars, funding, marks)
     else:
-        world = _from_scenario(compiled, scenario_name, bars, funding, marks)
-    return Inputs(tuple((one, _market_of(one, world)) for one in compiled), taken, world.source)
+        world = _from_scenario(setup, scenario_name, bars, funding, marks)
+    return Inputs(tuple((one, _market_of(one, world)) for one in setup), taken, world.source)
 
 
-def _market_of(compiled: Compiled, world: _World) -> Market:
+def _market_of(setup: Setup, world: _World) -> Market:
     """The market of one mandate's symbols, in its order and cut into its slots without a rest."""
-    mandate, market = compiled.mandate, world.market(compiled.symbols)
+    mandate, market = setup.mandate, world.market(setup.symbols)
     slot, bar = format_duration(mandate.timeframe), format_duration(market.timeframe)
     if mandate.timeframe % market.timeframe:
         raise InputRefused(
             "mandate",
             mandate.name,
-            f"decides every {slot}, and the bars of {', '.join(compiled.symbols)} are of {bar}; "
+            f"decides every {slot}, and the bars of {', '.join(setup.symbols)} are of {bar}; "
             f"give bars of {slot} or of a whole part of it, or choose a longer timeframe in the mandate",
         )
     if not len(market.slots(mandate.timeframe)[1]):
@@ -138,7 +138,7 @@ def parse_series(option: str, texts: Sequence[str], traded: Sequence[str]) -> di
 
 
 def _from_files(
-    compiled: Sequence[Compiled],
+    setup: Sequence[Setup],
     traded: Sequence[str],
     bars: Sequence[str],
     funding: Sequence[str],
@@ -146,7 +146,7 @@ def _from_files(
 ) -> _World:
     files = parse_series("--bars", bars, traded)
     rates, marked = parse_series("--funding", funding, traded), parse_series("--mark", marks, traded)
-    for one in compiled:
+    for one in setup:
         missing = tuple(symbol for symbol in one.symbols if symbol not in files)
         if missing:
             raise NoBars(one.mandate.name, missing)
@@ -164,13 +164,13 @@ def _from_files(
 
 
 def _from_scenario(
-    compiled: Sequence[Compiled], name: str, bars: Sequence[str], funding: Sequence[str], marks: Sequence[str]
+    setup: Sequence[Setup], name: str, bars: Sequence[str], funding: Sequence[str], marks: Sequence[str]
 ) -> _World:
     for option, given in (("--bars", bars), ("--funding", funding), ("--mark", marks)):
         if given:
             raise InputRefused(option, given[0], f"the scenario {name} brings its own; give one or the other")
     one = scenario(name)
-    for each in compiled:
+    for each in setup:
         missing = [symbol for symbol in each.symbols if symbol not in one.market.symbols]
         if missing:
             known = ", ".join(one.market.symbols)

@@ -4,7 +4,6 @@ Amounts, shares and prices are texts with all their decimals; times are UTC text
 reading is one consistent snapshot and writes nothing.
 """
 
-import json
 from collections import deque
 from collections.abc import Iterator, Sequence
 from decimal import ROUND_DOWN, Decimal, localcontext
@@ -17,15 +16,16 @@ from ringfence.faces.event_lines import EVENT_KINDS, told
 from ringfence.faces.report.row import StatementRow
 from ringfence.faces.report.words import BOUND_WORDS
 from ringfence.markets.instruments import Instrument, instrument
-from ringfence.risk.events import Bound
 from ringfence.runtime.database import unit_of_work
 from ringfence.runtime.errors import NothingCalled
-from ringfence.vaults.errors import UnknownHolder, UnknownVault
+from ringfence.vaults import journal
+from ringfence.vaults.entries import Amended, Decided, Held, Opened
+from ringfence.vaults.errors import EntryUnreadable, UnknownHolder, UnknownVault
 from ringfence.vaults.ledger import Ledger
 from ringfence.vaults.mandate.terms import MILLION, Mandate
 from ringfence.vaults.shares import wall
 from ringfence.vaults.statements import Act, Register, Statement, holder_statements
-from ringfence.vaults.tables import journal, mandate, position, vault
+from ringfence.vaults.tables import mandate, position, vault
 from ringfence.words.times import utc
 from ringfence.words.units import format_amount
 
@@ -78,7 +78,7 @@ def _vault(connection: Connection, row: RowMapping) -> dict[str, Any]:
     must_stand = wall(row["high_water_mark"], MILLION - terms.loss_cap, shares)
     held = select(position.c.quantity).where(position.c.vault_id == row["id"], position.c.quantity != 0)
     is_open = connection.execute(held.limit(1)).first() is not None
-    slot = row["last_slot"]
+    slot = None if row["last_bar"] is None else row["last_bar"] // terms.timeframe * terms.timeframe
     return {
         "vault": row["name"],
         "title": terms.title,
@@ -124,23 +124,18 @@ def positions(engine: Engine, name: str | None = None) -> list[dict[str, Any]]:
 
 
 def _positions_of(connection: Connection, row: RowMapping) -> Iterator[dict[str, Any]]:
-    last = connection.execute(
-        select(journal.c.body)
-        .where(journal.c.vault_id == row["id"], journal.c.kind == "slot")
-        .order_by(journal.c.seq.desc())
-        .limit(1)
-    ).scalar_one_or_none()
-    marked = {one["name"]: one for one in json.loads(last)["positions"]} if last is not None else {}
+    last = journal.last_row(connection, row["id"], Decided)
+    entry = None if last is None else last.entry
+    decided = entry.positions if isinstance(entry, Decided) else {}
     ledger = Ledger(connection, row["id"], row["transfer_seq"])
     held = connection.execute(select(position).where(position.c.vault_id == row["id"]).order_by(position.c.ordinal))
-    for one in held.mappings():
-        margin = ledger.margin(one["name"])
-        yield _position(row, one, margin, marked.get(one["name"]))
+    for stands in held.mappings():
+        yield _position(row, stands, ledger.margin(stands["name"]), decided.get(stands["name"]))
 
 
-def _position(row: RowMapping, held: RowMapping, margin: int, marked: dict[str, Any] | None) -> dict[str, Any]:
+def _position(row: RowMapping, held: RowMapping, margin: int, decided: Held | None) -> dict[str, Any]:
     traded, quantity, decimals = instrument(held["symbol"]), held["quantity"], row["decimals"]
-    bound = None if marked is None else BOUND_WORDS[Bound(marked["bound"])]
+    bound = None if decided is None else BOUND_WORDS[decided.bound]
     answer: dict[str, Any] = {
         "vault": row["name"],
         "position": held["name"],
@@ -150,7 +145,7 @@ def _position(row: RowMapping, held: RowMapping, margin: int, marked: dict[str, 
         "base": traded.base,
         "currency": row["currency"],
         "entry_price": None,
-        "mark_price": None if marked is None else figures.price(marked["price"]),
+        "mark_price": None if decided is None else figures.price(decided.price),
         "leverage": None,
         "margin": format_amount(margin, decimals),
         "equity": format_amount(margin, decimals),
@@ -160,8 +155,8 @@ def _position(row: RowMapping, held: RowMapping, margin: int, marked: dict[str, 
         "liquidation_distance": None,
         "bound": bound,
     }
-    if quantity != 0 and marked is not None:
-        answer |= _marked(traded, quantity, held["cost"], margin, marked["price"], decimals)
+    if quantity != 0 and decided is not None:
+        answer |= _marked(traded, quantity, held["cost"], margin, decided.price, decimals)
     return answer
 
 
@@ -291,8 +286,8 @@ def events(
             raise NothingCalled("position", position, known)
         found = [
             event
-            for row, one in zip(rows, terms, strict=True)
-            for event in _last(_wanted(_events_of(connection, row, one, since), kinds, position, since), limit)
+            for row in rows
+            for event in _last(_wanted(_events_of(connection, row, since), kinds, position, since), limit)
         ]
     found.sort(key=lambda event: event["ts"])
     for event in found:
@@ -313,14 +308,22 @@ def _wanted(
             yield event
 
 
-def _events_of(connection: Connection, row: RowMapping, terms: Mandate, since: int | None) -> Iterator[dict[str, Any]]:
-    columns = select(journal.c.seq, journal.c.ts, journal.c.kind, journal.c.body)
-    wanted = columns.where(journal.c.vault_id == row["id"])
-    if since is not None:
-        wanted = wanted.where(
-            journal.c.ts >= since
-        )  # a slot's row bears its close, which is no earlier than its events
-    traded = [instrument(one.symbol) for one in terms.positions.values()]
-    for seq, ts, kind, text in connection.execute(wanted.order_by(journal.c.seq)):
-        for event in told(kind, ts, json.loads(text), list(terms.positions), traded, row["decimals"]):
-            yield {"vault": row["name"], "row": seq, "time": utc(event["ts"]), **event}
+def _events_of(connection: Connection, row: RowMapping, since: int | None) -> Iterator[dict[str, Any]]:
+    mandate: Mandate | None = None
+    # a decision's row bears its slot's close, which is no earlier than its events
+    for found in journal.rows(connection, row["id"], since=since):
+        entry = found.entry
+        if isinstance(entry, Opened | Amended):
+            mandate = Mandate.from_canonical(entry.terms)
+        mandate = mandate or _mandate_at(connection, row, found.seq)
+        for event in told(found, entry, mandate, row["decimals"]):
+            yield {"vault": row["name"], "row": found.seq, "time": utc(event["ts"]), **event}
+
+
+def _mandate_at(connection: Connection, row: RowMapping, seq: int) -> Mandate:
+    """The mandate that was in force at a row of the journal."""
+    found = journal.last_row(connection, row["id"], Opened, Amended, until=seq)
+    entry = None if found is None else found.entry
+    if not isinstance(entry, Opened | Amended):
+        raise EntryUnreadable("opened", f"vault {row['name']} has no mandate before row {seq} of its journal")
+    return Mandate.from_canonical(entry.terms)

@@ -1,7 +1,7 @@
 """The market: several symbols' bars, marks and funding on one clock, as the arrays that a simulation walks through."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -78,6 +78,18 @@ class Market:
     def __len__(self) -> int:
         return len(self.ts)
 
+    @property
+    def close_ts(self) -> int:
+        """The close of the last row, UTC epoch milliseconds."""
+        return int(self.ts[-1]) + self.timeframe
+
+    def before(self, ts: int) -> "Market":
+        """The rows that open before `ts` (UTC ms)."""
+        end = int(np.searchsorted(self.ts, ts))
+        columns = ("ts", "open", "high", "low", "close", "volume", "valid", "mark_open", "mark_high", "mark_low",
+                   "mark_close", "funding_rate", "funding_valid")  # fmt: skip
+        return replace(self, **{name: getattr(self, name)[:end] for name in columns})
+
     def bars(self, symbol: int) -> Bars:
         """The bars that the symbol in column `symbol` really has."""
         rows = self.valid[:, symbol]
@@ -89,23 +101,24 @@ class Market:
             *(np.ascontiguousarray(column[rows, symbol]) for column in columns),
         )
 
-    def slots(self, timeframe: int) -> tuple[Ints, Ints]:
+    def slots(self, timeframe: int, until: int | None = None) -> tuple[Ints, Ints]:
         """Which row closes which slot of a coarser timeframe.
 
-        Returns `decision` (T,), the number of the slot whose last row this is or -1, and `slot_ts` (K,), the open of
-        each slot with at least one row. The last slot counts only if its end is reached. `timeframe` in milliseconds, a
-        multiple of the market's own (else InvalidTimeframe).
+        Returns `closes` (T,), the number of the slot whose last row this is or -1, and `opens` (K,), the open of each
+        slot with at least one row. The last slot counts only if its end is reached, by the market's own last close or
+        by the clock `until` (UTC ms). `timeframe` in milliseconds, a multiple of the market's own (else
+        InvalidTimeframe).
         """
         if timeframe <= 0 or timeframe % self.timeframe:
             name = ", ".join(self.symbols)
             raise InvalidTimeframe(name, self.timeframe, timeframe, "a multiple of the bars' own timeframe")
-        decision = np.full(len(self.ts), -1, dtype=np.int64)
+        closes = np.full(len(self.ts), -1, dtype=np.int64)
         slot = self.ts // timeframe
         closing = np.flatnonzero(np.diff(slot, append=slot[-1:] + 1))
-        if len(closing) and int(self.ts[-1]) + self.timeframe < (int(slot[-1]) + 1) * timeframe:
+        if len(closing) and max(self.close_ts, until or 0) < (int(slot[-1]) + 1) * timeframe:
             closing = closing[:-1]
-        decision[closing] = np.arange(len(closing))
-        return decision, slot[closing] * timeframe
+        closes[closing] = np.arange(len(closing))
+        return closes, slot[closing] * timeframe
 
 
 def align(

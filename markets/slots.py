@@ -1,4 +1,4 @@
-"""The market as the kernel walks through it, and as strategies see it: one object per set of symbols, built once."""
+"""Slots: a market cut into the stretches that end with a decision, as the kernel walks it and as strategies see it."""
 
 import hashlib
 from dataclasses import dataclass
@@ -8,18 +8,20 @@ from ringfence.markets.bars import Bars
 from ringfence.markets.market import Market
 from ringfence.risk.book import BAR, Ints, Rows, rows
 
-__all__ = ["MarketFeed"]
+__all__ = ["Slots"]
 
 _PRICES = ("open", "high", "low", "close", "mark_open", "mark_high", "mark_low", "mark_close")
 
 
 @dataclass(frozen=True, eq=False)
-class MarketFeed:
-    """A market cut into the slots of a timeframe: slot k is decided at the close of its last bar."""
+class Slots:
+    """The slots of a timeframe that have bars and are over; slot number k is decided at the close of its last bar."""
 
     market: Market
     timeframe: int
     """Of the slots, ms; a multiple of the market's own."""
+    until: int | None = None
+    """What the clock says (UTC ms) where more is known than the market holds; else its own last close."""
 
     @cached_property
     def rows(self) -> Rows:
@@ -30,23 +32,26 @@ class MarketFeed:
                     valid=market.valid)  # fmt: skip
 
     @cached_property
-    def _slots(self) -> tuple[Ints, Ints]:
-        return self.market.slots(self.timeframe)
+    def _cut(self) -> tuple[Ints, Ints]:
+        return self.market.slots(self.timeframe, self.until)
 
     @property
-    def decision(self) -> Ints:
-        """(T,) the slot that the bar closes, or -1."""
-        return self._slots[0]
+    def closes(self) -> Ints:
+        """(T,) the number of the slot that the bar closes, or -1."""
+        return self._cut[0]
 
     @property
-    def slots(self) -> Ints:
-        """(K,) opens of the complete slots that have bars, UTC ms."""
-        return self._slots[1]
+    def opens(self) -> Ints:
+        """(K,) opens of the slots, UTC ms."""
+        return self._cut[1]
+
+    def __len__(self) -> int:
+        return len(self.opens)
 
     @cached_property
     def _ends(self) -> Ints:
         """(K,) one past the last bar of each slot."""
-        return (self.decision >= 0).nonzero()[0] + 1
+        return (self.closes >= 0).nonzero()[0] + 1
 
     def span(self, slot: int) -> tuple[int, int]:
         """First and one past the last bar of slot number `slot`."""
@@ -54,8 +59,8 @@ class MarketFeed:
 
     @cached_property
     def bars(self) -> tuple[Bars, ...]:
-        """Per symbol, the bars of the slots' timeframe that strategies see; complete by the market's clock."""
-        clock = int(self.market.ts[-1]) + self.market.timeframe
+        """Per symbol, the bars of the slots' timeframe that strategies see; complete by the clock."""
+        clock = max(self.market.close_ts, self.until or 0)
         return tuple(
             self.market.bars(column).resample(self.timeframe, until=clock) for column in range(len(self.market.symbols))
         )

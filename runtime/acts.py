@@ -4,22 +4,25 @@ Each is one unit of work, and idempotent under a key.
 """
 
 import uuid
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import Connection, Engine, RowMapping, select
 from sqlalchemy.exc import IntegrityError
 
 from ringfence.markets.instruments import currency_decimals
 from ringfence.runtime.database import in_unit, lock_vault
+from ringfence.vaults.commands import answered, remember
+from ringfence.vaults.entries import Deposited, Entry, RedemptionAsked
 from ringfence.vaults.errors import MandateChanged, UnknownHolder
-from ringfence.vaults.journal import answer, record
 from ringfence.vaults.mandate.terms import Mandate
 from ringfence.vaults.shares import checked_holder
 from ringfence.vaults.tables import mandate, vault
 from ringfence.vaults.vault import Vault, create_vault
 
 __all__ = ["deposit", "open_vault", "redeem"]
+
+_Entry = TypeVar("_Entry", bound=Entry)
 
 
 def open_vault(engine: Engine, terms: Mandate, ts: int) -> bool:
@@ -45,14 +48,14 @@ def open_vault(engine: Engine, terms: Mandate, ts: int) -> bool:
 
 def deposit(
     engine: Engine, name: str, holder: str, amount: int, ts: int, key: str | None = None, *, rehearsed: bool = False
-) -> dict[str, Any]:
-    """Pay `amount` minor units in for a holder; returns shares minted and the vault after it.
+) -> Deposited:
+    """Pay `amount` minor units in for a holder; the entry tells the shares minted and the vault after it.
 
     Under a key, the same request again returns the first one's answer and another request is refused (KeyConflict).
     `rehearsed`: the answer is worked out by the act itself, which is then undone.
     """
-    body = {"act": "deposit", "holder": checked_holder(holder), "amount": amount}
-    return _act(engine, name, ts, key, body, lambda one, at: one.deposit(at, holder, amount), rehearsed)
+    request = {"act": "deposit", "holder": checked_holder(holder), "amount": amount}
+    return _act(engine, name, ts, key, request, lambda vault, at: vault.deposit(at, holder, amount), rehearsed)
 
 
 def redeem(
@@ -64,20 +67,20 @@ def redeem(
     key: str | None = None,
     *,
     rehearsed: bool = False,
-) -> dict[str, Any]:
-    """Ask for shares back (None: all that do not wait yet); returns what was paid now. As `deposit` otherwise.
+) -> RedemptionAsked:
+    """Ask for shares back (None: all that do not wait yet); the entry tells what was paid now. As `deposit` otherwise.
 
     Refused besides: UnknownHolder.
     """
-    body = {"act": "redeem", "holder": checked_holder(holder), "shares": shares}
+    request = {"act": "redeem", "holder": checked_holder(holder), "shares": shares}
 
-    def act(one: Vault, at: int) -> dict[str, Any]:
-        if holder not in one.holders():
-            raise UnknownHolder(holder, name, one.holders())
-        free = one.held(holder) - sum(request.remaining for owner, request in one.requests() if owner == holder)
-        return one.redeem(at, holder, free if shares is None else shares)
+    def act(vault: Vault, at: int) -> RedemptionAsked:
+        if holder not in vault.holders():
+            raise UnknownHolder(holder, name, vault.holders())
+        waiting = sum(asked.remaining for asked in vault.requests() if asked.holder == holder)
+        return vault.redeem(at, holder, vault.held(holder) - waiting if shares is None else shares)
 
-    return _act(engine, name, ts, key, body, act, rehearsed)
+    return _act(engine, name, ts, key, request, act, rehearsed)
 
 
 def _act(
@@ -85,39 +88,38 @@ def _act(
     name: str,
     ts: int,
     key: str | None,
-    body: dict[str, Any],
-    act: Callable[[Vault, int], dict[str, Any]],
+    request: Mapping[str, Any],
+    act: Callable[[Vault, int], _Entry],
     rehearsed: bool,
-) -> dict[str, Any]:
+) -> _Entry:
     # A unit of work may run again after a COMMIT whose outcome was lost, so that every act has a key to be known by.
     known_by = f"once:{uuid.uuid4()}" if key is None else key
 
-    def work(connection: Connection) -> dict[str, Any]:
+    def work(connection: Connection) -> _Entry:
         row = lock_vault(connection, name)
-        answered = answer(connection, row["id"], known_by, body)
-        if answered is not None:
-            return answered
-        terms = _terms(connection, row)
+        before = answered(connection, row["id"], known_by, request)
+        if before is not None:
+            return cast(_Entry, before)  # the same request made it
+        vault = Vault(connection, row, _terms(connection, row))
         # A vault lives on its bars' clock: an act after its last slot falls at that slot's close.
-        at = ts if row["last_slot"] is None else row["last_slot"] + terms.timeframe
-        result = act(Vault(connection, row, terms), at)
-        record(connection, row["id"], known_by, body, result, lock_vault(connection, name)["journal_seq"])
+        entry = act(vault, ts if vault.now is None else vault.now)
+        remember(connection, row["id"], known_by, request, vault.row)
         if rehearsed:
-            raise _Rehearsed(result)
-        return result
+            raise _Rehearsed(entry)
+        return entry
 
     try:
         return in_unit(engine, work)
     except _Rehearsed as rehearsal:
-        return rehearsal.result
+        return cast(_Entry, rehearsal.entry)
 
 
 class _Rehearsed(Exception):
-    """Undoes the unit of work and carries its result out of it."""
+    """Undoes the unit of work and carries what it came to out of it."""
 
-    def __init__(self, result: dict[str, Any]) -> None:
+    def __init__(self, entry: Entry) -> None:
         super().__init__()
-        self.result = result
+        self.entry = entry
 
 
 def _terms(connection: Connection, row: RowMapping) -> Mandate:

@@ -1,22 +1,39 @@
 """Recorded market data in the database: what was fed to the vaults, append-only, so that anyone can replay it."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
 import numpy as np
-from sqlalchemy import Connection, case, func, insert, select, text
+from sqlalchemy import Connection, bindparam, func, insert, select, text
 
 from ringfence.markets.bars import Bars
 from ringfence.markets.market import Funding, Market, align
+from ringfence.markets.slots import Slots
 from ringfence.risk.book import Ints
 from ringfence.runtime.errors import RecordingDiffers
-from ringfence.vaults.tables import bar, feed, journal, position, vault
+from ringfence.vaults.tables import bar, bar_series, journal, position, vault
 from ringfence.words.times import utc
 
-__all__ = ["last_recorded", "load_market", "record_market"]
+__all__ = ["Window", "last_recorded", "load_window", "store_bars"]
 
 _PRICES = ("open", "high", "low", "close", "volume")
 _MARKS = ("mark_open", "mark_high", "mark_low", "mark_close")
 _FIGURES = (*_PRICES, *_MARKS, "funding_rate")
 _BATCH = 5_000
-_CLAIM = text("INSERT INTO feed (symbol, timeframe) VALUES (:symbol, :timeframe) ON CONFLICT DO NOTHING")
+_AHEAD = 20_000
+"""Bars of each symbol that a window holds beyond its first slot, about: a vault that catches up reads them once."""
+
+_COLUMNS = (bar.c.ts, *(bar.c[name] for name in _FIGURES))
+_OF_SYMBOL = bar.c.symbol == bindparam("symbol")
+_NEXT = select(func.min(bar.c.ts)).where(_OF_SYMBOL, bar.c.ts > bindparam("ts"))
+_BEFORE = (
+    select(*_COLUMNS).where(_OF_SYMBOL, bar.c.ts < bindparam("ts")).order_by(bar.c.ts.desc()).limit(bindparam("most"))
+)
+_BETWEEN = (
+    select(*_COLUMNS).where(_OF_SYMBOL, bar.c.ts >= bindparam("start"), bar.c.ts < bindparam("stop")).order_by(bar.c.ts)
+)
+_CLAIM = text("INSERT INTO bar_series (symbol, timeframe) VALUES (:symbol, :timeframe) ON CONFLICT DO NOTHING")
 
 
 def _rows(market: Market, column: int) -> list[dict[str, object]]:
@@ -36,7 +53,7 @@ def _rows(market: Market, column: int) -> list[dict[str, object]]:
     ]  # fmt: skip
 
 
-def record_market(connection: Connection, market: Market) -> int:
+def store_bars(connection: Connection, market: Market) -> int:
     """Append the bars that are not recorded yet and return their number.
 
     Bars already recorded must be the same to the last bit, and new ones must be later than every recorded one of their
@@ -47,7 +64,7 @@ def record_market(connection: Connection, market: Market) -> int:
     for column, symbol in enumerate(market.symbols):
         connection.execute(_CLAIM, {"symbol": symbol, "timeframe": market.timeframe})
         # The lock of the symbol's row makes two recorders take turns.
-        known = select(feed.c.timeframe).where(feed.c.symbol == symbol).with_for_update()
+        known = select(bar_series.c.timeframe).where(bar_series.c.symbol == symbol).with_for_update()
         timeframe = connection.execute(known).scalar_one()
         if timeframe != market.timeframe:
             raise RecordingDiffers(symbol, f"bars of {timeframe} ms are recorded, these are of {market.timeframe} ms")
@@ -76,7 +93,7 @@ def _lived_through(connection: Connection, symbols: tuple[str, ...]) -> dict[str
         select(position.c.symbol, vault.c.name, journal.c.ts)
         .join(vault, vault.c.id == position.c.vault_id)
         .join(journal, last_row)
-        .where(vault.c.id.in_(identities), vault.c.last_slot.is_not(None))
+        .where(vault.c.id.in_(identities), vault.c.last_bar.is_not(None))
         .order_by(journal.c.ts)
     )
     return {symbol: (name, close) for symbol, name, close in found}
@@ -89,10 +106,11 @@ def _ts(row: dict[str, object]) -> int:
 
 
 def _unrecorded(connection: Connection, symbol: str, given: list[dict[str, object]]) -> list[dict[str, object]]:
-    columns = (bar.c.ts, *(bar.c[name] for name in _FIGURES))
-    found = connection.execute(select(*columns).where(bar.c.symbol == symbol))
-    recorded = {ts: tuple(figures) for ts, *figures in found}
-    last = max(recorded, default=-1)
+    if not given:
+        return []
+    between = {"symbol": symbol, "start": _ts(given[0]), "stop": _ts(given[-1]) + 1}
+    recorded = {ts: tuple(figures) for ts, *figures in connection.execute(_BETWEEN, between)}
+    last = last_recorded(connection, (symbol,))[0]
     fresh = []
     for row in given:
         ts = _ts(row)
@@ -108,36 +126,97 @@ def _unrecorded(connection: Connection, symbol: str, given: list[dict[str, objec
 
 def last_recorded(connection: Connection, symbols: tuple[str, ...]) -> tuple[int, ...]:
     """The last recorded bar of each symbol, UTC ms; -1 for none. Changes exactly when something was recorded."""
-    latest = select(func.max(bar.c.ts))
-    return tuple(
-        int(found) if (found := connection.execute(latest.where(bar.c.symbol == symbol)).scalar()) is not None else -1
-        for symbol in symbols
-    )
-
-
-def load_market(connection: Connection, symbols: tuple[str, ...]) -> Market:
-    """The recorded market of these symbols, in their order; all of them must have bars."""
-    spacing = dict(connection.execute(select(feed.c.symbol, feed.c.timeframe).where(feed.c.symbol.in_(symbols))).all())
-    column = case({symbol: number for number, symbol in enumerate(symbols)}, value=bar.c.symbol)
     # One statement sees one state of the table: no symbol can be further than the others by a recorder's commit.
-    found = connection.execute(
-        select(column, bar.c.ts, *(bar.c[name] for name in _FIGURES))
-        .where(bar.c.symbol.in_(symbols))
-        .order_by(column, bar.c.ts)
+    each = [select(func.max(bar.c.ts)).where(bar.c.symbol == symbol).scalar_subquery() for symbol in symbols]
+    return tuple(-1 if ts is None else int(ts) for ts in connection.execute(select(*each)).one())
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """A stretch of recorded market with what the decisions in it look back on."""
+
+    slots: Slots
+    latest: tuple[int, ...]
+    """The last bar of each symbol that was recorded when this was loaded, UTC ms."""
+    first: int
+    """Open of the first slot that can be decided from it, UTC ms."""
+
+    def reaches(self, latest: tuple[int, ...], last_bar: int) -> bool:
+        """Whether nothing was recorded since, and the first slot after `last_bar` can be decided from it."""
+        opens = self.slots.opens
+        later = int(np.searchsorted(opens, last_bar, side="right"))
+        return latest == self.latest and later < len(opens) and opens[later] >= self.first
+
+
+def load_window(
+    connection: Connection,
+    symbols: tuple[str, ...],
+    timeframe: int,
+    lookback: int,
+    latest: tuple[int, ...],
+    last_bar: int,
+) -> Window | None:
+    """The slots of `timeframe` ms after `last_bar` (UTC ms), as many as one load brings, behind `lookback` slots with
+    bars of each symbol; None where no bar is later.
+
+    `latest` are the symbols' last recorded bars; all have some. What is read does not grow with the history: by rows
+    backwards, by time forwards.
+    """
+    later = [
+        first
+        for symbol in symbols
+        if (first := connection.execute(_NEXT, {"symbol": symbol, "ts": last_bar}).scalar()) is not None
+    ]
+    if not later:
+        return None
+    spacing = dict(
+        connection.execute(
+            select(bar_series.c.symbol, bar_series.c.timeframe).where(bar_series.c.symbol.in_(symbols))
+        ).all()
     )
-    everything = np.array(found.fetchall(), dtype=np.float64)
-    ends = np.searchsorted(everything[:, 0], np.arange(len(symbols) + 1))
-    bars, marks, funding = {}, {}, {}
-    for number, symbol in enumerate(symbols):
-        table = everything[ends[number] : ends[number + 1], 1:]
-        timeframe = spacing[symbol]
-        ts: Ints = table[:, 0].astype(np.int64)
-        bars[symbol] = Bars(symbol, timeframe, ts, *(np.ascontiguousarray(table[:, at]) for at in range(1, 6)))
-        marked = ~np.isnan(table[:, 6])
-        if marked.any():
-            of_mark = [np.ascontiguousarray(table[marked, at]) for at in range(6, 10)] + [np.zeros(int(marked.sum()))]
-            marks[symbol] = Bars(symbol, timeframe, ts[marked], *of_mark)
-        funded = ~np.isnan(table[:, 10])
-        if funded.any():
-            funding[symbol] = Funding(symbol, ts[funded], np.ascontiguousarray(table[funded, 10]))
-    return align(bars, marks, funding)
+    start = min(later) // timeframe * timeframe
+    each = timeframe // spacing[symbols[0]]
+    stop = start + max(1, _AHEAD // each) * timeframe
+    series = {}
+    for symbol, last in zip(symbols, latest, strict=True):
+        # a slot has at most `each` bars, so that these hold `lookback` whole slots and a part of one more
+        behind = connection.execute(_BEFORE, {"symbol": symbol, "ts": start, "most": lookback * each}).all()
+        end = min(stop, last + 1)  # what is recorded meanwhile belongs to the next window
+        ahead = connection.execute(_BETWEEN, {"symbol": symbol, "start": start, "stop": end}).all()
+        found: Sequence[Any] = [*reversed(behind), *ahead]
+        if not found:  # it begins after this window: the column is there, without a bar
+            at = connection.execute(_NEXT, {"symbol": symbol, "ts": stop - 1}).scalar_one()
+            found = connection.execute(_BETWEEN, {"symbol": symbol, "start": at, "stop": at + 1}).all()
+        series[symbol] = _series(symbol, spacing[symbol], found)
+    until = min(stop, max(latest) + spacing[symbols[0]])
+    return Window(Slots(_market(series).before(stop), timeframe, until), latest, start)
+
+
+class _Series(NamedTuple):
+    """One symbol's recorded bars, with the marks and funding rates where they are known."""
+
+    bars: Bars
+    marks: Bars | None
+    funding: Funding | None
+
+
+def _series(symbol: str, timeframe: int, found: Sequence[Any]) -> _Series:
+    table = np.array([tuple(row) for row in found], dtype=np.float64).reshape(-1, 1 + len(_FIGURES))
+    ts: Ints = table[:, 0].astype(np.int64)
+    columns = [np.ascontiguousarray(table[:, at]) for at in range(1, 6)]
+    marked, funded = ~np.isnan(table[:, 6]), ~np.isnan(table[:, 10])
+    marks = funding = None
+    if marked.any():
+        of_mark = [np.ascontiguousarray(table[marked, at]) for at in range(6, 10)]
+        marks = Bars(symbol, timeframe, ts[marked], *[*of_mark, np.zeros(int(marked.sum()))])
+    if funded.any():
+        funding = Funding(symbol, ts[funded], np.ascontiguousarray(table[funded, 10]))
+    return _Series(Bars(symbol, timeframe, ts, *columns), marks, funding)
+
+
+def _market(series: Mapping[str, _Series]) -> Market:
+    return align(
+        {symbol: read.bars for symbol, read in series.items()},
+        {symbol: read.marks for symbol, read in series.items() if read.marks is not None},
+        {symbol: read.funding for symbol, read in series.items() if read.funding is not None},
+    )

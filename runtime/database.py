@@ -21,6 +21,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from ringfence.runtime.errors import (
     DatabaseBusy,
     DatabaseDamaged,
+    DatabaseError,
     DatabaseMissing,
     DatabaseReadOnly,
     DatabaseUnreachable,
@@ -32,6 +33,7 @@ from ringfence.runtime.errors import (
     SchemaMissing,
     SchemaNewer,
     SchemaOlder,
+    SchemaRetired,
     UnknownDatabase,
 )
 from ringfence.runtime.settings import concealed
@@ -41,8 +43,11 @@ from ringfence.words.refusal import RingfenceError
 
 __all__ = ["SCHEMA", "check_schema", "in_unit", "lock_vault", "migrate", "open_engine", "unit_of_work"]
 
-SCHEMA = "0001"
+SCHEMA = "0002"
 """The revision that this code reads and writes; the newest of runtime/migrations."""
+
+RETIRED = ("0001",)
+"""Revisions whose journals have no version: nothing can be read of them and nothing brings them up to date."""
 
 BUSY_MS = 5_000
 TRIES = 5
@@ -275,21 +280,27 @@ def _known(revision: str) -> bool:
     return any(path.name.startswith(f"{revision}_") for path in folder.glob("[0-9]*.py"))
 
 
+def _unfit(database: str, found: str) -> DatabaseError:
+    if found in RETIRED:
+        return SchemaRetired(database, found, SCHEMA)
+    return (SchemaOlder if _known(found) else SchemaNewer)(database, found, SCHEMA)
+
+
 def check_schema(engine: Engine) -> None:
-    """Passes where the schema is this version's. Refused: SchemaMissing, SchemaOlder, SchemaNewer."""
+    """Passes where the schema is this version's. Refused: SchemaMissing, SchemaRetired, SchemaOlder, SchemaNewer."""
     with unit_of_work(engine, writes=False) as connection:
         found = _revision(connection)
     if found is None:
         raise SchemaMissing(_name(engine))
     if found != SCHEMA:
-        raise (SchemaOlder if _known(found) else SchemaNewer)(_name(engine), found, SCHEMA)
+        raise _unfit(_name(engine), found)
 
 
 def migrate(engine: Engine) -> str | None:
     """Brings the schema up to date, whole or not at all; two processes at once are safe.
 
     Returns the revision that was found: SCHEMA means nothing was done, None that the database was empty.
-    Refused: SchemaNewer, ForeignDatabase, and what unit_of_work names.
+    Refused: SchemaRetired, SchemaNewer, ForeignDatabase, and what unit_of_work names.
     """
     with unit_of_work(engine, writes=False) as connection:
         found = _revision(connection)
@@ -309,7 +320,7 @@ def _upgrade(connection: Connection) -> str | None:
     if found == SCHEMA:
         return found
     if found is not None and not _known(found):
-        raise SchemaNewer(_name(connection.engine), found, SCHEMA)
+        raise _unfit(_name(connection.engine), found)
     if found is None and (strangers := inspect(connection).get_table_names()):
         raise ForeignDatabase(_name(connection.engine), sorted(strangers)[0])
     config = Config()

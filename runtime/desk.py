@@ -1,48 +1,33 @@
 """The desk: one process's hold on a database of vaults, and the one function that steps a vault.
 
-The Celery task, the replay and the verification all go through here. Compiled mandates and recorded markets are kept
-between calls; both are immutable in the database, so that what is kept cannot be stale: a mandate is found by its
-fingerprint, a market by the last bars recorded.
+A step is load, decide, store: the vault's row is locked and read, with the window of bars that its next slot is decided
+from; the pure step makes an entry of them; the vault books it. The Celery task and the replay go through here. What is
+kept between calls cannot be stale: a mandate is found by its fingerprint, and a window is loaded anew whenever a bar of
+its symbols was recorded.
 """
 
 from dataclasses import dataclass, field
 
 import numpy as np
-from sqlalchemy import Connection, Engine, RowMapping, select
+from sqlalchemy import Connection, Engine, select
 
-from ringfence.markets.slots import MarketFeed
-from ringfence.runtime.bar_store import last_recorded, load_market
+from ringfence.runtime.bar_store import Window, last_recorded, load_window
 from ringfence.runtime.database import in_unit, lock_vault
 from ringfence.runtime.errors import NoBars
-from ringfence.runtime.setup import Compiled, compile_mandate
+from ringfence.runtime.setup import Setup, set_up
+from ringfence.runtime.step import book_of, decide, slot_inputs
 from ringfence.vaults.mandate.terms import Mandate
 from ringfence.vaults.tables import mandate
-from ringfence.vaults.vault import SlotInputs, Vault
+from ringfence.vaults.vault import Vault
 
-__all__ = ["Desk", "slot_inputs"]
-
-
-def slot_inputs(compiled: Compiled, feed: MarketFeed, number: int) -> SlotInputs:
-    """What slot `number` of the feed is stepped on, from bars up to its close and no later ones."""
-    first, last = feed.span(number)
-    slot = int(feed.slots[number])
-    return SlotInputs(
-        slot=slot,
-        close=slot + feed.timeframe,
-        ts=feed.market.ts[first:last],
-        bars=feed.rows[first:last],
-        proposals=compiled.decide_one(feed, number),
-        fingerprint=feed.fingerprint(number),
-    )
+__all__ = ["Desk"]
 
 
 @dataclass(eq=False)
 class Desk:
     engine: Engine
-    _compiled: dict[str, Compiled] = field(default_factory=dict, repr=False)
-    _feeds: dict[tuple[tuple[str, ...], int], tuple[tuple[int, ...], MarketFeed]] = field(
-        default_factory=dict, repr=False
-    )
+    _setups: dict[str, Setup] = field(default_factory=dict, repr=False)
+    _windows: dict[str, Window] = field(default_factory=dict, repr=False)
 
     def step(self, vault: str, slot: int) -> int:
         """Bring a vault up to the slot that opens at `slot` (UTC ms), and return how many slots it stepped.
@@ -60,35 +45,37 @@ class Desk:
     def _step_next(self, connection: Connection, name: str, slot: int) -> int | None:
         """Step the vault's next slot if it opens no later than `slot`; returns its open, None for none."""
         row = lock_vault(connection, name)
-        if row["last_slot"] is not None and row["last_slot"] >= slot:
+        last_bar = -1 if row["last_bar"] is None else row["last_bar"]
+        if last_bar >= slot:
             return None
-        compiled = self.compiled(connection, row)
-        feed = self.feed(connection, compiled)
-        after = -1 if row["last_slot"] is None else row["last_slot"]
-        number = int(np.searchsorted(feed.slots, after, side="right"))
-        if number == len(feed.slots) or feed.slots[number] > slot:
+        setup = self.setup(connection, row["mandate"])
+        window = self.window(connection, setup, last_bar)
+        if window is None:
             return None
-        inputs = slot_inputs(compiled, feed, number)
-        Vault(connection, row, compiled.mandate).step(inputs, compiled.limits, compiled.listing)
-        return inputs.slot
+        number = int(np.searchsorted(window.slots.opens, last_bar, side="right"))
+        if number == len(window.slots) or window.slots.opens[number] > slot:
+            return None
+        vault = Vault(connection, row, setup.mandate)
+        decision = decide(setup, book_of(vault), slot_inputs(setup, window.slots, number))
+        vault.decide(decision.close, decision.entry, decision.balances)
+        return decision.entry.slot
 
-    def compiled(self, connection: Connection, row: RowMapping) -> Compiled:
-        """The vault's mandate, ready to run."""
-        fingerprint = row["mandate"]
-        if fingerprint not in self._compiled:
+    def setup(self, connection: Connection, fingerprint: str) -> Setup:
+        """The database's mandate of this fingerprint, ready to run."""
+        if fingerprint not in self._setups:
             body = connection.execute(select(mandate.c.body).where(mandate.c.fingerprint == fingerprint)).scalar_one()
-            self._compiled[fingerprint] = compile_mandate(Mandate.from_canonical(body))
-        return self._compiled[fingerprint]
+            self._setups[fingerprint] = set_up(Mandate.from_canonical(body))
+        return self._setups[fingerprint]
 
-    def feed(self, connection: Connection, compiled: Compiled) -> MarketFeed:
-        """The recorded market of a mandate's symbols in its slots. Refused: NoBars."""
-        key = (compiled.symbols, compiled.mandate.timeframe)
-        latest = last_recorded(connection, compiled.symbols)
+    def window(self, connection: Connection, setup: Setup, last_bar: int) -> Window | None:
+        """The recorded bars around the first slot after `last_bar`; None where no bar is later. Refused: NoBars."""
+        latest = last_recorded(connection, setup.symbols)
         if -1 in latest:
-            missing = (symbol for symbol, ts in zip(compiled.symbols, latest, strict=True) if ts < 0)
-            raise NoBars(compiled.mandate.name, tuple(missing))
-        known = self._feeds.get(key)
-        if known is None or known[0] != latest:
-            known = latest, MarketFeed(load_market(connection, compiled.symbols), compiled.mandate.timeframe)
-            self._feeds[key] = known
-        return known[1]
+            missing = (symbol for symbol, ts in zip(setup.symbols, latest, strict=True) if ts < 0)
+            raise NoBars(setup.mandate.name, tuple(missing))
+        kept = self._windows.get(setup.mandate.fingerprint)
+        if kept is None or not kept.reaches(latest, last_bar):
+            kept = load_window(connection, setup.symbols, setup.mandate.timeframe, setup.lookback, latest, last_bar)
+            if kept is not None:
+                self._windows[setup.mandate.fingerprint] = kept
+        return kept

@@ -7,7 +7,7 @@ from ringfence.words.refusal import RingfenceError
 __all__ = ["ActRefused", "DatabaseBusy", "DatabaseDamaged", "DatabaseError", "DatabaseMissing", "DatabaseReadOnly",
            "DatabaseUnreachable", "DiskFault", "DiskFull", "FolderMissing", "ForeignDatabase", "NoBars",
            "NotADatabase", "NothingCalled", "RecordingDiffers", "SchemaMissing", "SchemaNewer", "SchemaOlder",
-           "SettingRefused", "UnknownDatabase"]  # fmt: skip
+           "SchemaRetired", "SettingRefused", "UnknownDatabase"]  # fmt: skip
 
 
 class SettingRefused(RingfenceError):
@@ -133,6 +133,18 @@ class SchemaOlder(DatabaseError):
             database,
             f"its schema is {found}, this version reads {expected}; a command that writes (`ringfence replay`, "
             "`ringfence deposit`) brings it up to date. Keep a copy first",
+        )
+        self.found, self.expected = found, expected
+
+
+class SchemaRetired(DatabaseError):
+    """The database is of a version whose journal had no forms; nothing was read or changed, and nothing converts it."""
+
+    def __init__(self, database: str, found: str, expected: str) -> None:
+        super().__init__(
+            database,
+            f"its schema is {found}, of a version whose journal this one ({expected}) cannot read; keep it with the "
+            "version that wrote it, and start a new database beside it",
         )
         self.found, self.expected = found, expected
 

@@ -6,14 +6,14 @@ from functools import partial
 from sqlalchemy import Engine, select
 
 from ringfence.markets.market import Market
-from ringfence.markets.slots import MarketFeed
+from ringfence.markets.slots import Slots
 from ringfence.runtime.acts import deposit, open_vault
-from ringfence.runtime.bar_store import record_market
+from ringfence.runtime.bar_store import store_bars
 from ringfence.runtime.database import in_unit, unit_of_work
 from ringfence.runtime.desk import Desk
-from ringfence.runtime.journals import run_of
+from ringfence.runtime.history import run_of
 from ringfence.runtime.runs import VaultRun
-from ringfence.runtime.setup import Compiled
+from ringfence.runtime.setup import Setup
 from ringfence.runtime.tasks import step, using
 from ringfence.vaults.tables import vault
 
@@ -22,7 +22,7 @@ __all__ = ["replay"]
 
 def replay(
     engine: Engine,
-    vaults: Sequence[tuple[Compiled, Market]],
+    vaults: Sequence[tuple[Setup, Market]],
     deposits: Mapping[str, int],
     progress: Callable[[str, int, int], None] = lambda vault, done, total: None,
 ) -> list[VaultRun]:
@@ -32,18 +32,18 @@ def replay(
     done, slots in all).
     """
     runs = []
-    for compiled, market in vaults:
-        name, start = compiled.mandate.name, int(market.ts[0])
-        in_unit(engine, partial(record_market, market=market))
-        open_vault(engine, compiled.mandate, start)
+    for setup, market in vaults:
+        name, start = setup.mandate.name, int(market.ts[0])
+        in_unit(engine, partial(store_bars, market=market))
+        open_vault(engine, setup.mandate, start)
         for holder, amount in deposits.items():
             deposit(engine, name, holder, amount, start, key=f"replay:{holder}")
-        slots = MarketFeed(market, compiled.mandate.timeframe).slots.tolist()
-        with using(Desk(engine)) as desk:
+        slots = Slots(market, setup.mandate.timeframe).opens.tolist()
+        with using(Desk(engine)):
             for done, slot in enumerate(slots, 1):
                 step(name, slot)
                 progress(name, done, len(slots))
             with unit_of_work(engine, writes=False) as connection:
                 row = connection.execute(select(vault).where(vault.c.name == name)).mappings().one()
-                runs.append(run_of(connection, row, desk.compiled(connection, row).mandate))
+                runs.append(run_of(connection, row))
     return runs

@@ -13,7 +13,7 @@ import numpy as np
 from ringfence.risk.book import Floats, Ints
 from ringfence.risk.events import Event, Kind
 
-__all__ = ["PositionRun", "VaultRun", "digest", "per_share", "summary"]
+__all__ = ["PositionRun", "VaultRun", "digest", "liquidation_distance", "per_share", "summary"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,7 @@ def per_share(amount: int, shares: int) -> Decimal | None:
 def digest(runs: Sequence[VaultRun]) -> str:
     """SHA-256 over every run's events, balances and NAV series, vaults in order of their names."""
     content = hashlib.sha256()
-    for run in sorted(runs, key=lambda one: one.vault):
+    for run in sorted(runs, key=lambda run: run.vault):
         series = np.column_stack((run.ts, run.nav, run.wall, run.shares, run.high_water_mark)).tolist()
         lows = [repr(run.price_low), repr(run.distance_low)]
         events = [astuple(event) for event in run.events]
@@ -117,3 +117,8 @@ def summary(run: VaultRun) -> dict[str, Any]:
         "refusals": counts[Kind.refusal],
         "shortfall": money(sum(event.shortfall for event in run.events)),
     }
+
+
+def liquidation_distance(mark: Floats, price: Floats) -> np.ma.MaskedArray:
+    """|mark - liquidation price| / mark, masked where the liquidation price is 0.0 (none)."""
+    return np.ma.masked_array(np.abs(mark - price) / mark, price == 0.0)

@@ -1,4 +1,4 @@
-"""From a mandate to what the kernel runs on: instruments, limits, strategies, and the inputs of each decision."""
+"""From a mandate to what the kernel runs on: instruments, limits, strategies, and the proposals of each slot."""
 
 from dataclasses import dataclass
 
@@ -6,19 +6,19 @@ import numpy as np
 
 from ringfence.markets.bars import Bars
 from ringfence.markets.instruments import Instrument, instrument, listing
-from ringfence.markets.slots import MarketFeed
-from ringfence.risk.book import PROPOSAL, Book, Flags, Floats, Limits, Rows, empty_book, rows
+from ringfence.markets.slots import Slots
+from ringfence.risk.book import PROPOSAL, Flags, Floats, Limits, Rows, rows
 from ringfence.risk.volatility import realised_volatility
 from ringfence.strategies.contract import Strategy, bars_needed, proposals
 from ringfence.strategies.registry import build
 from ringfence.vaults.mandate.limits import compile_limits
 from ringfence.vaults.mandate.terms import Mandate
 
-__all__ = ["Compiled", "compile_mandate"]
+__all__ = ["Setup", "set_up"]
 
 
 @dataclass(frozen=True, eq=False)
-class Compiled:
+class Setup:
     """A mandate, ready to run. Position p trades symbol p."""
 
     mandate: Mandate
@@ -31,33 +31,34 @@ class Compiled:
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        return tuple(one.symbol for one in self.instruments)
+        """Of the positions, in order."""
+        return tuple(traded.symbol for traded in self.instruments)
 
-    def book(self) -> Book:
-        """An empty book of this one vault."""
-        return empty_book(range(len(self.names)))
+    @property
+    def lookback(self) -> int:
+        """How many slots with bars any decision is made from, the one that is decided included."""
+        return max(self._lookback(p) for p in range(len(self.names)))
 
-    def decide_all(self, feed: MarketFeed) -> Rows:
+    def propose_all(self, slots: Slots) -> Rows:
         """(K, P) of PROPOSAL: every slot at once, as a back-test sees them."""
-        table = rows(PROPOSAL, (len(feed.slots), len(self.names)))
+        table = rows(PROPOSAL, (len(slots), len(self.names)))
         for p in range(len(self.names)):
-            bars = feed.bars[p]
-            at = np.searchsorted(feed.slots, bars.ts)
+            bars = slots.bars[p]
+            at = np.searchsorted(slots.opens, bars.ts)
             table[at, p] = self._propose(p, bars)
         return table
 
-    def decide_one(self, feed: MarketFeed, slot: int) -> Rows:
+    def propose_at(self, slots: Slots, number: int) -> Rows:
         """(1, P) of PROPOSAL: one slot from the bars up to and including it, as live sees it."""
         table = rows(PROPOSAL, (1, len(self.names)))
         for p in range(len(self.names)):
-            bars = feed.bars[p]
-            end = int(np.searchsorted(bars.ts, feed.slots[slot], side="right"))
-            if end and bars.ts[end - 1] == feed.slots[slot]:
-                table[0, p] = self._propose(p, bars[max(0, end - self._history(p)) : end])[-1]
+            bars = slots.bars[p]
+            end = int(np.searchsorted(bars.ts, slots.opens[number], side="right"))
+            if end and bars.ts[end - 1] == slots.opens[number]:
+                table[0, p] = self._propose(p, bars[max(0, end - self._lookback(p)) : end])[-1]
         return table
 
-    def _history(self, p: int) -> int:
-        """How many bars a decision looks back on."""
+    def _lookback(self, p: int) -> int:
         timeframe = self.mandate.timeframe
         return max(bars_needed(self.strategies[p], timeframe), self.mandate.volatility.window // timeframe)
 
@@ -75,15 +76,15 @@ class Compiled:
         )  # fmt: skip
 
 
-def compile_mandate(mandate: Mandate) -> Compiled:
+def set_up(mandate: Mandate) -> Setup:
     """Build strategies and limits. The mandate was checked when it was loaded; what no longer exists (an uninstalled
     strategy, a delisted instrument) is refused by name."""
     traded = tuple(instrument(position.symbol) for position in mandate.positions.values())
-    return Compiled(
+    return Setup(
         mandate=mandate,
         names=tuple(mandate.positions),
         instruments=traded,
         listing=listing(traded),
-        limits=compile_limits(mandate, {one.symbol: one for one in traded}),
+        limits=compile_limits(mandate, {contract.symbol: contract for contract in traded}),
         strategies=tuple(build(position.strategy.model_dump()) for position in mandate.positions.values()),
     )

@@ -1,10 +1,15 @@
 """Verification: nothing that the database says of a vault is believed; all of it is worked out again.
 
 The ledger is summed anew, the chain of the journal hashed anew, and the whole life of the vault lived again from its
-mandate, the acts of its holders and the recorded bars, in a scratch database: every row of the journal must come out
+mandates, the acts of its holders and the recorded bars, in a scratch database: every row of the journal must come out
 the same to the last byte.
+
+A slot that another kernel or another release of a strategy decided cannot be decided again. There the recorded entry is
+booked as it stands, through the same ledger and the same checks: sums, chain and money hold, and the verdict says that
+the decision itself was not repeated.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,15 +17,15 @@ import numpy as np
 from sqlalchemy import Connection, Engine, RowMapping, create_engine, select
 
 from ringfence.runtime.database import unit_of_work
-from ringfence.runtime.desk import Desk, slot_inputs
-from ringfence.runtime.journals import entries
-from ringfence.runtime.setup import Compiled, compile_mandate
-from ringfence.vaults import journal as journals
-from ringfence.vaults import ledger, statements
+from ringfence.runtime.desk import Desk
+from ringfence.runtime.setup import Setup, set_up
+from ringfence.runtime.step import book_of, decide, decided_by, slot_inputs
+from ringfence.vaults import journal, ledger, statements
+from ringfence.vaults.entries import Amended, Decided, Deposited, Opened, RedemptionAsked
 from ringfence.vaults.errors import UnknownVault
 from ringfence.vaults.ledger import Breach
 from ringfence.vaults.mandate.terms import Mandate
-from ringfence.vaults.tables import journal, metadata, vault
+from ringfence.vaults.tables import metadata, vault
 from ringfence.vaults.vault import Vault, create_vault
 from ringfence.words.refusal import RingfenceError
 
@@ -36,6 +41,8 @@ class Verdict:
     """Decisions made again from their recorded inputs."""
     breaches: tuple[Breach, ...]
     """Empty when every law holds."""
+    undecided: tuple[tuple[str, int], ...]
+    """Who else decided and how many slots: their sums, chain and money hold, the decisions were not made again."""
 
 
 def verify(
@@ -57,67 +64,85 @@ def verify(
 
 
 def _verdict(connection: Connection, desk: Desk, row: RowMapping, progress: Callable[[str, int, int], None]) -> Verdict:
-    audits = (ledger.audit, journals.audit, statements.audit)
-    breaches = [breach for audit in audits for breach in audit(connection, row["id"])]
-    slots = 0
-    for kind, breach in _live_again(connection, desk, row, progress):
-        slots += kind == "slot"
-        if breach is not None:
-            breaches.append(breach)
-    return Verdict(row["name"], row["journal_seq"], slots, tuple(breaches))
+    checks = (ledger.breaches, journal.breaches, statements.breaches)
+    breaches = [breach for check in checks for breach in check(connection, row["id"])]
+    life = _Life(connection, desk, row["decimals"])
+    for breach in life.live_again(row["id"], lambda seq: progress(row["name"], seq, row["journal_seq"])):
+        breaches.append(breach)
+    return Verdict(row["name"], row["journal_seq"], life.decided, tuple(breaches), tuple(sorted(life.others.items())))
 
 
-def _live_again(
-    connection: Connection, desk: Desk, row: RowMapping, progress: Callable[[str, int, int], None]
-) -> Iterator[tuple[str, Breach | None]]:
-    """Each row of the journal and how it differs from what the same act gives again; ends at the first difference."""
-    scratch = create_engine("sqlite://")
-    metadata.create_all(scratch)
-    hashes = select(journal.c.seq, journal.c.hash).where(journal.c.vault_id == row["id"]).order_by(journal.c.seq)
-    recorded = {row.seq: row.hash for row in connection.execute(hashes)}
-    with scratch.begin() as again:
-        compiled: Compiled | None = None
-        for seq, ts, kind, body in entries(connection, row["id"]):
-            try:
-                if kind == "mandate":
-                    compiled = compile_mandate(Mandate.from_canonical(body["mandate"]))
-                    create_vault(again, compiled.mandate, row["decimals"], ts)
-                elif compiled is not None:
-                    _repeat(again, connection, desk, compiled, ts, kind, body)
-                found = again.execute(select(vault.c.journal_seq, vault.c.journal_hash)).one_or_none()
-            except (RingfenceError, KeyError, ValueError) as failure:
-                yield kind, Breach("R4", f"journal row {seq} ({kind})", "the same act again", str(failure))
-                break
-            expected = (seq, recorded[seq])
-            if found is None or tuple(found) != expected:
-                yield kind, Breach("R4", f"journal row {seq} ({kind})", str(found), str(expected))
-                break
-            progress(row["name"], seq, row["journal_seq"])
-            yield kind, None
-    scratch.dispose()
+class _Life:
+    """A vault that is lived again, in a scratch database of its own."""
+
+    def __init__(self, connection: Connection, desk: Desk, decimals: int) -> None:
+        self._connection, self._desk, self._decimals = connection, desk, decimals
+        self._mandate: Mandate | None = None
+        self._setup: Setup | None = None
+        """Of the mandate, once a slot is decided again under it."""
+        self.decided = 0
+        self.others: Counter[str] = Counter()
+
+    def live_again(self, vault_id: int, progress: Callable[[int], None]) -> Iterator[Breach]:
+        """How the journal differs from what the same acts give again; ends at the first difference."""
+        scratch = create_engine("sqlite://")
+        metadata.create_all(scratch)
+        with scratch.begin() as again:
+            for row in journal.rows(self._connection, vault_id):
+                thing = f"journal row {row.seq} ({row.kind})"
+                try:
+                    self._repeat(again, row)
+                    found = again.execute(select(vault.c.journal_seq, vault.c.journal_hash)).one_or_none()
+                except (RingfenceError, KeyError, ValueError) as failure:
+                    yield Breach("R4", thing, "the same act again", str(failure))
+                    break
+                if found is None or tuple(found) != (row.seq, row.hash):
+                    yield Breach("R4", thing, str(found), str((row.seq, row.hash)))
+                    break
+                progress(row.seq)
+        scratch.dispose()
+
+    def _repeat(self, again: Connection, row: journal.Row) -> None:
+        entry = row.entry
+        if isinstance(entry, Opened):
+            self._mandate = Mandate.from_canonical(entry.terms)
+            create_vault(again, self._mandate, self._decimals, row.ts)
+            return
+        if self._mandate is None:
+            raise ValueError("no mandate stands before it")
+        repeated = Vault(again, again.execute(select(vault)).mappings().one(), self._mandate)
+        match entry:
+            case Amended():
+                self._mandate, self._setup = Mandate.from_canonical(entry.terms), None
+                repeated.amend(row.ts, self._mandate)
+            case Deposited():
+                repeated.deposit(row.ts, entry.holder, entry.amount)
+            case RedemptionAsked():
+                repeated.redeem(row.ts, entry.holder, entry.shares)
+            case Decided():
+                self._decide(repeated, self._mandate, row.ts, entry)
+            case _:
+                raise ValueError(f"a row of kind {row.kind!r} cannot be repeated")
+
+    def _decide(self, repeated: Vault, mandate: Mandate, ts: int, recorded: Decided) -> None:
+        others = _other_deciders(recorded, mandate)
+        if others:
+            repeated.decide(ts, recorded)
+            self.others.update(others)
+            return
+        setup = self._setup = self._setup or set_up(mandate)
+        window = self._desk.window(self._connection, setup, recorded.slot - 1)
+        number = -1 if window is None else int(np.searchsorted(window.slots.opens, recorded.slot))
+        if window is None or number == len(window.slots) or window.slots.opens[number] != recorded.slot:
+            raise ValueError(f"no recorded bars of the slot {recorded.slot}")
+        decision = decide(setup, book_of(repeated), slot_inputs(setup, window.slots, number))
+        repeated.decide(decision.close, decision.entry, decision.balances)
+        self.decided += 1
 
 
-def _repeat(
-    again: Connection,
-    connection: Connection,
-    desk: Desk,
-    compiled: Compiled,
-    ts: int,
-    kind: str,
-    body: dict[str, object],
-) -> None:
-    one = Vault(again, again.execute(select(vault)).mappings().one(), compiled.mandate)
-    match kind:
-        case "deposit":
-            one.deposit(ts, str(body["holder"]), int(str(body["amount"])))
-        case "redeem":
-            one.redeem(ts, str(body["holder"]), int(str(body["shares"])))
-        case "slot":
-            feed = desk.feed(connection, compiled)
-            slot = int(str(body["slot"]))
-            number = int(np.searchsorted(feed.slots, slot))
-            if number == len(feed.slots) or feed.slots[number] != slot:
-                raise ValueError(f"no recorded bars of the slot {slot}")
-            one.step(slot_inputs(compiled, feed, number), compiled.limits, compiled.listing)
-        case _:
-            raise ValueError(f"a row of kind {kind!r} cannot be repeated")
+def _other_deciders(recorded: Decided, mandate: Mandate) -> tuple[str, ...]:
+    """Who decided a slot and is not at hand: a kernel, or releases of strategies; empty where all are."""
+    kernel, releases = decided_by(mandate)
+    if recorded.kernel != kernel:
+        return (f"kernel {recorded.kernel}",)
+    return tuple(sorted({made for name, made in recorded.strategies.items() if releases.get(name) != made}))

@@ -26,7 +26,7 @@ from ringfence.words.hints import did_you_mean
 from ringfence.words.refusal import RingfenceError
 from ringfence.words.units import shown
 
-__all__ = ["GROUP", "Registry", "build", "problems", "strategies"]
+__all__ = ["GROUP", "Registry", "build", "problems", "release", "strategies"]
 
 GROUP = "ringfence.strategies"
 
@@ -150,3 +150,10 @@ def problems(spec: Any, timeframe: int | None = None) -> list[Problem]:
     """(path, message) of everything that is wrong with a specification; empty when it can be built and, if a timeframe
     in ms is given, run on bars of that length."""
     return _installed().problems(spec, timeframe)
+
+
+@cache
+def release(name: str) -> str | None:
+    """`name==version` of an installed strategy, the version being its distribution's; None where none is installed."""
+    points = [point for point in entry_points(group=GROUP) if point.name == name]
+    return f"{name}=={points[0].dist.version}" if len(points) == 1 and points[0].dist is not None else None

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from ringfence.words.refusal import RingfenceError
 
 __all__ = [
+    "AmendmentRefused",
     "DepositRefused",
+    "EntryUnreadable",
     "HolderRefused",
     "InsufficientBalance",
     "KeyConflict",
@@ -123,6 +125,22 @@ class NotJournalable(VaultError):
     def __init__(self, kind: str, reason: str) -> None:
         super().__init__(f"journal row {kind}: {reason}; expected texts, integers, finite numbers, lists and mappings")
         self.kind, self.reason = kind, reason
+
+
+class EntryUnreadable(VaultError):
+    """The row of a journal is not read: it has a kind, a form or a shape that this version does not know."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(f"journal entry of kind {kind}: {reason}")
+        self.kind, self.reason = kind, reason
+
+
+class AmendmentRefused(VaultError):
+    """The vault goes on under the mandate that it has; nothing has changed."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"vault {name}: its mandate cannot be amended so: {reason}")
+        self.name, self.reason = name, reason
 
 
 class KeyConflict(VaultError):

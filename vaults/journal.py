@@ -7,21 +7,22 @@ Works inside the caller's transaction and with the caller's time.
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select
+from sqlalchemy import Connection, insert, or_, select
 
-from ringfence.vaults.errors import KeyConflict, NotJournalable
+from ringfence.vaults.entries import Decided, Entry, read_entry
+from ringfence.vaults.errors import NotJournalable
 from ringfence.vaults.ledger import Breach
-from ringfence.vaults.tables import command, journal, vault
+from ringfence.vaults.tables import journal, vault
 
-__all__ = ["Journal", "answer", "audit", "body_hash", "canonical", "genesis", "record", "row_hash"]
+__all__ = ["Journal", "Row", "breaches", "canonical", "genesis", "last_row", "row_hash", "rows"]
 
-_ROWS = insert(journal)
-_COMMAND = select(command.c.body_hash, command.c.result).where(
-    command.c.vault_id == bindparam("vault"), command.c.key == bindparam("with_key")
-)
-_ANSWER = insert(command)
+_INSERT = insert(journal)
+_COLUMNS = (journal.c.seq, journal.c.ts, journal.c.kind, journal.c.body, journal.c.previous_hash, journal.c.hash)
+_PAYMENT = '"payments":[{'
+"""How a canonical body begins a list of payments that is not empty."""
 
 
 def canonical(body: Mapping[str, Any]) -> str:
@@ -59,7 +60,7 @@ def row_hash(previous_hash: str, seq: int, ts: int, kind: str, body: str) -> str
 
 
 class Journal:
-    """The end of one vault's chain: `append` adds rows in memory, `flush` writes them in one batch.
+    """The end of one vault's chain: `append` adds entries in memory, `flush` writes them in one batch.
 
     `seq` and `hash` are the vault row's `journal_seq` and `journal_hash`; the caller stores them there after `flush`.
     """
@@ -71,15 +72,13 @@ class Journal:
         self.hash = hash
         self._pending: list[dict[str, object]] = []
 
-    def append(self, ts: int, kind: str, body: Mapping[str, Any]) -> int:
+    def append(self, ts: int, entry: Entry) -> int:
         """Adds what happened at `ts` (UTC ms) and returns its number. Refused, with nothing added: NotJournalable."""
-        if not kind.isidentifier() or not kind.isascii():
-            raise NotJournalable(kind, "a kind is a word of ASCII letters, digits and _")
-        text = canonical(body)
+        text = canonical(entry.body())
         previous, self.seq = self.hash, self.seq + 1
-        self.hash = row_hash(previous, self.seq, ts, kind, text)
+        self.hash = row_hash(previous, self.seq, ts, entry.kind, text)
         self._pending.append(
-            {"vault_id": self._vault_id, "seq": self.seq, "ts": ts, "kind": kind, "body": text,
+            {"vault_id": self._vault_id, "seq": self.seq, "ts": ts, "kind": entry.kind, "body": text,
              "previous_hash": previous, "hash": self.hash}
         )  # fmt: skip
         return self.seq
@@ -88,67 +87,74 @@ class Journal:
         """Writes what was appended since the last flush and returns the number of rows."""
         written = len(self._pending)
         if written:
-            self._connection.execute(_ROWS, self._pending)
+            self._connection.execute(_INSERT, self._pending)
             self._pending = []
         return written
 
 
-def audit(connection: Connection, vault_id: int) -> Iterator[Breach]:
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a journal, as it stands in the database."""
+
+    seq: int
+    ts: int
+    kind: str
+    body: str
+    previous_hash: str
+    hash: str
+
+    @property
+    def entry(self) -> Entry:
+        """What the row says. Refused: EntryUnreadable."""
+        return read_entry(self.kind, self.body)
+
+
+def rows(
+    connection: Connection, vault_id: int, *kinds: type[Entry], since: int | None = None, paying: bool = False
+) -> Iterator[Row]:
+    """The rows of a vault's journal in order: all, or those of some kinds, or from a time (UTC ms) on.
+
+    `paying`: of the decisions only those that paid somebody, which are few.
+    """
+    wanted = select(*_COLUMNS).where(journal.c.vault_id == vault_id)
+    if kinds:
+        wanted = wanted.where(journal.c.kind.in_([entry.kind for entry in kinds]))
+    if since is not None:
+        wanted = wanted.where(journal.c.ts >= since)
+    if paying:
+        paid = journal.c.body.contains(_PAYMENT, autoescape=True)
+        wanted = wanted.where(or_(journal.c.kind != Decided.kind, paid))
+    for row in connection.execute(wanted.order_by(journal.c.seq)):
+        yield Row(*row)
+
+
+def last_row(connection: Connection, vault_id: int, *kinds: type[Entry], until: int | None = None) -> Row | None:
+    """The last row of these kinds, or the last one no later than the row `until`."""
+    wanted = select(*_COLUMNS).where(
+        journal.c.vault_id == vault_id, journal.c.kind.in_([entry.kind for entry in kinds])
+    )
+    if until is not None:
+        wanted = wanted.where(journal.c.seq <= until)
+    found = connection.execute(wanted.order_by(journal.c.seq.desc()).limit(1)).one_or_none()
+    return None if found is None else Row(*found)
+
+
+def breaches(connection: Connection, vault_id: int) -> Iterator[Breach]:
     """Every place where a vault's chain is broken (L3): gaps, changed rows, a cut or exchanged end; reads only."""
     name, last_seq, last_hash = connection.execute(
         select(vault.c.name, vault.c.journal_seq, vault.c.journal_hash).where(vault.c.id == vault_id)
     ).one()
     expected, seq = genesis(name), 0
-    columns = (journal.c.seq, journal.c.ts, journal.c.kind, journal.c.body, journal.c.previous_hash, journal.c.hash)
-    rows = select(*columns).where(journal.c.vault_id == vault_id).order_by(journal.c.seq)
-    for found, ts, kind, body, previous_hash, hash in connection.execute(rows):
+    for row in rows(connection, vault_id):
         seq += 1
-        if found != seq:
-            yield Breach("L3", f"journal row {found}", f"seq {seq}, without a gap", str(found))
-            seq = found
-        if previous_hash != expected:
-            yield Breach("L3", f"journal row {found}", f"the hash before it, {expected}", previous_hash)
-        recomputed = row_hash(previous_hash, found, ts, kind, body)
-        if hash != recomputed:
-            yield Breach("L3", f"journal row {found}", f"hash {recomputed}", hash)
-        expected = hash
+        if row.seq != seq:
+            yield Breach("L3", f"journal row {row.seq}", f"seq {seq}, without a gap", str(row.seq))
+            seq = row.seq
+        if row.previous_hash != expected:
+            yield Breach("L3", f"journal row {row.seq}", f"the hash before it, {expected}", row.previous_hash)
+        recomputed = row_hash(row.previous_hash, row.seq, row.ts, row.kind, row.body)
+        if row.hash != recomputed:
+            yield Breach("L3", f"journal row {row.seq}", f"hash {recomputed}", row.hash)
+        expected = row.hash
     if (seq, expected) != (last_seq, last_hash):
         yield Breach("L3", "the journal's end", f"row {last_seq} with hash {last_hash}", f"row {seq} with {expected}")
-
-
-# ---------------------------------------------------------------------------------------------------- requests' keys
-
-
-def body_hash(body: Mapping[str, Any]) -> str:
-    """SHA-256 of a request's canonical form."""
-    return hashlib.sha256(canonical(body).encode()).hexdigest()
-
-
-def answer(connection: Connection, vault_id: int, key: str, body: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the same request under the same key was answered before; None for a new key (L4).
-
-    Called under the vault's lock. Refused: KeyConflict where the key came with another body.
-    """
-    found = connection.execute(_COMMAND, {"vault": vault_id, "with_key": key}).one_or_none()
-    if found is None:
-        return None
-    if found[0] != body_hash(body):
-        raise KeyConflict(key)
-    result: dict[str, Any] = json.loads(found[1])
-    return result
-
-
-def record(
-    connection: Connection,
-    vault_id: int,
-    key: str,
-    body: Mapping[str, Any],
-    result: Mapping[str, Any],
-    journal_seq: int,
-) -> None:
-    """Keeps what a request was answered, in the transaction of its effect."""
-    connection.execute(
-        _ANSWER,
-        {"vault_id": vault_id, "key": key, "body_hash": body_hash(body), "result": canonical(result),
-         "journal_seq": journal_seq},
-    )  # fmt: skip

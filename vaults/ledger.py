@@ -13,7 +13,7 @@ from ringfence.risk.edges import MAY_BE_NEGATIVE, AccountKind, Edge
 from ringfence.vaults.errors import InsufficientBalance, LedgerUnbalanced, TransferRefused
 from ringfence.vaults.tables import account, holding, redemption, transfer, vault
 
-__all__ = ["LARGEST", "Breach", "Ledger", "audit", "margin_account"]
+__all__ = ["LARGEST", "Breach", "Ledger", "breaches", "margin_account"]
 
 LARGEST = 2**62 - 1
 """No amount and no balance is larger than this, minor units: the kernel's exact products need it."""
@@ -154,15 +154,15 @@ class Breach:
         return f"{self.law}: {self.thing}: expected {self.expected}, found {self.found}"
 
 
-def audit(connection: Connection, vault_id: int) -> list[Breach]:
+def breaches(connection: Connection, vault_id: int) -> list[Breach]:
     """Every place where a vault's ledger and shares break their laws (L1, L2, S3); empty when all hold.
 
     Sums every balance anew from the transfers and compares; reads only.
     """
-    return [*_audit_transfers(connection, vault_id), *_audit_shares(connection, vault_id)]
+    return [*_of_transfers(connection, vault_id), *_of_shares(connection, vault_id)]
 
 
-def _audit_transfers(connection: Connection, vault_id: int) -> Iterator[Breach]:
+def _of_transfers(connection: Connection, vault_id: int) -> Iterator[Breach]:
     summed: dict[str, int] = {}
     seq = 0
     columns = (transfer.c.seq, transfer.c.edge, transfer.c.position, transfer.c.amount)
@@ -198,7 +198,7 @@ def _audit_transfers(connection: Connection, vault_id: int) -> Iterator[Breach]:
 _NUMBERS = frozenset(int(edge) for edge in Edge)
 
 
-def _audit_shares(connection: Connection, vault_id: int) -> Iterator[Breach]:
+def _of_shares(connection: Connection, vault_id: int) -> Iterator[Breach]:
     total, waiting = connection.execute(select(vault.c.shares, vault.c.waiting).where(vault.c.id == vault_id)).one()
     held = connection.execute(
         select(func.coalesce(func.sum(holding.c.shares), 0)).where(holding.c.vault_id == vault_id)

@@ -5,39 +5,25 @@ compared with the register (`holding`, `redemption`, the vault's row) and with t
 statement reads one that all three agree on. Reads only, inside the caller's transaction.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from sqlalchemy import Connection, bindparam, func, or_, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from ringfence.risk.edges import Edge
-from ringfence.vaults.errors import StatementDisagrees
+from ringfence.vaults import journal
+from ringfence.vaults.entries import Amended, Decided, Deposited, Entry, RedemptionAsked
+from ringfence.vaults.errors import EntryUnreadable, StatementDisagrees
 from ringfence.vaults.ledger import Breach
-from ringfence.vaults.shares import Pool, preview_deposit, preview_redeem
-from ringfence.vaults.tables import holding, journal, redemption, transfer, vault
+from ringfence.vaults.queue import Payment
+from ringfence.vaults.shares import ONE, Pool, preview_deposit, preview_redeem
+from ringfence.vaults.tables import holding, redemption, transfer, vault
 
-__all__ = ["Act", "Register", "Statement", "Waiting", "audit", "derive", "holder_statements"]
+__all__ = ["Act", "Register", "Statement", "Waiting", "breaches", "derive", "holder_statements"]
 
-_ONE = 2**50
-_PAID_SLOT = '"payments":[['
-"""How a slot's canonical body begins a list of payments that is not empty; the other slots need not be read."""
-
-_OF_VAULT = journal.c.vault_id == bindparam("vault")
-_ROWS = (
-    select(journal.c.seq, journal.c.ts, journal.c.kind, journal.c.body)
-    .where(_OF_VAULT)
-    .where(or_(journal.c.kind.in_(("deposit", "redeem")), journal.c.body.contains(_PAID_SLOT, autoescape=True)))
-    .order_by(journal.c.seq)
-)
-_LAST = (
-    select(journal.c.seq, journal.c.kind, journal.c.body)
-    .where(_OF_VAULT, journal.c.kind.in_(("deposit", "redeem", "slot")))
-    .order_by(journal.c.seq.desc())
-    .limit(1)
-)
-_PAID_IN, _PAID_OUT = (Edge.deposit_reserve, Edge.deposit_cushion), (Edge.redeem_reserve, Edge.redeem_cushion)
+_PAID_IN = (Edge.deposit_reserve, Edge.deposit_cushion)
+_PAID_OUT = (Edge.redeem_reserve, Edge.redeem_cushion)
 _MONEY = (
     select(transfer.c.journal_seq, transfer.c.edge, func.sum(transfer.c.amount))
     .where(
@@ -133,68 +119,77 @@ class _Reading:
         self.breaches: list[Breach] = []
         self.total = 0
 
-    def row(self, seq: int, ts: int, kind: str, text: str) -> None:
+    def row(self, row: journal.Row) -> None:
+        entry = self.entry(row)
+        match entry:
+            case Deposited():
+                self._deposit(row, entry)
+            case RedemptionAsked():
+                self._redemption(row, entry)
+            case Decided():
+                burned = sum(payment.shares for payment in entry.payments)
+                self._payments(row, entry.payments, entry.struck, entry.total_shares + burned)
+                self._agrees(row.seq, "S3", "shares", entry.total_shares, self.total)
+
+    def entry(self, row: journal.Row) -> Entry | None:
+        """What a row says; an unreadable one is a breach."""
         try:
-            body = json.loads(text)
-            if kind == "deposit":
-                self._deposit(seq, ts, body)
-            elif kind == "redeem":
-                self._redeem(seq, ts, body)
-            else:
-                burned = sum(payment[2] for payment in body["payments"])
-                self._payments(seq, ts, body["payments"], body["struck"], body["shares"] + burned)
-                self._agrees(seq, "S3", "shares", body["shares"], self.total)
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-            self._breach("L3", seq, f"the body of a {kind}", f"an unreadable one ({type(error).__name__}: {error})")
+            return row.entry
+        except EntryUnreadable as refusal:
+            self._breach("L3", row.seq, f"the body of a {row.kind}", f"an unreadable one ({refusal.reason})")
+            return None
 
-    def _deposit(self, seq: int, ts: int, body: dict[str, Any]) -> None:
-        amount, shares, total = body["amount"], body["shares"], body["total_shares"]
-        before = Pool(body["nav"] - amount if total > shares else 0, total - shares)
-        nav, priced = (body["nav"], total) if before.shares == 0 else (before.assets, before.shares)
-        one = self._account(body["holder"])
-        self._agrees(seq, "S1", "shares minted", shares, preview_deposit(before, amount))
-        one.deposited += amount
-        one.cost += amount
-        one.shares += shares
-        self.total += shares
-        one.acts.append(Act(seq, ts, "deposit", amount, shares, nav, priced))
-        self.money[seq, 0] = amount
-        self._agrees(seq, "S3", "total_shares", total, self.total)
+    def _deposit(self, row: journal.Row, entry: Deposited) -> None:
+        before = Pool(entry.nav - entry.amount if entry.total_shares > entry.shares else 0,
+                      entry.total_shares - entry.shares)  # fmt: skip
+        nav, priced = (before.assets, before.shares) if before.shares else (entry.nav, entry.total_shares)
+        self._agrees(row.seq, "S1", "shares minted", entry.shares, preview_deposit(before, entry.amount))
+        self._agrees(row.seq, "L2", "amount", entry.amount, entry.to_reserve + entry.to_cushion)
+        account = self._account(entry.holder)
+        account.deposited += entry.amount
+        account.cost += entry.amount
+        account.shares += entry.shares
+        self.total += entry.shares
+        account.acts.append(Act(row.seq, row.ts, "deposit", entry.amount, entry.shares, nav, priced))
+        for edge, part in zip(_PAID_IN, (entry.to_reserve, entry.to_cushion), strict=True):
+            self.money[row.seq, int(edge)] = part
+        self._agrees(row.seq, "S3", "total_shares", entry.total_shares, self.total)
 
-    def _redeem(self, seq: int, ts: int, body: dict[str, Any]) -> None:
-        holder, shares, payments = body["holder"], body["shares"], body["payments"]
-        total = body["total_shares"] + sum(payment[2] for payment in payments)
-        nav = body["nav"] + sum(payment[3] + payment[4] for payment in payments)
-        self._account(holder).acts.append(Act(seq, ts, "request", 0, shares, nav, total, seq))
-        self.requests[seq] = Waiting(seq, holder, int(shares), int(body["price"]), int(shares))
-        self._payments(seq, ts, payments, nav, total)
-        self._agrees(seq, "S3", "total_shares", body["total_shares"], self.total)
+    def _redemption(self, row: journal.Row, entry: RedemptionAsked) -> None:
+        total = entry.total_shares + sum(payment.shares for payment in entry.payments)
+        nav = entry.nav + sum(payment.assets for payment in entry.payments)
+        acts = self._account(entry.holder).acts
+        acts.append(Act(row.seq, row.ts, "request", 0, entry.shares, nav, total, row.seq))
+        self.requests[row.seq] = Waiting(row.seq, entry.holder, entry.shares, entry.price, entry.shares)
+        self._payments(row, entry.payments, nav, total)
+        self._agrees(row.seq, "S3", "total_shares", entry.total_shares, self.total)
 
-    def _payments(self, seq: int, ts: int, payments: list[list[Any]], nav: int, total: int) -> None:
-        for asked, holder, burned, from_reserve, from_cushion, remaining in payments:
-            request, amount = self.requests.get(asked), from_reserve + from_cushion
-            if request is None or request.holder != holder:
-                self._breach("S3", seq, f"a request {asked} of {holder} to pay", "none")
+    def _payments(self, row: journal.Row, payments: tuple[Payment, ...], nav: int, total: int) -> None:
+        for paid in payments:
+            asked = self.requests.get(paid.request)
+            if asked is None or asked.holder != paid.holder:
+                self._breach("S3", row.seq, f"a request {paid.request} of {paid.holder} to pay", "none")
                 continue
-            if amount > request.price * burned // _ONE:
-                self._breach("S5", seq, f"at most {request.price * burned // _ONE} for request {asked}", str(amount))
-            self._agrees(seq, "S3", f"remaining of request {asked}", remaining, request.remaining - burned)
-            self.requests[asked] = Waiting(asked, holder, request.shares, request.price, request.remaining - burned)
-            one = self._account(holder)
-            if not 0 < burned <= one.shares:
-                self._breach("S3", seq, f"1 to {one.shares} shares of {holder} to burn", str(burned))
+            most = asked.price * paid.shares // ONE
+            if paid.assets > most:
+                self._breach("S5", row.seq, f"at most {most} for request {paid.request}", str(paid.assets))
+            left = asked.remaining - paid.shares
+            self._agrees(row.seq, "S3", f"remaining of request {paid.request}", paid.remaining, left)
+            self.requests[paid.request] = Waiting(paid.request, paid.holder, asked.shares, asked.price, left)
+            account = self._account(paid.holder)
+            if not 0 < paid.shares <= account.shares:
+                expected = f"1 to {account.shares} shares of {paid.holder} to burn"
+                self._breach("S3", row.seq, expected, str(paid.shares))
                 continue
-            one.cost -= one.cost * burned // one.shares
-            one.shares -= burned
-            one.redeemed += amount
-            self.total -= burned
-            one.acts.append(Act(seq, ts, "payment", amount, burned, nav, total, asked))
-            for edge, part in zip(_PAID_OUT, (from_reserve, from_cushion), strict=True):
-                self.money[seq, int(edge)] = self.money.get((seq, int(edge)), 0) + part
+            account.cost -= account.cost * paid.shares // account.shares
+            account.shares -= paid.shares
+            account.redeemed += paid.assets
+            self.total -= paid.shares
+            account.acts.append(Act(row.seq, row.ts, "payment", paid.assets, paid.shares, nav, total, paid.request))
+            for edge, part in zip(_PAID_OUT, (paid.from_reserve, paid.from_cushion), strict=True):
+                self.money[row.seq, int(edge)] = self.money.get((row.seq, int(edge)), 0) + part
 
     def _account(self, holder: str) -> _Account:
-        if not isinstance(holder, str):
-            raise TypeError(f"the holder is {holder!r}")
         return self.accounts.setdefault(holder, _Account())
 
     def _agrees(self, seq: int, law: str, what: str, found: int, expected: int) -> None:
@@ -205,11 +200,12 @@ class _Reading:
         self.breaches.append(Breach(law, f"journal row {seq}", expected, found))
 
     def statement(self, holder: str, pool: Pool, wall: int) -> Statement:
-        one = self.accounts[holder]
+        account = self.accounts[holder]
         queue = [request for request in self.requests.values() if request.holder == holder and request.remaining > 0]
         return Statement(
-            holder, one.deposited, one.redeemed, one.shares, sum(request.remaining for request in queue), one.cost,
-            _worth(pool, one.shares, queue), _worth(Pool(wall, pool.shares), one.shares, queue), tuple(one.acts),
+            holder, account.deposited, account.redeemed, account.shares,
+            sum(request.remaining for request in queue), account.cost, _worth(pool, account.shares, queue),
+            _worth(Pool(wall, pool.shares), account.shares, queue), tuple(account.acts),
         )  # fmt: skip
 
 
@@ -217,7 +213,7 @@ def _worth(pool: Pool, shares: int, queue: list[Waiting]) -> int:
     """What shares would fetch from a pool, those in the queue at most at the price of their request; each floored."""
     free = shares - sum(request.remaining for request in queue)
     return preview_redeem(pool, free) + sum(
-        min(request.price * request.remaining // _ONE, preview_redeem(pool, request.remaining)) for request in queue
+        min(request.price * request.remaining // ONE, preview_redeem(pool, request.remaining)) for request in queue
     )
 
 
@@ -227,9 +223,9 @@ def derive(connection: Connection, vault_id: int) -> Register:
     Minor units and share units throughout. Nothing is refused here: each disagreement is a breach of the result
     (S1: shares minted, S3: shares, S5: a payment above its request's price, L2: money, L3: an unreadable row).
     """
-    reading, key = _Reading(), {"vault": vault_id}
-    for seq, ts, kind, text in connection.execute(_ROWS, key):
-        reading.row(seq, ts, kind, text)
+    reading = _Reading()
+    for row in journal.rows(connection, vault_id, paying=True):
+        reading.row(row)
     nav, wall = _last(connection, vault_id, reading)
     pool = Pool(nav if reading.total else 0, reading.total)
     statements = {holder: reading.statement(holder, pool, wall) for holder in reading.accounts}
@@ -249,38 +245,29 @@ def holder_statements(connection: Connection, name: str, vault_id: int) -> Regis
     return register
 
 
-def audit(connection: Connection, vault_id: int) -> list[Breach]:
+def breaches(connection: Connection, vault_id: int) -> list[Breach]:
     """Every place where statements, the register of shares and the ledger disagree; empty when all agree."""
     return list(derive(connection, vault_id).breaches)
 
 
 def _last(connection: Connection, vault_id: int, reading: _Reading) -> tuple[int, int]:
     """(NAV, wall) as the journal's last row of money says."""
-    found = connection.execute(_LAST, {"vault": vault_id}).one_or_none()
-    if found is None:
-        return 0, 0
-    seq, kind, text = found
-    try:
-        body = json.loads(text)
-        return int(body["nav"]), int(body["wall"])
-    except (ValueError, KeyError, TypeError) as error:
-        unreadable = f"an unreadable one ({type(error).__name__}: {error})"
-        reading.breaches.append(Breach("L3", f"journal row {seq}", f"the nav and wall of a {kind}", unreadable))
-        return 0, 0
+    row = journal.last_row(connection, vault_id, Amended, Deposited, RedemptionAsked, Decided)
+    match None if row is None else reading.entry(row):
+        case Amended() | Deposited() | RedemptionAsked() | Decided() as entry:
+            return entry.nav, entry.wall
+    return 0, 0
 
 
 def _against_ledger(connection: Connection, vault_id: int, reading: _Reading) -> Iterator[Breach]:
     """What was paid in and out by the journal, and what the transfers of the same row sum to."""
-    moved: dict[tuple[int, int], int] = {}
-    for seq, edge, amount in connection.execute(_MONEY, {"vault": vault_id}):
-        # The journal does not say how a deposit was split, so both of its edges count as one.
-        side = 0 if edge in _PAID_IN else edge
-        moved[seq, side] = moved.get((seq, side), 0) + int(amount)
-    for seq, side in sorted(moved.keys() | reading.money.keys()):
-        told, found = reading.money.get((seq, side), 0), moved.get((seq, side), 0)
+    rows = connection.execute(_MONEY, {"vault": vault_id})
+    moved: dict[tuple[int, int], int] = {(seq, edge): int(amount) for seq, edge, amount in rows}
+    for seq, edge in sorted(moved.keys() | reading.money.keys()):
+        told, found = reading.money.get((seq, edge), 0), moved.get((seq, edge), 0)
         if told != found:
-            what = Edge(side).name if side else "deposit"
-            yield Breach("L2", f"{what} of journal row {seq}", f"{told} in transfers, as the journal says", str(found))
+            thing = f"{Edge(edge).name} of journal row {seq}"
+            yield Breach("L2", thing, f"{told} in transfers, as the journal says", str(found))
 
 
 def _against_register(
@@ -289,7 +276,7 @@ def _against_register(
     held: dict[str, int] = dict(
         connection.execute(select(holding.c.holder, holding.c.shares).where(holding.c.vault_id == vault_id)).all()
     )
-    told = {holder: one.shares for holder, one in statements.items()}
+    told = {holder: statement.shares for holder, statement in statements.items()}
     for holder in sorted(held.keys() | told.keys()):
         if held.get(holder, 0) != told.get(holder, 0):
             found = str(held.get(holder, 0))

@@ -10,9 +10,9 @@ from sqlmodel import Field, SQLModel
 
 from ringfence.risk.edges import MAY_BE_NEGATIVE, AccountKind, Edge
 
-__all__ = ["APPEND_ONLY", "Account", "Bar", "Command", "Feed", "Holding", "Journal", "Mandate", "Position",
-           "Redemption", "Transfer", "Vault", "account", "bar", "command", "feed", "holding", "journal", "mandate",
-           "metadata", "position", "redemption", "transfer", "vault"]  # fmt: skip
+__all__ = ["APPEND_ONLY", "Account", "Bar", "BarSeries", "Command", "Holding", "Journal", "Mandate", "Position",
+           "Redemption", "Transfer", "Vault", "account", "bar", "bar_series", "command", "holding", "journal",
+           "mandate", "metadata", "position", "redemption", "transfer", "vault"]  # fmt: skip
 
 metadata = MetaData(
     naming_convention={
@@ -79,8 +79,8 @@ class Vault(_Row, table=True):
     """Shares whose redemption waits for cash; part of `shares` until they are burned."""
     high_water_mark: int = Field(default=0, sa_type=BigInteger)
     """Minor units per share unit x 2**50; 0 while the vault is empty."""
-    last_slot: int | None = Field(default=None, sa_type=BigInteger)
-    """Open (UTC ms) of the last slot that was stepped."""
+    last_bar: int | None = Field(default=None, sa_type=BigInteger)
+    """Open (UTC ms) of the last bar that was lived through: the vault's clock."""
     last_nav: int = Field(default=0, sa_type=BigInteger)
     price_low: float = Field(default=float("inf"), sa_type=Double)
     distance_low: float = Field(default=float("inf"), sa_type=Double)
@@ -105,7 +105,7 @@ class Vault(_Row, table=True):
             "version",
             "journal_seq",
             "transfer_seq",
-            optional=("last_slot",),
+            optional=("last_bar",),
         ),
     )
 
@@ -199,10 +199,9 @@ class Command(_Row, table=True):
 
     vault_id: int = Field(primary_key=True, sa_type=Integer, sa_column_args=(ForeignKey("vault.id"),))
     key: str = Field(primary_key=True, sa_type=Text)
-    body_hash: str = Field(sa_type=Text)
-    result: str = Field(sa_type=Text)
-    """JSON."""
+    request_hash: str = Field(sa_type=Text)
     journal_seq: int = Field(sa_type=BigInteger)
+    """The journal's row that the request made: its answer."""
 
     __table_args__ = (_integers("journal_seq"),)
 
@@ -226,8 +225,10 @@ class Journal(_Row, table=True):
     )
 
 
-class Feed(_Row, table=True):
+class BarSeries(_Row, table=True):
     """A symbol whose bars are recorded, and their spacing in ms."""
+
+    __tablename__ = "bar_series"
 
     symbol: str = Field(primary_key=True, sa_type=Text)
     timeframe: int = Field(sa_type=BigInteger)
@@ -238,7 +239,7 @@ class Feed(_Row, table=True):
 class Bar(_Row, table=True):
     """One bar as it was fed to the vaults; the marks and the funding rate where they are known."""
 
-    symbol: str = Field(primary_key=True, sa_type=Text, sa_column_args=(ForeignKey("feed.symbol"),))
+    symbol: str = Field(primary_key=True, sa_type=Text, sa_column_args=(ForeignKey("bar_series.symbol"),))
     ts: int = Field(primary_key=True, sa_type=BigInteger)
     """The bar's open, UTC ms."""
     open: float = Field(sa_type=Double)
@@ -265,6 +266,6 @@ def _table(name: str) -> Table:
     return metadata.tables[name]
 
 
-account, bar, command, feed = _table("account"), _table("bar"), _table("command"), _table("feed")
+account, bar, bar_series, command = _table("account"), _table("bar"), _table("bar_series"), _table("command")
 holding, journal, mandate, position = _table("holding"), _table("journal"), _table("mandate"), _table("position")
 redemption, transfer, vault = _table("redemption"), _table("transfer"), _table("vault")

@@ -11,6 +11,7 @@ from ringfence.faces.cli.app import Database, Json, app, database, database_url,
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from ringfence.vaults.entries import Deposited, RedemptionAsked
     from ringfence.words.refusal import RingfenceError
 
 __all__ = ["deposit", "redeem"]
@@ -47,11 +48,11 @@ def deposit(
         from ringfence.runtime import acts  # slow to import; a refused amount need not wait for it
 
         with _worded(vault, holder, decimals):
-            done = acts.deposit(engine, vault, holder, paid_in, _now(), key, rehearsed=dry_run)
+            entry = acts.deposit(engine, vault, holder, paid_in, _now(), key, rehearsed=dry_run)
     answer = {
-        "amount": format_amount(done["amount"], decimals),
-        "shares_minted": figures.shares(done["shares"], decimals),
-        **_after(vault, holder, currency, done, decimals, dry_run),
+        "amount": format_amount(entry.amount, decimals),
+        "shares_minted": figures.shares(entry.shares, decimals),
+        **_after(vault, holder, currency, entry, decimals, dry_run),
     }
     _print_act(answer, "Deposit", as_json)
 
@@ -79,14 +80,14 @@ def redeem(
         from ringfence.runtime import acts
 
         with _worded(vault, holder, decimals):
-            done = acts.redeem(engine, vault, holder, wanted, _now(), key, rehearsed=dry_run)
+            entry = acts.redeem(engine, vault, holder, wanted, _now(), key, rehearsed=dry_run)
     answer = {
-        "shares_asked": figures.shares(done["shares"], decimals),
-        "paid": format_amount(done["paid"], decimals),
-        "shares_burned": figures.shares(done["burned"], decimals),
-        "shares_waiting": figures.shares(done["shares"] - done["burned"], decimals),
-        "price_at_most": figures.mark_per_share(done["price"]),
-        **_after(vault, holder, currency, done, decimals, dry_run),
+        "shares_asked": figures.shares(entry.shares, decimals),
+        "paid": format_amount(entry.paid, decimals),
+        "shares_burned": figures.shares(entry.burned, decimals),
+        "shares_waiting": figures.shares(entry.shares - entry.burned, decimals),
+        "price_at_most": figures.mark_per_share(entry.price),
+        **_after(vault, holder, currency, entry, decimals, dry_run),
     }
     _print_act(answer, "Redemption", as_json)
 
@@ -152,7 +153,7 @@ def _reason(refused: "RingfenceError", decimals: int) -> str:
 
 
 def _after(
-    vault: str, holder: str, currency: str, done: dict[str, Any], decimals: int, dry_run: bool
+    vault: str, holder: str, currency: str, entry: "Deposited | RedemptionAsked", decimals: int, dry_run: bool
 ) -> dict[str, Any]:
     """The vault after an act."""
     from ringfence.faces import figures
@@ -162,11 +163,11 @@ def _after(
         "vault": vault,
         "holder": holder,
         "currency": currency,
-        "nav": format_amount(done["nav"], decimals),
-        "nav_per_share": figures.per_share_text(done["nav"], done["total_shares"]),
-        "total_shares": figures.shares(done["total_shares"], decimals),
-        "wall": format_amount(done["wall"], decimals),
-        "wall_per_share": figures.per_share_text(done["wall"], done["total_shares"]),
+        "nav": format_amount(entry.nav, decimals),
+        "nav_per_share": figures.per_share_text(entry.nav, entry.total_shares),
+        "total_shares": figures.shares(entry.total_shares, decimals),
+        "wall": format_amount(entry.wall, decimals),
+        "wall_per_share": figures.per_share_text(entry.wall, entry.total_shares),
         "dry_run": dry_run,
     }
 

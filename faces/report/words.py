@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 
 from ringfence.risk.events import Bound, Event, Kind
+from ringfence.vaults.entries import Happened
 
 __all__ = ["ABSENT", "BOUND_WORDS", "KIND_WORDS", "cause", "count", "leverage", "loss_cap", "money", "per_share",
            "percent", "price", "price_decimals", "signed_money", "stamp"]  # fmt: skip
@@ -52,7 +53,7 @@ _EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def cause(event: Event) -> str:
+def cause(event: Event | Happened) -> str:
     """Why an event happened, in words."""
     if event.reason == Bound.nothing:
         return _UNBOUND_CAUSE.get(event.kind, BOUND_WORDS[Bound.nothing])

@@ -15,7 +15,7 @@ from ringfence.markets.scenarios import scenario
 from ringfence.runtime.backtest import backtest
 from ringfence.runtime.database import migrate, open_engine
 from ringfence.runtime.replay import replay
-from ringfence.runtime.setup import Compiled, compile_mandate
+from ringfence.runtime.setup import Setup, set_up
 from ringfence.vaults.mandate.check import load_mandate
 from tests.reference.recorded import WORLDS, digests, of_run, of_world
 
@@ -26,8 +26,8 @@ QUARTER = (1_735_689_600_000, 1_743_465_600_000)
 
 
 @functools.cache
-def mandate(project: Path, name: str) -> Compiled:
-    return compile_mandate(load_mandate(project / "mandates" / f"{name}.yaml"))
+def mandate(project: Path, name: str) -> Setup:
+    return set_up(load_mandate(project / "mandates" / f"{name}.yaml"))
 
 
 def the_scenario(recorded: Path, symbols: tuple[str, ...]) -> Market:
@@ -75,8 +75,8 @@ HISTORIES: dict[str, Callable[[Path, tuple[str, ...]], Market]] = {
 @pytest.mark.parametrize("name", MANDATES)
 @pytest.mark.parametrize("history", HISTORIES)
 def test_a_back_test_ends_on_the_recorded_digest(project: Path, recorded: Path, history: str, name: str) -> None:
-    compiled = mandate(project, name)
-    run = backtest(compiled, HISTORIES[history](recorded, compiled.symbols), DEPOSITS)
+    setup = mandate(project, name)
+    run = backtest(setup, HISTORIES[history](recorded, setup.symbols), DEPOSITS)
     assert of_run(run) == digests()[f"{history}, {name}"]
 
 
@@ -85,11 +85,11 @@ def test_a_back_test_ends_on_the_recorded_digest(project: Path, recorded: Path, 
 def test_a_replay_ends_on_the_recorded_digest(
     project: Path, recorded: Path, sqlite_database: str, history: str, name: str
 ) -> None:
-    compiled = mandate(project, name)
+    setup = mandate(project, name)
     engine = open_engine(sqlite_database, create=True)
     migrate(engine)
-    market = HISTORIES[history](recorded, compiled.symbols)
-    (run,) = replay(engine, [(compiled, market)], DEPOSITS)
+    market = HISTORIES[history](recorded, setup.symbols)
+    (run,) = replay(engine, [(setup, market)], DEPOSITS)
     engine.dispose()
     assert of_run(run) == digests()[f"{history}, {name}"]
 

@@ -15,20 +15,20 @@ from ringfence.markets.bars import Bars
 from ringfence.markets.files import read_bars, read_funding
 from ringfence.markets.market import Funding, Market, align
 from ringfence.markets.scenarios import scenario
-from ringfence.markets.slots import MarketFeed
+from ringfence.markets.slots import Slots
 from ringfence.risk.book import PROPOSAL
 from ringfence.risk.edges import AccountKind, Edge
 from ringfence.runtime.acts import deposit, open_vault
 from ringfence.runtime.backtest import backtest
-from ringfence.runtime.bar_store import record_market
+from ringfence.runtime.bar_store import store_bars
 from ringfence.runtime.database import in_unit, migrate, open_engine, unit_of_work
 from ringfence.runtime.desk import Desk
-from ringfence.runtime.journals import run_of
+from ringfence.runtime.history import run_of
 from ringfence.runtime.replay import replay
 from ringfence.runtime.runs import PositionRun, VaultRun, digest
-from ringfence.runtime.setup import Compiled, compile_mandate
+from ringfence.runtime.setup import Setup, set_up
 from ringfence.runtime.tasks import step, using
-from ringfence.vaults.ledger import audit
+from ringfence.vaults.ledger import breaches
 from ringfence.vaults.mandate.check import load_mandate
 from ringfence.vaults.tables import journal, transfer, vault
 
@@ -40,8 +40,8 @@ ESTIMATORS = ("ewma", "close_to_close", "parkinson", "garman_klass", "rogers_sat
 
 
 @functools.cache
-def mandate(project: Path, name: str) -> Compiled:
-    return compile_mandate(load_mandate(project / "mandates" / f"{name}.yaml"))
+def mandate(project: Path, name: str) -> Setup:
+    return set_up(load_mandate(project / "mandates" / f"{name}.yaml"))
 
 
 @functools.cache
@@ -49,8 +49,8 @@ def minutes(recorded: Path, month: str, symbol: str) -> Bars:
     return read_bars(recorded / f"spot_{symbol[:3]}USDT_1m_{month}.parquet", symbol)
 
 
-def month_of(recorded: Path, month: str, compiled: Compiled) -> Market:
-    return align({symbol: minutes(recorded, month, symbol) for symbol in compiled.symbols})
+def month_of(recorded: Path, month: str, setup: Setup) -> Market:
+    return align({symbol: minutes(recorded, month, symbol) for symbol in setup.symbols})
 
 
 @pytest.fixture
@@ -94,15 +94,16 @@ def _assert_same_position(found: PositionRun, expected: PositionRun) -> None:
             assert left == right, field.name
 
 
-def assert_wall_stood(engine: Engine, run: VaultRun, compiled: Compiled) -> None:
+def assert_wall_stood(engine: Engine, run: VaultRun, setup: Setup) -> None:
     """W1 and W3 at every slot, in integers of any size, from the journal's and the transfers' rows alone; slack 0."""
-    keep = MILLION - compiled.mandate.loss_cap
+    keep = MILLION - setup.mandate.loss_cap
     reserve = reserve_by_row(engine, run.vault)
     assert len(run.ts) > 0
     with unit_of_work(engine, writes=False) as connection:
-        rows = connection.execute(select(journal.c.seq, journal.c.ts).where(journal.c.kind == "slot").order_by("seq"))
+        decided = select(journal.c.seq, journal.c.ts).where(journal.c.kind == "decided")
+        rows = connection.execute(decided.order_by("seq"))
         sequence = [seq for seq, _ in rows]
-        assert list(audit(connection, int(connection.execute(select(vault.c.id)).scalar_one()))) == []
+        assert list(breaches(connection, int(connection.execute(select(vault.c.id)).scalar_one()))) == []
     figures = zip(run.nav.tolist(), run.wall.tolist(), run.shares.tolist(), run.high_water_mark.tolist(), strict=True)
     for seq, (nav, wall, shares, mark) in zip(sequence, figures, strict=True):
         assert nav * MILLION * FIXED_POINT >= keep * mark * shares
@@ -129,12 +130,12 @@ def reserve_by_row(engine: Engine, name: str) -> list[int]:
     return list(accumulate(moved))
 
 
-def both_drivers(engine: Engine, compiled: Compiled, market: Market) -> VaultRun:
+def both_drivers(engine: Engine, setup: Setup, market: Market) -> VaultRun:
     """The back-test's run, having found that the replay's is the same."""
-    tested = backtest(compiled, market, DEPOSITS)
-    (replayed,) = replay(engine, [(compiled, market)], DEPOSITS)
+    tested = backtest(setup, market, DEPOSITS)
+    (replayed,) = replay(engine, [(setup, market)], DEPOSITS)
     assert_same_run(replayed, tested)
-    assert_wall_stood(engine, replayed, compiled)
+    assert_wall_stood(engine, replayed, setup)
     return tested
 
 
@@ -143,32 +144,32 @@ def both_drivers(engine: Engine, compiled: Compiled, market: Market) -> VaultRun
 def test_backtest_and_replay_agree_on_a_recorded_month_and_its_wall_stands(
     project: Path, recorded: Path, file_engine: Engine, name: str, month: str
 ) -> None:
-    compiled = mandate(project, name)
-    run = both_drivers(file_engine, compiled, month_of(recorded, month, compiled))
+    setup = mandate(project, name)
+    run = both_drivers(file_engine, setup, month_of(recorded, month, setup))
     assert any(position.quantity.any() for position in run.positions), "nothing was ever traded"
 
 
 def test_backtest_and_replay_agree_on_postgresql(project: Path, recorded: Path, server_engine: Engine) -> None:
-    compiled = mandate(project, "btc-eth-shield")
-    both_drivers(server_engine, compiled, month_of(recorded, "2024-08", compiled))
+    setup = mandate(project, "btc-eth-shield")
+    both_drivers(server_engine, setup, month_of(recorded, "2024-08", setup))
 
 
 def test_backtest_and_replay_agree_on_the_shipped_scenario(project: Path, file_engine: Engine) -> None:
-    compiled, market = mandate(project, "btc-eth-shield"), scenario("2020-03").market
-    assert market.symbols == compiled.symbols
-    both_drivers(file_engine, compiled, market)
+    setup, market = mandate(project, "btc-eth-shield"), scenario("2020-03").market
+    assert market.symbols == setup.symbols
+    both_drivers(file_engine, setup, market)
 
 
 @pytest.mark.parametrize("name", ["btc-eth-shield", "majors-trend"])
 def test_backtest_and_replay_agree_where_marks_liquidate_and_funding_is_paid(
     project: Path, recorded: Path, file_engine: Engine, name: str
 ) -> None:
-    compiled = mandate(project, name)
-    market = quarter_with_marks(recorded, compiled.symbols)
+    setup = mandate(project, name)
+    market = quarter_with_marks(recorded, setup.symbols)
     assert market.marked.all()
     assert (market.mark_low != market.low).any()
     assert market.funding_valid.any(axis=0).all()
-    run = both_drivers(file_engine, compiled, market)
+    run = both_drivers(file_engine, setup, market)
     with unit_of_work(file_engine, writes=False) as connection:
         edges = {Edge(number) for number in connection.execute(select(transfer.c.edge).distinct()).scalars()}
     assert edges & {edge for edge in Edge if "funding" in edge.name}, "no funding was paid"
@@ -197,15 +198,15 @@ def test_a_replay_stopped_at_any_slot_equals_the_backtest_of_the_market_until_th
     project: Path, recorded: Path, file_engine: Engine
 ) -> None:
     """The database holds the whole month from the start: what is recorded but not yet due must not show through."""
-    compiled = mandate(project, "btc-eth-shield")
-    bars = {symbol: minutes(recorded, "2020-03", symbol) for symbol in compiled.symbols}
+    setup = mandate(project, "btc-eth-shield")
+    bars = {symbol: minutes(recorded, "2020-03", symbol) for symbol in setup.symbols}
     market = align(bars)
-    start, name = int(market.ts[0]), compiled.mandate.name
-    in_unit(file_engine, lambda connection: record_market(connection, market))
-    open_vault(file_engine, compiled.mandate, start)
+    start, name = int(market.ts[0]), setup.mandate.name
+    in_unit(file_engine, lambda connection: store_bars(connection, market))
+    open_vault(file_engine, setup.mandate, start)
     for holder, amount in DEPOSITS.items():
         deposit(file_engine, name, holder, amount, start)
-    slots = MarketFeed(market, HOUR).slots.tolist()
+    slots = Slots(market, HOUR).opens.tolist()
     with using(Desk(file_engine)):
         # First and second slot, the end of the warm-up, the crash hour by hour, the last slot.
         for number in (0, 1, 71, 72, 73, 200, *range(268, 291), len(slots) - 1):
@@ -214,15 +215,15 @@ def test_a_replay_stopped_at_any_slot_equals_the_backtest_of_the_market_until_th
             known = align({symbol: one[: int(np.searchsorted(one.ts, end))] for symbol, one in bars.items()})
             with unit_of_work(file_engine, writes=False) as connection:
                 row = connection.execute(select(vault).where(vault.c.name == name)).mappings().one()
-                stopped = run_of(connection, row, compiled.mandate)
-            assert_same_run(stopped, backtest(compiled, known, DEPOSITS))
+                stopped = run_of(connection, row)
+            assert_same_run(stopped, backtest(setup, known, DEPOSITS))
 
 
 def test_an_interrupted_replay_goes_on_where_it_stopped_and_ends_the_same(
     project: Path, recorded: Path, file_engine: Engine
 ) -> None:
-    compiled = mandate(project, "majors-trend")
-    market = month_of(recorded, "2022-06", compiled)
+    setup = mandate(project, "majors-trend")
+    market = month_of(recorded, "2022-06", setup)
 
     class PulledPlug(BaseException):
         pass
@@ -232,8 +233,8 @@ def test_an_interrupted_replay_goes_on_where_it_stopped_and_ends_the_same(
             raise PulledPlug
 
     with pytest.raises(PulledPlug):
-        replay(file_engine, [(compiled, market)], DEPOSITS, pull)
-    both_drivers(file_engine, compiled, market)
+        replay(file_engine, [(setup, market)], DEPOSITS, pull)
+    both_drivers(file_engine, setup, market)
 
 
 @pytest.mark.parametrize("name", MANDATES)
@@ -249,10 +250,10 @@ def test_what_live_proposes_from_the_bars_so_far_is_what_the_backtest_proposes(
     lines = [line if one.startswith("volatility:") else one for one in text.splitlines()]
     file = tmp_path / "mandate.yaml"
     file.write_text("\n".join(one.replace("timeframe: 4h", "timeframe: 1h") for one in lines), encoding="utf-8")
-    compiled = compile_mandate(load_mandate(file))
-    feed = MarketFeed(gappy(compiled.symbols), HOUR)
-    at_once = compiled.decide_all(feed)
-    one_by_one = np.concatenate([compiled.decide_one(feed, slot) for slot in range(len(feed.slots))])
+    setup = set_up(load_mandate(file))
+    feed = Slots(gappy(setup.symbols), HOUR)
+    at_once = setup.propose_all(feed)
+    one_by_one = np.concatenate([setup.propose_at(feed, slot) for slot in range(len(feed.slots))])
     for column in PROPOSAL.names or ():
         assert at_once[column].tolist() == one_by_one[column].tolist(), column
     assert at_once.known.any()

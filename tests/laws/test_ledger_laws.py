@@ -10,10 +10,12 @@ from sqlalchemy import Connection, Engine, event, func, insert, select, update
 
 from ringfence.risk.edges import MAY_BE_NEGATIVE, AccountKind, Edge
 from ringfence.runtime.database import in_unit, lock_vault, migrate, open_engine, unit_of_work
+from ringfence.vaults.commands import answered, remember
+from ringfence.vaults.entries import Amended
 from ringfence.vaults.errors import InsufficientBalance, KeyConflict
-from ringfence.vaults.journal import Journal, answer, genesis, record
-from ringfence.vaults.journal import audit as audit_journal
-from ringfence.vaults.ledger import Ledger, audit, margin_account
+from ringfence.vaults.journal import Journal, genesis
+from ringfence.vaults.journal import breaches as chain_breaches
+from ringfence.vaults.ledger import Ledger, breaches, margin_account
 from ringfence.vaults.tables import account, command, journal, mandate, metadata, transfer, vault
 
 _numbers = itertools.count(1)
@@ -58,7 +60,7 @@ def work(connection: Connection, name: str, acts: list[Act]) -> int:
             posted += 1
         except InsufficientBalance:
             continue
-    seq = chain.append(row["version"], "step", {"posted": posted})
+    seq = chain.append(row["version"], Amended(mandate="f", terms="{}", to_reserve=posted, nav=0, wall=0))
     ledger.flush(row["version"], seq)
     chain.flush()
     connection.execute(
@@ -90,8 +92,8 @@ def test_l1_l2_l3_hold_after_every_unit_of_work(engine: Engine, units: list[list
             vault_id, seq = connection.execute(
                 select(vault.c.id, vault.c.transfer_seq).where(vault.c.name == name)
             ).one()
-            assert audit(connection, vault_id) == []
-            assert list(audit_journal(connection, vault_id)) == []
+            assert breaches(connection, vault_id) == []
+            assert list(chain_breaches(connection, vault_id)) == []
             ledger = Ledger(connection, vault_id, seq)
             assert ledger.sum_to_zero()
             assert all(amount >= 0 or kind in MAY_BE_NEGATIVE for kind, amount in ledger.balances.items())
@@ -121,16 +123,16 @@ def test_w2_the_reserve_falls_only_by_what_holders_redeem(engine: Engine, unit: 
 def test_l4_the_same_key_and_body_have_one_effect_and_another_body_has_none(engine: Engine) -> None:
     name = new_vault(engine)
 
-    def deposit(connection: Connection, body: dict[str, int]) -> dict[str, int]:
+    def deposit(connection: Connection, body: dict[str, int]) -> int:
         row = lock_vault(connection, name)
-        answered = answer(connection, row["id"], "key-1", body)
-        if answered is not None:
-            return answered
+        before = answered(connection, row["id"], "key-1", body)
+        if isinstance(before, Amended):
+            return before.to_reserve
         posted = work(connection, name, [(Edge.deposit_cushion, None, body["amount"])])
-        record(connection, row["id"], "key-1", body, {"posted": posted}, row["journal_seq"] + 1)
-        return {"posted": posted}
+        remember(connection, row["id"], "key-1", body, row["journal_seq"] + 1)
+        return posted
 
-    assert [in_unit(engine, lambda c: deposit(c, {"amount": 5})) for _ in range(3)] == [{"posted": 1}] * 3
+    assert [in_unit(engine, lambda c: deposit(c, {"amount": 5})) for _ in range(3)] == [1] * 3
     with pytest.raises(KeyConflict):
         in_unit(engine, lambda c: deposit(c, {"amount": 6}))
     with unit_of_work(engine, writes=False) as connection:
@@ -188,7 +190,7 @@ def test_l5_a_crash_at_any_statement_leaves_all_of_a_unit_or_none(engine: Engine
     assert len(after["journal"]) == len(before["journal"]) + 1
     with unit_of_work(engine, writes=False) as connection:
         vault_id = connection.execute(select(vault.c.id)).scalar_one()
-        assert audit(connection, vault_id) == []
+        assert breaches(connection, vault_id) == []
         assert Ledger(connection, vault_id, 0).balance(margin_account("eth")) == 10
         assert connection.execute(select(func.max(journal.c.seq))).scalar_one() == 2
 

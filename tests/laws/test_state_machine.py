@@ -8,7 +8,6 @@ import atexit
 import contextlib
 import functools
 import itertools
-import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -26,14 +25,15 @@ from ringfence.risk.edges import MAY_BE_NEGATIVE
 from ringfence.risk.events import Kind
 from ringfence.runtime.acts import deposit, open_vault, redeem
 from ringfence.runtime.database import lock_vault, migrate, open_engine, unit_of_work
-from ringfence.runtime.setup import Compiled, compile_mandate
+from ringfence.runtime.setup import Setup, set_up
+from ringfence.runtime.step import SlotInputs, book_of, decide
 from ringfence.vaults.errors import DepositRefused, RedeemExceeds, UnknownHolder, ZeroAssets, ZeroShares
-from ringfence.vaults.journal import audit as audit_journal
-from ringfence.vaults.ledger import Ledger, audit
+from ringfence.vaults.journal import breaches as chain_breaches
+from ringfence.vaults.ledger import Ledger, breaches
 from ringfence.vaults.mandate.check import load_mandate
 from ringfence.vaults.shares import VIRTUAL_ASSETS, VIRTUAL_SHARES
-from ringfence.vaults.tables import account, journal, vault
-from ringfence.vaults.vault import SlotInputs, Vault
+from ringfence.vaults.tables import account, vault
+from ringfence.vaults.vault import Vault
 
 SLOW = bool(numba.config.DISABLE_JIT)
 ONE, MILLION, HOUR = 2**50, 10**6, 3_600_000
@@ -87,8 +87,8 @@ def _template() -> Path:
 
 
 @functools.cache
-def _compiled() -> Compiled:
-    return compile_mandate(load_mandate(MANDATE))
+def _compiled() -> Setup:
+    return set_up(load_mandate(MANDATE))
 
 
 class LivingVault(RuleBasedStateMachine):
@@ -99,7 +99,7 @@ class LivingVault(RuleBasedStateMachine):
         self.folder = tempfile.TemporaryDirectory(prefix="living-vault-")
         shutil.copy(_template(), Path(self.folder.name) / "vault.db")
         self.engine = open_engine(f"sqlite:///{Path(self.folder.name) / 'vault.db'}", create=False)
-        self.compiled = _compiled()
+        self.setup = _compiled()
         self.slot = 0
         self.price = list(START)
         self.mark = 0
@@ -131,7 +131,7 @@ class LivingVault(RuleBasedStateMachine):
 
     @initialize(first=st.integers(10**8, 10**13))
     def opens(self, first: int) -> None:
-        assert open_vault(self.engine, self.compiled.mandate, 0)
+        assert open_vault(self.engine, self.setup.mandate, 0)
         deposit(self.engine, NAME, "alice", first, 0)
 
     @rule(holder=st.sampled_from(HOLDERS), amount=st.one_of(st.integers(1, 10**6), st.integers(10**6, 10**13)))
@@ -144,14 +144,14 @@ class LivingVault(RuleBasedStateMachine):
     )
     def asks_back(self, holder: str, part: int) -> None:
         with unit_of_work(self.engine, writes=False) as connection:
-            held = Vault(connection, self.read(connection), self.compiled.mandate).held(holder)
+            held = Vault(connection, self.read(connection), self.setup.mandate).held(holder)
         with self.an_act_of_people(), contextlib.suppress(RedeemExceeds, UnknownHolder, ZeroAssets):
             redeem(self.engine, NAME, holder, max(1, held * part // MILLION), 0)
 
     @rule(holder=st.sampled_from(HOLDERS), left=st.integers(1, 2000))
     def asks_all_but_dust_back(self, holder: str, left: int) -> None:
         with unit_of_work(self.engine, writes=False) as connection:
-            held = Vault(connection, self.read(connection), self.compiled.mandate).held(holder)
+            held = Vault(connection, self.read(connection), self.setup.mandate).held(holder)
         with self.an_act_of_people(), contextlib.suppress(RedeemExceeds, UnknownHolder, ZeroAssets):
             redeem(self.engine, NAME, holder, max(1, held - left), 0)
 
@@ -177,13 +177,13 @@ class LivingVault(RuleBasedStateMachine):
     def is_liquidated(self, side: float) -> None:
         """Every position's price goes 60 % against it."""
         with unit_of_work(self.engine, writes=False) as connection:
-            held = [one["quantity"] for one in self.of(connection).positions]
+            held = [row.quantity for row in self.of(connection).positions.values()]
         moves = [(side if quantity == 0 else 0.4 if quantity > 0 else 1.6) - 1.0 for quantity in held]
         told = self.step((3.0, 3.0), [(moves[0], moves[1])], 0.0, gapping=True)
         assert told.count(int(Kind.liquidation)) == sum(1 for quantity in held if quantity)
 
     def of(self, connection: Connection) -> Vault:
-        return Vault(connection, self.read(connection), self.compiled.mandate)
+        return Vault(connection, self.read(connection), self.setup.mandate)
 
     def step(
         self, leverages: tuple[float, float], moves: list[tuple[float, float]], rate: float, *, gapping: bool,
@@ -208,17 +208,13 @@ class LivingVault(RuleBasedStateMachine):
             proposals=asked, fingerprint=f"{next(_numbers):064x}",
         )  # fmt: skip
         with unit_of_work(self.engine) as connection:
-            one = Vault(connection, lock_vault(connection, NAME), self.compiled.mandate)
-            one.step(inputs, self.compiled.limits, self.compiled.listing)
-            told = self.last_events(connection)
+            one = Vault(connection, lock_vault(connection, NAME), self.setup.mandate)
+            decision = decide(self.setup, book_of(one), inputs)
+            told = one.decide(decision.close, decision.entry, decision.balances).events
             if one.shares == 0:
                 self.mark = 0
         self.slot += HOUR
-        return told
-
-    def last_events(self, connection: Connection) -> list[int]:
-        body = connection.execute(select(journal.c.body).order_by(journal.c.seq.desc()).limit(1)).scalar_one()
-        return [event[2] for event in json.loads(body)["events"]]
+        return [event.kind for event in told]
 
     # ------------------------------------------------------------------------------------------------ the laws
 
@@ -228,15 +224,15 @@ class LivingVault(RuleBasedStateMachine):
             found = connection.execute(select(vault)).mappings().one_or_none()
             if found is None:
                 return
-            assert audit(connection, found["id"]) == []  # L1, L2, S3
-            assert list(audit_journal(connection, found["id"])) == []
+            assert breaches(connection, found["id"]) == []  # L1, L2, S3
+            assert list(chain_breaches(connection, found["id"])) == []
             balances = dict(connection.execute(select(account.c.name, account.c.balance)).all())
             ledger = Ledger(connection, found["id"], found["transfer_seq"])
             assert ledger.sum_to_zero()
             positions = self.of(connection).positions
         assert all(balance >= 0 or name in MAY_BE_NEGATIVE for name, balance in balances.items())
-        keep = MILLION - self.compiled.mandate.loss_cap
-        floor = keep * found["high_water_mark"] * found["shares"]
+        keep = MILLION - self.setup.mandate.loss_cap
+        floor = keep * found["high_water_mark"] * found.shares
         reserve, cushion = balances.get("reserve", 0), balances.get("cushion", 0)
         assert reserve * MILLION * ONE >= floor  # W1
         assert found["last_nav"] * MILLION * ONE >= floor  # W3
@@ -244,8 +240,8 @@ class LivingVault(RuleBasedStateMachine):
         assert found["high_water_mark"] >= self.mark
         assert 0 <= found["waiting"] <= found["shares"]
         self.mark = found["high_water_mark"]
-        for one in positions:
-            assert (one["quantity"] != 0) or one["cost"] == 0
+        for held in positions.values():
+            assert held.quantity != 0 or held.cost == 0
 
 
 LivingVault.TestCase.settings = settings(
@@ -268,7 +264,7 @@ def test_dust_that_the_last_holder_leaves_behind_does_not_shut_the_vault() -> No
         redeem(machine.engine, NAME, "alice", 10**11 - 1, 0)
         machine.step((0.0, 0.0), [(0.0, 0.0)], 0.0, gapping=False)
         told = deposit(machine.engine, NAME, "bob", 10**8, 0)
-        assert told["shares"] > 0
+        assert told.shares > 0
         machine.the_laws_hold()
     finally:
         machine.teardown()
@@ -286,12 +282,12 @@ def test_a_few_shares_left_with_what_others_have_forgone_keep_every_law() -> Non
         machine.the_laws_hold()
         with unit_of_work(machine.engine, writes=False) as connection:
             found = machine.read(connection)
-        assert 0 < found["shares"] < 10**6
-        assert found["last_nav"] > 8192 * (found["shares"] + VIRTUAL_SHARES)
+        assert 0 < found.shares < 10**6
+        assert found["last_nav"] > 8192 * (found.shares + VIRTUAL_SHARES)
         machine.step((3.0, 0.0), [(0.0, 0.0)], 0.0, gapping=False)
         machine.the_laws_hold()
         told = redeem(machine.engine, NAME, "alice", 1000, 0)
-        assert told["price"] == 2**63 - 1
+        assert told.price == 2**63 - 1
         machine.the_laws_hold()
     finally:
         machine.teardown()

@@ -159,7 +159,7 @@ def test_resampling_takes_first_open_extremes_last_close_and_summed_volume() -> 
     assert hour.volume.tolist() == [60.0, 60.0, 60.0]
 
 
-def test_the_last_slot_counts_only_when_its_end_is_reached() -> None:
+def test_the_last_bar_counts_only_when_its_end_is_reached() -> None:
     assert len(bars_of(119).resample(HOUR)) == 1
     assert len(bars_of(120).resample(HOUR)) == 2
     assert len(bars_of(30).resample(HOUR)) == 0

@@ -210,7 +210,7 @@ def test_each_slot_is_closed_by_its_last_row() -> None:
     assert slot_ts.tolist() == [START, START + HOUR, START + 2 * HOUR]
 
 
-def test_the_last_slot_is_open_until_its_end() -> None:
+def test_the_last_bar_is_open_until_its_end() -> None:
     decision, slot_ts = align({"BTC": bars_at("BTC", list(range(179)))}).slots(HOUR)
     assert decision.max() == 1
     assert slot_ts.tolist() == [START, START + HOUR]

@@ -8,18 +8,19 @@ from sqlalchemy import Connection, Engine, create_engine, insert, select
 
 from ringfence.markets.bars import Bars
 from ringfence.markets.market import Market, align
-from ringfence.markets.slots import MarketFeed
+from ringfence.markets.slots import Slots
 from ringfence.runtime.acts import open_vault
-from ringfence.runtime.bar_store import record_market
+from ringfence.runtime.bar_store import store_bars
 from ringfence.runtime.database import in_unit, lock_vault, migrate, open_engine, unit_of_work
-from ringfence.runtime.desk import Desk, slot_inputs
-from ringfence.runtime.setup import Compiled, compile_mandate
-from ringfence.vaults import journal as journals
-from ringfence.vaults import ledger, statements
+from ringfence.runtime.desk import Desk
+from ringfence.runtime.setup import Setup, set_up
+from ringfence.runtime.step import SlotInputs, book_of, decide, slot_inputs
+from ringfence.vaults import journal, ledger, statements
+from ringfence.vaults.entries import Decided
 from ringfence.vaults.ledger import Breach
 from ringfence.vaults.mandate.check import load_mandate
 from ringfence.vaults.tables import metadata, vault
-from ringfence.vaults.vault import SlotInputs, Vault, create_vault
+from ringfence.vaults.vault import Vault, create_vault
 
 HOUR = 3_600_000
 START = 1_583_020_800_000
@@ -49,9 +50,9 @@ positions:
 """
 
 
-def tide(name: str = "tide", leverage: str = "5") -> Compiled:
+def tide(name: str = "tide", leverage: str = "5") -> Setup:
     """The mandate, ready to run; decides from its fourth hour on."""
-    return compile_mandate(load_mandate(MANDATE.format(name=name, leverage=leverage).encode()))
+    return set_up(load_mandate(MANDATE.format(name=name, leverage=leverage).encode()))
 
 
 def walk(seed: int = 7, bars: int = 48, deviation: float = 0.01, start: float = 8_000.0) -> Market:
@@ -75,40 +76,45 @@ class Tide:
 
     engine: Engine
     desk: Desk
-    compiled: Compiled
-    feed: MarketFeed
+    setup: Setup
+    slots: Slots
 
     @property
     def name(self) -> str:
-        return self.compiled.mandate.name
+        return self.setup.mandate.name
 
     def step(self, slots: int, first: int = 0) -> None:
         """Live through slots `first` to `first + slots - 1`."""
-        self.desk.step(self.name, int(self.feed.slots[first + slots - 1]))
+        self.desk.step(self.name, int(self.slots.opens[first + slots - 1]))
 
     def vault(self, connection: Connection) -> Vault:
-        return Vault(connection, lock_vault(connection, self.name), self.compiled.mandate)
+        return Vault(connection, lock_vault(connection, self.name), self.setup.mandate)
 
     def inputs(self, number: int) -> SlotInputs:
-        return slot_inputs(self.compiled, self.feed, number)
+        return slot_inputs(self.setup, self.slots, number)
+
+    def decide(self, vault: Vault, number: int) -> Decided:
+        """Step a vault through slot `number`, as the desk does."""
+        decision = decide(self.setup, book_of(vault), self.inputs(number))
+        return vault.decide(decision.close, decision.entry, decision.balances)
 
 
-def launch(url: str, market: Market, compiled: Compiled | None = None) -> Tide:
+def launch(url: str, market: Market, setup: Setup | None = None) -> Tide:
     """Migrate the database at `url`, record the market and open the vault at its first bar."""
-    compiled = compiled or tide()
+    setup = setup or tide()
     engine = open_engine(url, create=True)
     migrate(engine)
-    in_unit(engine, lambda connection: record_market(connection, market))
-    open_vault(engine, compiled.mandate, START)
-    return Tide(engine, Desk(engine), compiled, MarketFeed(market, compiled.mandate.timeframe))
+    in_unit(engine, lambda connection: store_bars(connection, market))
+    open_vault(engine, setup.mandate, START)
+    return Tide(engine, Desk(engine), setup, Slots(market, setup.mandate.timeframe))
 
 
-def scratch(compiled: Compiled | None = None) -> tuple[Engine, int]:
+def scratch(setup: Setup | None = None) -> tuple[Engine, int]:
     """A database in memory without the triggers that guard real ones, so that tests can forge rows; one open vault."""
     engine = create_engine("sqlite://")
     metadata.create_all(engine)
     with engine.begin() as connection:
-        create_vault(connection, (compiled or tide()).mandate, 6, START)
+        create_vault(connection, (setup or tide()).mandate, 6, START)
     return engine, 1
 
 
@@ -117,9 +123,9 @@ def breaches(engine: Engine, name: str = "tide") -> list[Breach]:
     with unit_of_work(engine, writes=False) as connection:
         found = connection.execute(select(vault.c.id).where(vault.c.name == name)).scalar_one()
         return [
-            *ledger.audit(connection, found),
-            *journals.audit(connection, found),
-            *statements.audit(connection, found),
+            *ledger.breaches(connection, found),
+            *journal.breaches(connection, found),
+            *statements.breaches(connection, found),
         ]
 
 

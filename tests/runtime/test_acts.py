@@ -92,7 +92,7 @@ def test_the_same_request_under_the_same_key_is_answered_and_not_repeated(small:
     between = contents(small.engine)
     assert deposit(small.engine, "tide", "carol", 5 * UNIT, START + HOUR, key="k") == first
     assert contents(small.engine) == between
-    assert deposit(small.engine, "tide", "carol", 5 * UNIT, START)["total_shares"] > first["total_shares"]
+    assert deposit(small.engine, "tide", "carol", 5 * UNIT, START).total_shares > first.total_shares
 
 
 def test_a_redemption_of_all_under_a_key_is_answered_the_same_after_everything_is_gone(small: Tide) -> None:
@@ -115,14 +115,14 @@ def test_an_act_whose_commit_was_lost_and_that_runs_again_has_one_effect(
     assert act() == expected
     monkeypatch.undo()
     following = act(rehearsed=True)
-    assert following["total_shares"] - following["shares"] == expected["total_shares"]
+    assert following.total_shares - following.shares == expected.total_shares
     assert breaches(small.engine) == []
 
 
 def test_keys_belong_to_one_vault(database_url: str) -> None:
     one, other = launch(database_url, walk(bars=5)), launch(database_url, walk(bars=5), tide("ebb"))
-    assert deposit(one.engine, "tide", "alice", UNIT, START, key="k")["nav"] == UNIT
-    assert deposit(one.engine, "ebb", "alice", 2 * UNIT, START, key="k")["nav"] == 2 * UNIT
+    assert deposit(one.engine, "tide", "alice", UNIT, START, key="k").nav == UNIT
+    assert deposit(one.engine, "ebb", "alice", 2 * UNIT, START, key="k").nav == 2 * UNIT
     one.engine.dispose()
     other.engine.dispose()
 
@@ -140,14 +140,14 @@ def test_a_rehearsal_gives_the_answer_of_the_act_and_leaves_no_trace(small: Tide
 
 def test_a_vault_is_opened_once(small: Tide) -> None:
     before = contents(small.engine)
-    assert open_vault(small.engine, small.compiled.mandate, START) is False
+    assert open_vault(small.engine, small.setup.mandate, START) is False
     assert contents(small.engine) == before
 
 
 def test_the_largest_amount_that_a_person_may_type_is_taken_and_redeemed(database_url: str) -> None:
     one = launch(database_url, walk(bars=5))
     deposit(one.engine, "tide", "whale", AMOUNT_MAX, START)
-    assert redeem(one.engine, "tide", "whale", None, START)["paid"] == AMOUNT_MAX
+    assert redeem(one.engine, "tide", "whale", None, START).paid == AMOUNT_MAX
     assert breaches(one.engine) == []
     one.engine.dispose()
 

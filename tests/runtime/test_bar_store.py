@@ -15,11 +15,11 @@ from ringfence.markets.bars import Bars
 from ringfence.markets.files import read_bars
 from ringfence.markets.market import Funding, Market, align
 from ringfence.runtime.acts import open_vault
-from ringfence.runtime.bar_store import last_recorded, load_market, record_market
+from ringfence.runtime.bar_store import Window, last_recorded, load_window, store_bars
 from ringfence.runtime.database import in_unit, migrate, open_engine, unit_of_work
 from ringfence.runtime.desk import Desk
 from ringfence.runtime.errors import RecordingDiffers
-from ringfence.runtime.setup import compile_mandate
+from ringfence.runtime.setup import set_up
 from ringfence.vaults.mandate.check import load_mandate
 from ringfence.vaults.tables import bar
 
@@ -79,12 +79,28 @@ def assert_same_bits(found: Market, expected: Market) -> None:
 
 
 def record(engine: Engine, market: Market) -> int:
-    return in_unit(engine, lambda connection: record_market(connection, market))
+    return in_unit(engine, lambda connection: store_bars(connection, market))
+
+
+def stretch(market: Market, first: int, end: int) -> Market:
+    """Rows first to end - 1."""
+    return replace(market, **{name: getattr(market, name)[first:end] for name in COLUMNS if name != "marked"})
+
+
+def window_after(connection: Connection, ts: int, *symbols: str, timeframe: int = HOUR) -> Window | None:
+    """The window whose slots are the bars themselves, looking back on one of them."""
+    return load_window(connection, symbols, timeframe, 1, last_recorded(connection, symbols), ts)
+
+
+def loaded(connection: Connection, *symbols: str) -> Market:
+    window = window_after(connection, -1, *symbols)
+    assert window is not None
+    return window.slots.market
 
 
 def load(engine: Engine, *symbols: str) -> Market:
     with unit_of_work(engine, writes=False) as connection:
-        return load_market(connection, symbols)
+        return loaded(connection, *symbols)
 
 
 def test_a_market_with_gaps_marks_and_funding_comes_back_to_the_last_bit(engine: Engine) -> None:
@@ -129,8 +145,8 @@ def test_any_finite_figure_survives_the_database(sqlite_database: str, figures: 
     try:
         market = _market_of(figures)
         with engine.connect() as connection, connection.begin() as undone:
-            record_market(connection, market)
-            assert_same_bits(load_market(connection, (BTC,)), market)
+            store_bars(connection, market)
+            assert_same_bits(loaded(connection, BTC), market)
             undone.rollback()
     finally:
         engine.dispose()
@@ -242,9 +258,9 @@ def test_a_refusal_for_one_symbol_leaves_nothing_of_the_others(engine: Engine) -
 def test_bars_that_a_vault_has_already_lived_without_are_refused(engine: Engine, project: Path) -> None:
     """Bitcoin's bars arrive, the vault steps with ether missing, then ether's bars of that time arrive: too late."""
     market = align({symbol: gappy_market().bars(column) for column, symbol in enumerate((BTC, ETH))})
-    compiled = compile_mandate(load_mandate(project / "mandates" / "btc-eth-shield.yaml"))
+    setup = set_up(load_mandate(project / "mandates" / "btc-eth-shield.yaml"))
     record(engine, until(market, 20))
-    open_vault(engine, compiled.mandate, START)
+    open_vault(engine, setup.mandate, START)
     record(engine, align({BTC: market.bars(0)[:27]}))
     assert Desk(engine).step("btc-eth-shield", START + 25 * HOUR) == 24  # no bars at 8 and at 21 o'clock
     late = r"the bar of 2020-03-09T21:00:00Z is new, but btc-eth-shield has lived up to 2020-03-10T02:00:00Z"
@@ -273,7 +289,7 @@ def test_two_recorders_of_the_same_bars_take_turns_and_write_them_once(engine: E
 
 
 def test_a_recorder_that_commits_while_a_market_is_read_shows_in_it_whole_or_not_at_all(engine: Engine) -> None:
-    """The recorder slips in after each single statement of the reader, the row of the feed and the bars alike."""
+    """The recorder slips in after each single statement of the reader, the last bars and the bars themselves alike."""
     market = gappy_market()
     lengths = {int(until(market, row).valid[:, 0].sum()): row for row in range(10, 40)}
     record(engine, until(market, 10))
@@ -291,7 +307,7 @@ def test_a_recorder_that_commits_while_a_market_is_read_shows_in_it_whole_or_not
             reader = plain.execution_options(ringfence_reader=True, ringfence_writes=False)
             if engine.dialect.name == "postgresql":
                 reader = reader.execution_options(isolation_level="READ COMMITTED")
-            found = load_market(reader, (BTC, ETH))
+            found = loaded(reader, BTC, ETH)
     finally:
         event.remove(engine, "after_cursor_execute", slip_in)
     assert row[0] > 10
@@ -303,7 +319,13 @@ def test_a_month_of_minutes_is_recorded_and_read_whole(engine: Engine, recorded:
         {symbol: read_bars(recorded / f"spot_{symbol[:3]}USDT_1m_2020-03.parquet", symbol) for symbol in (BTC, ETH)}
     )
     assert record(engine, market) == int(market.valid.sum())
-    found = load(engine, BTC, ETH)
-    assert_same_bits(found, market)
     with unit_of_work(engine, writes=False) as connection:
+        windows, at = 0, -1
+        while (window := window_after(connection, at, BTC, ETH, timeframe=MINUTE)) is not None:
+            read = window.slots.market
+            first, last = np.searchsorted(market.ts, (window.first, read.ts[-1])).tolist()
+            assert_same_bits(stretch(read, int(np.searchsorted(read.ts, window.first)), len(read)),
+                             stretch(market, first, last + 1))  # fmt: skip
+            windows, at = windows + 1, int(read.ts[-1])
+        assert (windows, at) == (3, int(market.ts[-1]))
         assert connection.execute(select(func.count()).select_from(bar)).scalar_one() == 2 * 44_512

@@ -16,14 +16,14 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 import ringfence.runtime.database
 from ringfence.runtime.database import SCHEMA, check_schema, migrate, open_engine, unit_of_work
-from ringfence.runtime.errors import ForeignDatabase, SchemaMissing, SchemaNewer, SchemaOlder
+from ringfence.runtime.errors import ForeignDatabase, SchemaMissing, SchemaNewer, SchemaOlder, SchemaRetired
 from ringfence.vaults import tables
 
 EMPTY_HASH = "0" * 64
 ROWS: dict[str, dict[str, object]] = {
     "mandate": {"fingerprint": "f", "name": "shield", "body": "{}", "applied_ts": 1},
     "vault": {"id": 1, "name": "shield", "mandate": "f", "currency": "USDT", "decimals": 6, "shares": 5, "waiting": 1,
-              "high_water_mark": 7, "last_slot": None, "last_nav": 3, "price_low": 1.0, "distance_low": 1.0,
+              "high_water_mark": 7, "last_bar": None, "last_nav": 3, "price_low": 1.0, "distance_low": 1.0,
               "version": 1, "journal_seq": 1, "journal_hash": EMPTY_HASH, "transfer_seq": 1},
     "account": {"vault_id": 1, "name": "cushion", "balance": 5},
     "transfer": {"vault_id": 1, "seq": 1, "edge": 2, "position": None, "amount": 5, "ts": 1, "journal_seq": 1},
@@ -32,10 +32,10 @@ ROWS: dict[str, dict[str, object]] = {
     "holding": {"vault_id": 1, "holder": "alice", "shares": 5},
     "redemption": {"vault_id": 1, "seq": 1, "holder": "alice", "shares": 2, "price": 3, "remaining": 1,
                    "requested_ts": 1},
-    "command": {"vault_id": 1, "key": "k", "body_hash": "h", "result": "{}", "journal_seq": 1},
+    "command": {"vault_id": 1, "key": "k", "request_hash": "h", "journal_seq": 1},
     "journal": {"vault_id": 1, "seq": 1, "ts": 1, "kind": "k", "body": "{}", "previous_hash": EMPTY_HASH,
                 "hash": EMPTY_HASH},
-    "feed": {"symbol": "BTC/USDT:USDT", "timeframe": 60000},
+    "bar_series": {"symbol": "BTC/USDT:USDT", "timeframe": 60000},
     "bar": {"symbol": "BTC/USDT:USDT", "ts": 1, "open": 1.0, "high": 1.0, "low": 1.0, "close": 1.0, "volume": 0.0,
             "mark_open": None, "mark_high": None, "mark_low": None, "mark_close": None, "funding_rate": None},
 }  # fmt: skip
@@ -158,8 +158,8 @@ def test_an_empty_database_an_older_and_a_newer_schema_are_told_apart(
     with pytest.raises(SchemaMissing, match="holds no vaults"):
         check_schema(engine)
     migrate(engine)
-    monkeypatch.setattr(ringfence.runtime.database, "SCHEMA", "0002")
-    with pytest.raises(SchemaOlder, match="its schema is 0001, this version reads 0002; a command that writes"):
+    monkeypatch.setattr(ringfence.runtime.database, "SCHEMA", "0003")
+    with pytest.raises(SchemaOlder, match="its schema is 0002, this version reads 0003"):
         check_schema(engine)
     monkeypatch.undo()
     with unit_of_work(engine) as connection:
@@ -167,6 +167,19 @@ def test_an_empty_database_an_older_and_a_newer_schema_are_told_apart(
     for act in (check_schema, migrate):
         with pytest.raises(SchemaNewer, match="its schema is 0999"):
             act(engine)
+    engine.dispose()
+
+
+def test_a_database_whose_journal_has_no_forms_is_refused_and_left_as_it_is(database_url: str) -> None:
+    engine = open_engine(database_url, create=True)
+    migrate(engine)
+    with unit_of_work(engine) as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    before = _shape(engine)
+    for act in (check_schema, migrate):
+        with pytest.raises(SchemaRetired, match=r"its schema is 0001, .* start a new database beside it"):
+            act(engine)
+    assert _shape(engine) == before
     engine.dispose()
 
 
@@ -239,7 +252,7 @@ WRONG = [
     ("redemption", {"seq": 2, "price": -1}, "price"),
     ("journal", {"seq": 0}, "seq"),
     ("journal", {"seq": 2, "hash": "00"}, "hash"),
-    ("feed", {"symbol": "ETH/USDT:USDT", "timeframe": 0}, "timeframe"),
+    ("bar_series", {"symbol": "ETH/USDT:USDT", "timeframe": 0}, "timeframe"),
     ("bar", {"ts": 2, "low": 0.0}, "low"),
     ("bar", {"ts": 2, "high": float("inf")}, "high"),
     ("bar", {"ts": 2, "mark_close": -1.0}, "mark_close"),
@@ -264,7 +277,7 @@ def test_what_may_be_negative_is_accepted(filled: Engine) -> None:
             connection.execute(insert(tables.account), {"vault_id": 1, "name": name, "balance": -(2**62)})
 
 
-def test_a_row_of_no_vault_and_a_bar_of_no_feed_are_refused(filled: Engine) -> None:
+def test_a_row_of_no_vault_and_a_bar_of_no_series_are_refused(filled: Engine) -> None:
     for table, change in ((tables.account, {"vault_id": 9}), (tables.bar, {"symbol": "X"})):
         with pytest.raises(IntegrityError), unit_of_work(filled) as connection:
             connection.execute(insert(table), ROWS[table.name] | change)

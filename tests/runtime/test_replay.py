@@ -15,7 +15,7 @@ from ringfence.runtime.database import migrate, open_engine, unit_of_work
 from ringfence.runtime.errors import RecordingDiffers
 from ringfence.runtime.replay import replay
 from ringfence.runtime.runs import digest
-from ringfence.runtime.setup import Compiled, compile_mandate
+from ringfence.runtime.setup import Setup, set_up
 from ringfence.vaults.errors import DepositRefused, KeyConflict, MandateChanged, ZeroShares
 from ringfence.vaults.mandate.check import load_mandate
 from ringfence.vaults.tables import bar, journal, transfer, vault
@@ -34,13 +34,13 @@ def engine(database_url: str) -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="module")
-def shield(project: Path) -> Compiled:
-    return compile_mandate(load_mandate(project / "mandates" / "btc-eth-shield.yaml"))
+def shield(project: Path) -> Setup:
+    return set_up(load_mandate(project / "mandates" / "btc-eth-shield.yaml"))
 
 
 @pytest.fixture(scope="module")
-def distance(project: Path) -> Compiled:
-    return compile_mandate(load_mandate(project / "mandates" / "btc-distance.yaml"))
+def distance(project: Path) -> Setup:
+    return set_up(load_mandate(project / "mandates" / "btc-distance.yaml"))
 
 
 def hours(symbols: tuple[str, ...], length: int = 100) -> Market:
@@ -61,7 +61,7 @@ def rows(engine: Engine) -> tuple[int, ...]:
         return tuple(connection.execute(select(func.count()).select_from(one)).scalar_one() for one in tables)
 
 
-def test_progress_hears_each_slot_of_each_vault_in_order(engine: Engine, shield: Compiled, distance: Compiled) -> None:
+def test_progress_hears_each_slot_of_each_vault_in_order(engine: Engine, shield: Setup, distance: Setup) -> None:
     heard: list[tuple[str, int, int]] = []
     vaults = [(one, hours(one.symbols, 20)) for one in (shield, distance)]
     replay(engine, vaults, DEPOSITS, lambda *told: heard.append(told))
@@ -69,9 +69,7 @@ def test_progress_hears_each_slot_of_each_vault_in_order(engine: Engine, shield:
     assert heard == expected
 
 
-def test_vaults_in_one_database_live_as_if_each_were_alone(
-    engine: Engine, shield: Compiled, distance: Compiled
-) -> None:
+def test_vaults_in_one_database_live_as_if_each_were_alone(engine: Engine, shield: Setup, distance: Setup) -> None:
     vaults = [(one, hours(one.symbols)) for one in (shield, distance)]
     together = replay(engine, vaults, DEPOSITS)
     assert digest(together) == digest([backtest(one, market, DEPOSITS) for one, market in vaults])
@@ -79,7 +77,7 @@ def test_vaults_in_one_database_live_as_if_each_were_alone(
     assert all(run.events for run in together)
 
 
-def test_the_same_replay_again_changes_nothing_and_tells_the_same(engine: Engine, shield: Compiled) -> None:
+def test_the_same_replay_again_changes_nothing_and_tells_the_same(engine: Engine, shield: Setup) -> None:
     vaults = [(shield, hours(shield.symbols))]
     first = digest(replay(engine, vaults, DEPOSITS))
     before = rows(engine)
@@ -87,9 +85,7 @@ def test_the_same_replay_again_changes_nothing_and_tells_the_same(engine: Engine
     assert rows(engine) == before
 
 
-def test_a_longer_recording_is_gone_on_with_and_equals_the_whole_from_the_start(
-    engine: Engine, shield: Compiled
-) -> None:
+def test_a_longer_recording_is_gone_on_with_and_equals_the_whole_from_the_start(engine: Engine, shield: Setup) -> None:
     for length in (1, 60, 85, 100):
         runs = replay(engine, [(shield, hours(shield.symbols, length))], DEPOSITS)
         assert digest(runs) == digest([backtest(shield, hours(shield.symbols, length), DEPOSITS)]), length
@@ -97,7 +93,7 @@ def test_a_longer_recording_is_gone_on_with_and_equals_the_whole_from_the_start(
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit, MemoryError])
 def test_a_replay_stopped_from_outside_is_completed_by_running_it_again(
-    engine: Engine, shield: Compiled, interruption: type[BaseException]
+    engine: Engine, shield: Setup, interruption: type[BaseException]
 ) -> None:
     market = hours(shield.symbols)
 
@@ -110,7 +106,7 @@ def test_a_replay_stopped_from_outside_is_completed_by_running_it_again(
     assert digest(replay(engine, [(shield, market)], DEPOSITS)) == digest([backtest(shield, market, DEPOSITS)])
 
 
-def test_other_deposits_under_the_same_replay_are_refused_and_change_nothing(engine: Engine, shield: Compiled) -> None:
+def test_other_deposits_under_the_same_replay_are_refused_and_change_nothing(engine: Engine, shield: Setup) -> None:
     vaults = [(shield, hours(shield.symbols, 20))]
     replay(engine, vaults, DEPOSITS)
     before = rows(engine)
@@ -120,14 +116,14 @@ def test_other_deposits_under_the_same_replay_are_refused_and_change_nothing(eng
 
 
 @pytest.mark.parametrize("amount", [0, -1, 2**63])
-def test_a_deposit_that_is_no_amount_is_refused_before_any_slot(engine: Engine, shield: Compiled, amount: int) -> None:
+def test_a_deposit_that_is_no_amount_is_refused_before_any_slot(engine: Engine, shield: Setup, amount: int) -> None:
     with pytest.raises((DepositRefused, ZeroShares)):
         replay(engine, [(shield, hours(shield.symbols, 20))], {"alice": amount})
     with unit_of_work(engine, writes=False) as connection:
-        assert connection.execute(select(vault.c.last_slot)).scalars().all() == [None]
+        assert connection.execute(select(vault.c.last_bar)).scalars().all() == [None]
 
 
-def test_other_bars_under_the_same_replay_are_refused_and_change_nothing(engine: Engine, shield: Compiled) -> None:
+def test_other_bars_under_the_same_replay_are_refused_and_change_nothing(engine: Engine, shield: Setup) -> None:
     market = hours(shield.symbols, 20)
     replay(engine, [(shield, market)], DEPOSITS)
     before = rows(engine)
@@ -138,7 +134,7 @@ def test_other_bars_under_the_same_replay_are_refused_and_change_nothing(engine:
 
 
 def test_another_mandate_of_the_same_name_is_refused(
-    engine: Engine, shield: Compiled, project: Path, tmp_path: Path
+    engine: Engine, shield: Setup, project: Path, tmp_path: Path
 ) -> None:
     market = hours(shield.symbols, 20)
     replay(engine, [(shield, market)], DEPOSITS)
@@ -146,10 +142,10 @@ def test_another_mandate_of_the_same_name_is_refused(
     file = tmp_path / "looser.yaml"
     file.write_text(text.replace("loss_cap: 20%", "loss_cap: 30%"), encoding="utf-8")
     with pytest.raises(MandateChanged):
-        replay(engine, [(compile_mandate(load_mandate(file)), market)], DEPOSITS)
+        replay(engine, [(set_up(load_mandate(file)), market)], DEPOSITS)
 
 
-def test_a_redemption_after_a_replay_is_paid_and_the_replay_goes_on(engine: Engine, shield: Compiled) -> None:
+def test_a_redemption_after_a_replay_is_paid_and_the_replay_goes_on(engine: Engine, shield: Setup) -> None:
     replay(engine, [(shield, hours(shield.symbols, 90))], DEPOSITS)
     redeem(engine, "btc-eth-shield", "bob", None, START)
     (run,) = replay(engine, [(shield, hours(shield.symbols))], DEPOSITS)

@@ -13,10 +13,10 @@ from sqlalchemy import Engine, select
 from ringfence.markets.bars import Bars
 from ringfence.markets.market import Market, align
 from ringfence.runtime.acts import deposit, open_vault
-from ringfence.runtime.bar_store import record_market
+from ringfence.runtime.bar_store import store_bars
 from ringfence.runtime.database import in_unit, migrate, open_engine, unit_of_work
 from ringfence.runtime.desk import Desk
-from ringfence.runtime.setup import compile_mandate
+from ringfence.runtime.setup import set_up
 from ringfence.runtime.tasks import app, step, using
 from ringfence.vaults.errors import UnknownVault
 from ringfence.vaults.mandate.check import load_mandate
@@ -35,19 +35,19 @@ def few_hours(symbol: str) -> Market:
 
 @pytest.fixture
 def desk(sqlite_database: str, project: Path) -> Iterator[Desk]:
-    compiled = compile_mandate(load_mandate(project / "mandates" / f"{VAULT}.yaml"))
+    setup = set_up(load_mandate(project / "mandates" / f"{VAULT}.yaml"))
     engine = open_engine(sqlite_database, create=True)
     migrate(engine)
-    in_unit(engine, lambda connection: record_market(connection, few_hours(compiled.symbols[0])))
-    open_vault(engine, compiled.mandate, START)
+    in_unit(engine, lambda connection: store_bars(connection, few_hours(setup.symbols[0])))
+    open_vault(engine, setup.mandate, START)
     deposit(engine, VAULT, "alice", 1_000_000_000, START)
     yield Desk(engine)
     engine.dispose()
 
 
-def last_slot(engine: Engine) -> int | None:
+def last_bar(engine: Engine) -> int | None:
     with unit_of_work(engine, writes=False) as connection:
-        found: int | None = connection.execute(select(vault.c.last_slot)).scalar_one()
+        found: int | None = connection.execute(select(vault.c.last_bar)).scalar_one()
     return found
 
 
@@ -56,7 +56,7 @@ def test_the_task_steps_at_the_desk_in_use_and_tells_how_many_slots(desk: Desk) 
         assert step(VAULT, START + HOUR) == 2
         assert step(VAULT, START + HOUR) == 0
         assert step.apply((VAULT, START + 3 * HOUR)).get() == 2
-    assert last_slot(desk.engine) == START + 3 * HOUR
+    assert last_bar(desk.engine) == START + 3 * HOUR
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_anything_but_a_name_and_a_whole_number_is_refused_and_changes_nothing(
 ) -> None:
     with using(desk), pytest.raises(TypeError, match=r"expected a vault's name and a slot's open in UTC ms"):
         step(name, slot)
-    assert last_slot(desk.engine) is None
+    assert last_bar(desk.engine) is None
 
 
 def test_a_refusal_shows_only_the_beginning_of_a_giant_argument(desk: Desk) -> None:

@@ -23,14 +23,14 @@ from sqlalchemy import Engine, select
 
 from ringfence.markets.files import read_bars
 from ringfence.markets.market import Market, align
-from ringfence.markets.slots import MarketFeed
+from ringfence.markets.slots import Slots
 from ringfence.runtime.acts import deposit, open_vault
-from ringfence.runtime.bar_store import record_market
+from ringfence.runtime.bar_store import store_bars
 from ringfence.runtime.database import in_unit, lock_vault, migrate, open_engine, unit_of_work
-from ringfence.runtime.journals import run_of
+from ringfence.runtime.history import run_of
 from ringfence.runtime.replay import replay
 from ringfence.runtime.runs import digest
-from ringfence.runtime.setup import Compiled, compile_mandate
+from ringfence.runtime.setup import Setup, set_up
 from ringfence.vaults.mandate.check import load_mandate
 from ringfence.vaults.tables import metadata, vault
 
@@ -48,7 +48,7 @@ Ledger = dict[str, list[tuple[Any, ...]]]
 class Week:
     """The recorded week and what the replay in process made of it."""
 
-    compiled: Compiled
+    setup: Setup
     market: Market
     slots: list[int]
     ledger: Ledger
@@ -57,17 +57,17 @@ class Week:
 
 @pytest.fixture(scope="module")
 def week(project: Path, recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> Week:
-    compiled = compile_mandate(load_mandate(project / "mandates" / f"{VAULT}.yaml"))
+    setup = set_up(load_mandate(project / "mandates" / f"{VAULT}.yaml"))
     bars = {}
-    for symbol in compiled.symbols:
+    for symbol in setup.symbols:
         month = read_bars(recorded / f"spot_{symbol[:3]}USDT_1m_2020-03.parquet", symbol)
         bars[symbol] = month[slice(*np.searchsorted(month.ts, WEEK).tolist())]
     market = align(bars)
     engine = open_engine(f"sqlite:///{tmp_path_factory.mktemp('in-process') / 'ringfence.db'}", create=True)
     migrate(engine)
-    runs = replay(engine, [(compiled, market)], DEPOSITS)
+    runs = replay(engine, [(setup, market)], DEPOSITS)
     assert len(runs[0].events) > 20
-    whole = Week(compiled, market, MarketFeed(market, HOUR).slots.tolist(), ledger_of(engine), digest(runs))
+    whole = Week(setup, market, Slots(market, HOUR).opens.tolist(), ledger_of(engine), digest(runs))
     engine.dispose()
     return whole
 
@@ -91,7 +91,7 @@ def assert_same_ledger(engine: Engine, week: Week) -> None:
     assert all(found[name] for name in ("account", "holding", "journal", "position", "transfer", "vault"))
     with unit_of_work(engine, writes=False) as connection:
         row = connection.execute(select(vault)).mappings().one()
-        assert digest([run_of(connection, row, week.compiled.mandate)]) == week.digest
+        assert digest([run_of(connection, row)]) == week.digest
 
 
 @contextmanager
@@ -100,8 +100,8 @@ def opened(url: str, week: Week) -> Iterator[Engine]:
     engine = open_engine(url, create=True)
     try:
         migrate(engine)
-        in_unit(engine, functools.partial(record_market, market=week.market))
-        open_vault(engine, week.compiled.mandate, week.slots[0])
+        in_unit(engine, functools.partial(store_bars, market=week.market))
+        open_vault(engine, week.setup.mandate, week.slots[0])
         for holder, amount in DEPOSITS.items():
             deposit(engine, VAULT, holder, amount, week.slots[0])
         yield engine
@@ -170,8 +170,8 @@ def working(database: str, broker: str, folder: Path) -> Iterator[Worker]:
 
 def last_slot(engine: Engine) -> int | None:
     with unit_of_work(engine, writes=False) as connection:
-        slot: int | None = connection.execute(select(vault.c.last_slot)).scalar_one()
-    return slot
+        bar: int | None = connection.execute(select(vault.c.last_bar)).scalar_one()
+    return None if bar is None else bar // HOUR * HOUR
 
 
 def test_a_week_sent_twice_and_out_of_order_to_a_real_worker_is_the_same_ledger_as_in_process(

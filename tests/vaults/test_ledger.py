@@ -13,7 +13,7 @@ from ringfence.risk.edges import MAY_BE_NEGATIVE, AccountKind, Edge
 from ringfence.runtime.database import migrate, open_engine, unit_of_work
 from ringfence.vaults import ledger as room
 from ringfence.vaults.errors import InsufficientBalance, LedgerUnbalanced, TransferRefused
-from ringfence.vaults.ledger import LARGEST, Breach, Ledger, audit, margin_account
+from ringfence.vaults.ledger import LARGEST, Breach, Ledger, breaches, margin_account
 from ringfence.vaults.tables import account, holding, mandate, redemption, transfer, vault
 
 
@@ -82,8 +82,8 @@ def test_a_transfer_lowers_its_debit_and_raises_its_credit(traded: Engine) -> No
         assert ledger.margin("btc") == ledger.balance(margin_account("btc")) == 170
         assert ledger.balance("shortfall") == ledger.margin("eth") == 0
         assert ledger.sum_to_zero()
-        assert audit(connection, 1) == []
-        assert audit(connection, 2) == []
+        assert breaches(connection, 1) == []
+        assert breaches(connection, 2) == []
         rows = connection.execute(select(transfer).order_by(transfer.c.seq)).all()
     assert [row.seq for row in rows] == list(range(1, 8))
     assert [row.edge for row in rows] == [1, 2, 6, 9, 10, 12, 8]
@@ -110,7 +110,7 @@ def test_only_changed_balances_are_written_and_an_empty_flush_writes_nothing(tra
     assert "reserve" not in said[2]
     with unit_of_work(traded, writes=False) as connection:
         assert Ledger(connection, 1, 9).balances["cushion"] == 65
-        assert audit(connection, 1) == []
+        assert breaches(connection, 1) == []
 
 
 def test_vaults_do_not_see_each_other(traded: Engine) -> None:
@@ -121,7 +121,7 @@ def test_vaults_do_not_see_each_other(traded: Engine) -> None:
         other.flush(1, 1)
         _keep(connection, other, 2)
         assert Ledger(connection, 1, 7).balance("cushion") == 50
-        assert audit(connection, 1) == audit(connection, 2) == []
+        assert breaches(connection, 1) == breaches(connection, 2) == []
 
 
 BAD = [
@@ -180,7 +180,7 @@ def test_no_account_of_the_vault_gives_more_than_it_holds(
         assert ledger.flush(2, 2) == 1
         _keep(connection, ledger)
     with unit_of_work(traded, writes=False) as connection:
-        assert audit(connection, 1) == []
+        assert breaches(connection, 1) == []
 
 
 def test_a_balance_beyond_the_largest_is_refused(engine: Engine) -> None:
@@ -230,7 +230,7 @@ def _breaches(engine: Engine, *statements: str) -> list[Breach]:
     with unit_of_work(engine) as connection:
         for statement in statements:
             connection.execute(text(statement))
-        return audit(connection, 1)
+        return breaches(connection, 1)
 
 
 def _forged(seq: int, edge: int, position: str, amount: int) -> str:
@@ -284,11 +284,11 @@ def test_the_audit_finds_shares_that_do_not_add_up(traded: Engine) -> None:
                                              {"vault_id": 1, "holder": "bob", "shares": 7}])  # fmt: skip
         queue = {"vault_id": 1, "seq": 1, "holder": "alice", "shares": 4, "price": 1, "remaining": 4, "requested_ts": 1}
         connection.execute(insert(redemption), queue)
-        assert audit(connection, 1) == [Breach("S3", "alice's shares in the queue", "at most 3", "4")]
+        assert breaches(connection, 1) == [Breach("S3", "alice's shares in the queue", "at most 3", "4")]
         connection.execute(update(redemption).values(remaining=3))
-        assert audit(connection, 1) == [Breach("S3", "shares in the queue", "4, all that wait", "3")]
+        assert breaches(connection, 1) == [Breach("S3", "shares in the queue", "4, all that wait", "3")]
         connection.execute(update(vault).where(vault.c.id == 1).values(shares=11, waiting=3))
-        assert audit(connection, 1) == [Breach("S3", "holders' shares", "11, all shares", "10")]
+        assert breaches(connection, 1) == [Breach("S3", "holders' shares", "11, all shares", "10")]
 
 
 @given(edge=st.sampled_from(Edge), position=st.none() | st.text(max_size=3), amount=st.integers(-5, 40))

@@ -9,11 +9,11 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from ringfence.vaults.errors import DepositRefused, RedeemExceeds, ZeroAssets, ZeroShares
+from ringfence.vaults.queue import Request, redemption_price, request_redemption, settle
 from ringfence.vaults.shares import (
     LARGEST,
     PRICE_LARGEST,
     Pool,
-    Request,
     State,
     convert_to_assets,
     convert_to_shares,
@@ -28,9 +28,6 @@ from ringfence.vaults.shares import (
     preview_redeem,
     preview_withdraw,
     redeem,
-    redemption_price,
-    request_redemption,
-    settle,
     split_deposit,
     wall,
     withdraw,
@@ -363,7 +360,7 @@ def test_nobody_is_paid_more_than_at_the_request_or_than_now(case: tuple[State, 
     by_seq = {request.seq: request for request in requests}
     reserve, cushion, shares = state.reserve, state.cushion, state.shares
     for payment in settle(state, requests, keep).payments:
-        request = by_seq[payment.seq]
+        request = by_seq[payment.request]
         pool = Pool(reserve + cushion + state.margin_equity, shares)
         assert payment.assets <= Fraction(request.price * payment.shares, ONE)
         assert payment.assets <= payment.shares * Fraction(pool.assets + 1, pool.shares + 1000)
@@ -379,7 +376,7 @@ def test_nobody_is_paid_more_than_at_the_request_or_than_now(case: tuple[State, 
 def test_those_who_wait_are_served_in_order_and_only_the_last_in_part(case: tuple[State, list[Request], int]) -> None:
     state, requests, keep = case
     payments = settle(state, requests, keep).payments
-    assert [payment.seq for payment in payments] == sorted({payment.seq for payment in payments})
+    assert [payment.request for payment in payments] == sorted({payment.request for payment in payments})
     assert all(payment.remaining == 0 for payment in payments[:-1])
 
 
@@ -395,11 +392,11 @@ def test_settling_again_at_once_pays_next_to_nothing(case: tuple[State, list[Req
     """What is free was paid: the next settlement finds at most roundings."""
     state, requests, keep = case
     first = settle(state, requests, keep)
-    paid = {payment.seq: payment.remaining for payment in first.payments}
+    paid = {payment.request: payment.remaining for payment in first.payments}
     rest = [replace(r, remaining=paid.get(r.seq, r.remaining)) for r in requests if paid.get(r.seq, 1) > 0]
     again = settle(first.state, rest, keep)
     for payment in again.payments[:1]:
-        request = next(request for request in rest if request.seq == payment.seq)
+        request = next(request for request in rest if request.seq == payment.request)
         price = min(request.price, redemption_price(first.state.pool))
         floor_price = first.state.high_water_mark * keep // 10**6
         if price > floor_price + 2:
@@ -439,7 +436,7 @@ def test_a_worthless_request_waits_without_holding_up_the_next() -> None:
     crumb = Request(1, "alice", 1, redemption_price(state.pool), 1)
     whole = Request(2, "bob", 500_000_000, redemption_price(state.pool), 500_000_000)
     (payment,) = settle(state, [crumb, whole], 800_000).payments
-    assert payment.seq == 2
+    assert payment.request == 2
     assert payment.remaining == 0
 
 

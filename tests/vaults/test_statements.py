@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, delete, select, text, update
 from ringfence.runtime.acts import deposit, redeem
 from ringfence.runtime.database import unit_of_work
 from ringfence.vaults.errors import StatementDisagrees, ZeroAssets
-from ringfence.vaults.statements import Register, audit, derive, holder_statements
+from ringfence.vaults.statements import Register, breaches, derive, holder_statements
 from ringfence.vaults.tables import holding, journal, redemption, transfer, vault
 from ringfence.vaults.vault import Vault
 from tests.reference.tide import HOUR, SHARE, START, UNIT, Tide, forge, launch, path, scratch, tide, walk
@@ -49,11 +49,11 @@ def test_a_statement_over_deposits_a_loss_and_a_redemption_is_what_a_person_comp
     with unit_of_work(one.engine, writes=False) as connection:
         slot = json.loads(
             connection.execute(
-                select(journal.c.body).where(journal.c.kind == "slot").order_by(journal.c.seq.desc()).limit(1)
+                select(journal.c.body).where(journal.c.kind == "decided").order_by(journal.c.seq.desc()).limit(1)
             ).scalar_one()
         )
         row = connection.execute(select(vault)).mappings().one()
-    nav, shares = slot["nav"], slot["shares"]
+    nav, shares = slot["nav"], slot["total_shares"]
     assert nav < 1_500 * UNIT
     minted = 100 * UNIT * (shares + 1_000) // (nav + 1)
     alice, bob = found.statements["alice"], found.statements["bob"]
@@ -112,7 +112,7 @@ def test_a_waiting_request_is_valued_at_most_at_the_price_of_the_day_it_was_aske
     one.step(1, 8)
     after = register(one).statements
     assert after["bob"].value > before["bob"].value
-    assert after["alice"].value + after["alice"].redeemed <= asked["price"] * 1_000 * SHARE // 2**50
+    assert after["alice"].value + after["alice"].redeemed <= asked.price * 1_000 * SHARE // 2**50
     one.engine.dispose()
 
 
@@ -127,9 +127,9 @@ def forged(change: Callable[[Connection], None], acts: Callable[[Vault], None] |
         one.deposit(START, "alice", 1_000 * UNIT)
         one.deposit(START, "bob", 500 * UNIT)
         one.redeem(START, "bob", 100 * SHARE)
-        assert audit(connection, identity) == []
+        assert breaches(connection, identity) == []
         change(connection)
-        found = [str(breach) for breach in audit(connection, identity)]
+        found = [str(breach) for breach in breaches(connection, identity)]
         if found:
             with pytest.raises(StatementDisagrees, match="vault tide: no statement"):
                 holder_statements(connection, "tide", identity)
@@ -143,11 +143,11 @@ def body(connection: Connection, seq: int, **figures: Any) -> None:
     connection.execute(update(journal).where(journal.c.seq == seq).values(body=json.dumps(row)))
 
 
-def payment(**figures: Any) -> list[Any]:
+def payment(**figures: Any) -> dict[str, Any]:
     """The payment of bob's redemption (row 4), with some of its figures changed."""
-    told = {"seq": 4, "holder": "bob", "shares": 100 * SHARE, "from_reserve": 80 * UNIT, "from_cushion": 20 * UNIT,
+    told = {"request": 4, "holder": "bob", "shares": 100 * SHARE, "from_reserve": 80 * UNIT, "from_cushion": 20 * UNIT,
             "remaining": 0}  # fmt: skip
-    return list((told | figures).values())
+    return told | figures
 
 
 REGISTER: dict[str, tuple[Callable[[Connection], Any], str]] = {
@@ -176,7 +176,7 @@ REGISTER: dict[str, tuple[Callable[[Connection], Any], str]] = {
 MONEY: dict[str, tuple[Callable[[Connection], Any], str]] = {
     "a deposit's transfer changed": (
         lambda c: c.execute(update(transfer).where(transfer.c.seq == 1).values(amount=1)),
-        "L2: deposit of journal row 2: expected 1000000000 in transfers, as the journal says, found 200000001",
+        "L2: deposit_reserve of journal row 2: expected 800000000 in transfers, as the journal says, found 1",
     ),
     "a payment's transfer removed": (
         lambda c: c.execute(delete(transfer).where(transfer.c.edge == 3)), "L2: redeem_reserve of journal row 4"
@@ -192,6 +192,12 @@ JOURNAL: dict[str, tuple[Callable[[Connection], Any], str]] = {
         lambda c: body(c, 3, shares=501 * SHARE, total_shares=1_501 * SHARE),
         "S1: journal row 3: expected shares minted",
     ),
+    "a deposit's split told wrong": (
+        lambda c: body(c, 2, to_reserve=1), "L2: journal row 2: expected amount"
+    ),
+    "a form that a later version wrote": (
+        lambda c: body(c, 2, form=2), "L3: journal row 2: expected the body of a deposited, found an unreadable one"
+    ),
     "all shares told wrong": (lambda c: body(c, 4, total_shares=1), "S3: journal row 4: expected total_shares"),
     "a payment above the price of its request": (
         lambda c: body(c, 4, payments=[payment(from_cushion=21 * UNIT)]), "S5: journal row 4: expected at most"
@@ -200,7 +206,7 @@ JOURNAL: dict[str, tuple[Callable[[Connection], Any], str]] = {
         lambda c: body(c, 4, payments=[payment(holder="alice")]), "S3: journal row 4: expected a request 4 of alice"
     ),
     "a payment of a request that nobody made": (
-        lambda c: body(c, 4, payments=[payment(seq=3)]), "S3: journal row 4: expected a request 3 of bob"
+        lambda c: body(c, 4, payments=[payment(request=3)]), "S3: journal row 4: expected a request 3 of bob"
     ),
     "more burned than held": (
         lambda c: body(c, 4, payments=[payment(shares=900 * SHARE)]),
@@ -210,16 +216,18 @@ JOURNAL: dict[str, tuple[Callable[[Connection], Any], str]] = {
         lambda c: body(c, 4, payments=[payment(remaining=1)]), "S3: journal row 4: expected remaining of request 4 0"
     ),
     "a body without its holder": (
-        lambda c: body(c, 2, holder=None), "L3: journal row 2: expected the body of a deposit"
+        lambda c: body(c, 2, holder=None), "L3: journal row 2: expected the body of a deposited"
     ),
     "a body that is not JSON": (
         lambda c: c.execute(update(journal).where(journal.c.seq == 2).values(body="{")),
-        "L3: journal row 2: expected the body of a deposit",
+        "L3: journal row 2: expected the body of a deposited",
     ),
-    "a price that is a word": (lambda c: body(c, 4, price="high"), "L3: journal row 4: expected the body of a redeem"),
+    "a price that is a word": (
+        lambda c: body(c, 4, price="high"), "L3: journal row 4: expected the body of a redemption_asked"
+    ),
     "the last row cut short": (
         lambda c: c.execute(update(journal).where(journal.c.seq == 4).values(body="[]")),
-        "L3: journal row 4: expected the nav and wall of a redeem",
+        "L3: journal row 4: expected the body of a redemption_asked",
     ),
 }  # fmt: skip
 

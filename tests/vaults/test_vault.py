@@ -9,8 +9,10 @@ from sqlalchemy import insert, select, update
 from ringfence.risk.edges import Edge
 from ringfence.runtime.acts import deposit, redeem
 from ringfence.runtime.database import lock_vault, unit_of_work
+from ringfence.runtime.step import book_of, decide
+from ringfence.vaults.entries import Deposited
 from ringfence.vaults.errors import LedgerDisagrees, WallBreached
-from ringfence.vaults.shares import LARGEST, Payment
+from ringfence.vaults.shares import LARGEST
 from ringfence.vaults.tables import account, holding, journal, mandate, position, redemption, transfer, vault
 from ringfence.vaults.vault import Vault
 from tests.reference.tide import HOUR, SHARE, START, UNIT, Tide, breaches, contents, launch, path, tide, walk
@@ -40,7 +42,7 @@ def quantity(one: Tide) -> int:
         return found
 
 
-def pay_in(one: Tide, holder: str, units: int) -> dict[str, int]:
+def pay_in(one: Tide, holder: str, units: int) -> Deposited:
     return deposit(one.engine, one.name, holder, units * UNIT, START)
 
 
@@ -49,8 +51,10 @@ def pay_in(one: Tide, holder: str, units: int) -> dict[str, int]:
 
 def test_a_first_deposit_is_split_at_the_wall_and_buys_one_share_per_unit_of_currency(small: Tide) -> None:
     answer = pay_in(small, "alice", 1_000)
-    assert answer == {"holder": "alice", "amount": 1_000 * UNIT, "shares": 1_000 * SHARE, "total_shares": 1_000 * SHARE,
-                      "nav": 1_000 * UNIT, "wall": 800 * UNIT}  # fmt: skip
+    assert answer == Deposited(
+        holder="alice", amount=1_000 * UNIT, to_reserve=800 * UNIT, to_cushion=200 * UNIT, ratcheted=0,
+        shares=1_000 * SHARE, total_shares=1_000 * SHARE, nav=1_000 * UNIT, wall=800 * UNIT,
+    )  # fmt: skip
     assert balances(small) == {"reserve": 800 * UNIT, "cushion": 200 * UNIT, "world": -1_000 * UNIT}
     assert figures(small)["high_water_mark"] == 2**50 // 1_000
     assert breaches(small.engine) == []
@@ -60,7 +64,7 @@ def test_a_second_deposit_at_the_same_value_leaves_the_price_and_the_mark_alone(
     pay_in(small, "alice", 1_000)
     before = figures(small)
     answer = pay_in(small, "bob", 250)
-    assert answer["shares"] == 250 * SHARE
+    assert answer.shares == 250 * SHARE
     assert figures(small)["high_water_mark"] == before["high_water_mark"]
     assert balances(small) == {"reserve": 1_000 * UNIT, "cushion": 250 * UNIT, "world": -1_250 * UNIT}
 
@@ -72,7 +76,7 @@ def test_a_deposit_after_a_loss_is_priced_below_the_mark_and_fills_the_whole_wal
     assert before["last_nav"] < 1_000 * UNIT, "the walk of this seed loses"
     answer = pay_in(small, "bob", 500)
     exact = Fraction(500 * UNIT * (before["shares"] + 1_000), before["last_nav"] + 1)
-    assert answer["shares"] == exact.numerator // exact.denominator > 500 * SHARE
+    assert answer.shares == exact.numerator // exact.denominator > 500 * SHARE
     after = figures(small)
     assert after["high_water_mark"] == before["high_water_mark"]
     least = Fraction(8, 10) * after["high_water_mark"] * after["shares"] / 2**50
@@ -99,7 +103,7 @@ def test_the_same_mandate_already_known_to_the_database_opens_its_vault_without_
 def test_a_vault_without_positions_pays_a_redemption_at_once_and_what_stays_stays_behind_its_wall(small: Tide) -> None:
     pay_in(small, "alice", 1_000)
     answer = redeem(small.engine, "tide", "alice", 400 * SHARE, START)
-    assert (answer["paid"], answer["burned"], answer["wall"]) == (400 * UNIT, 400 * SHARE, 480 * UNIT)
+    assert (answer.paid, answer.burned, answer.wall) == (400 * UNIT, 400 * SHARE, 480 * UNIT)
     assert figures(small)["waiting"] == 0
     # The reserve gives what it holds above the smaller wall, the cushion the rest.
     assert balances(small) == {"reserve": 480 * UNIT, "cushion": 120 * UNIT, "world": -600 * UNIT}
@@ -110,7 +114,7 @@ def test_redeeming_every_share_empties_the_vault_and_forgets_its_mark(small: Tid
     pay_in(small, "alice", 1_000)
     pay_in(small, "bob", 3)
     redeem(small.engine, "tide", "bob", None, START)
-    assert redeem(small.engine, "tide", "alice", None, START)["paid"] == 1_000 * UNIT
+    assert redeem(small.engine, "tide", "alice", None, START).paid == 1_000 * UNIT
     after = figures(small)
     assert (after["shares"], after["high_water_mark"], after["last_nav"]) == (0, 0, 0)
     assert balances(small) == {}
@@ -123,10 +127,10 @@ def test_what_stands_in_positions_waits_and_is_paid_at_the_next_slots_until_the_
     small.step(12)
     assert quantity(small) > 0
     first = redeem(small.engine, "tide", "alice", None, START)
-    assert 0 < first["burned"] < 1_000 * SHARE, "a part is free, a part stands in the position"
+    assert 0 < first.burned < 1_000 * SHARE, "a part is free, a part stands in the position"
     second = redeem(small.engine, "tide", "bob", None, START)
-    assert second["burned"] == 0, "nobody overtakes"
-    burned = sum(shares for _, _, shares, *_ in first["payments"] + second["payments"])
+    assert second.burned == 0, "nobody overtakes"
+    burned = sum(payment.shares for payment in (*first.payments, *second.payments))
     assert figures(small)["waiting"] == 2_000 * SHARE - burned
     small.step(2, 12)
     after = figures(small)
@@ -149,8 +153,8 @@ def test_an_emptied_vault_opens_positions_again_for_the_next_depositor(small: Ti
     small.step(3, 15)
     assert quantity(small) == 0, "an empty vault trades nothing"
     answer = pay_in(small, "carol", 500)
-    assert answer["shares"] == 500 * UNIT * 1_000
-    assert answer["nav"] == 500 * UNIT + crumbs
+    assert answer.shares == 500 * UNIT * 1_000
+    assert answer.nav == 500 * UNIT + crumbs
     small.step(3, 18)
     assert quantity(small) > 0
     assert breaches(small.engine) == []
@@ -167,7 +171,7 @@ def test_a_redemption_that_waits_through_a_rise_is_paid_at_the_price_of_its_requ
     with unit_of_work(one.engine, writes=False) as connection:
         paid = connection.execute(select(transfer.c.amount).where(transfer.c.edge.in_([3, 4]))).scalars().all()
         assert one.vault(connection).requests() == []
-    worth = asked["price"] * 1_000 * SHARE // 2**50
+    worth = asked.price * 1_000 * SHARE // 2**50
     assert worth - 5 <= sum(paid) <= worth
     assert figures(one)["last_nav"] > 1_000 * UNIT, "the rise is bob's"
     assert breaches(one.engine) == []
@@ -180,9 +184,9 @@ def test_a_redemption_that_waits_through_a_rise_is_paid_at_the_price_of_its_requ
 def test_a_slot_of_an_empty_vault_is_told_without_a_lowest_price(small: Tide) -> None:
     small.step(1)
     with unit_of_work(small.engine, writes=False) as connection:
-        body: str = connection.execute(select(journal.c.body).where(journal.c.kind == "slot")).scalar_one()
+        body: str = connection.execute(select(journal.c.body).where(journal.c.kind == "decided")).scalar_one()
     assert '"price_low":null' in body
-    assert figures(small)["last_slot"] == START
+    assert figures(small)["last_bar"] == START
 
 
 def test_a_step_leaves_the_ledger_the_positions_and_the_vaults_row_telling_the_same(small: Tide) -> None:
@@ -192,8 +196,8 @@ def test_a_step_leaves_the_ledger_the_positions_and_the_vaults_row_telling_the_s
     with unit_of_work(small.engine, writes=False) as connection:
         held = connection.execute(select(position)).mappings().one()
         one = small.vault(connection)
-    price = small.feed.market.mark_close[19, 0]
-    unit = small.compiled.instruments[0].unit
+    price = small.slots.market.mark_close[19, 0]
+    unit = small.setup.instruments[0].unit
     gained = Fraction(price) * held["quantity"] * unit - held["cost"]
     expected = found["reserve"] + found["cushion"] + found["margin:btc"] + gained.numerator // gained.denominator
     assert one.nav == expected == one.state.nav
@@ -205,7 +209,7 @@ def test_the_step_is_the_same_whether_money_came_in_before_or_between_slots_of_a
     small.step(6)
     pay_in(small, "alice", 1_000)
     with unit_of_work(small.engine, writes=False) as connection:
-        told = connection.execute(select(journal.c.ts).where(journal.c.kind == "deposit")).scalar_one()
+        told = connection.execute(select(journal.c.ts).where(journal.c.kind == "deposited")).scalar_one()
     assert told == START + 6 * HOUR, "an act falls at the close of the last slot that was lived through"
 
 
@@ -231,7 +235,7 @@ def test_an_act_that_would_leave_the_reserve_below_the_wall_is_undone_whole(smal
         if act == "redeem":
             one.redeem(START, "alice", SHARE)
         else:
-            one.step(small.inputs(8), small.compiled.limits, small.compiled.listing)
+            small.decide(one, 8)
 
     with pytest.raises(WallBreached, match=r"vault tide: the reserve would hold \d+ minor units, the wall is \d+"):
         tampered(small, change, moved=50 * UNIT)
@@ -242,17 +246,13 @@ OPENING = 3
 """The slot of which the first position is opened."""
 
 
-class Forgetful(Vault):
-    """Loses the last transfer of a step on its way to the ledger."""
-
-    def _moves(self, tape: object) -> list[tuple[int, str | None, int]]:
-        return super()._moves(tape)[:-1]  # type: ignore[arg-type]
-
-
 def forgetful(one: Tide, number: int) -> None:
+    """Lose the last transfer of a step on its way to the ledger."""
     with unit_of_work(one.engine) as connection:
-        vault = Forgetful(connection, lock_vault(connection, one.name), one.compiled.mandate)
-        vault.step(one.inputs(number), one.compiled.limits, one.compiled.listing)
+        vault = one.vault(connection)
+        decision = decide(one.setup, book_of(vault), one.inputs(number))
+        lossy = decision.entry.model_copy(update={"transfers": decision.entry.transfers[:-1]})
+        vault.decide(decision.close, lossy, decision.balances)
 
 
 def test_a_step_whose_money_does_not_agree_with_the_ledger_is_undone_whole(small: Tide) -> None:
@@ -282,15 +282,15 @@ def test_a_payment_in_the_journal_is_what_the_ledger_moved(small: Tide) -> None:
     pay_in(small, "alice", 1_000)
     small.step(12)
     answer = redeem(small.engine, "tide", "alice", None, START)
-    (told,) = (Payment(*payment) for payment in answer["payments"])
+    (told,) = answer.payments
     with unit_of_work(small.engine, writes=False) as connection:
         moved = connection.execute(
-            select(transfer.c.edge, transfer.c.amount).where(transfer.c.journal_seq == told.seq)
+            select(transfer.c.edge, transfer.c.amount).where(transfer.c.journal_seq == told.request)
         ).all()
     assert dict(map(tuple, moved)).items() <= {
         Edge.redeem_reserve: told.from_reserve, Edge.redeem_cushion: told.from_cushion
     }.items()  # fmt: skip
-    assert sum(amount for _, amount in moved) == told.assets == answer["paid"]
+    assert sum(amount for _, amount in moved) == told.assets == answer.paid
 
 
 def test_shares_and_money_never_outgrow_what_the_kernel_can_multiply(small: Tide) -> None:

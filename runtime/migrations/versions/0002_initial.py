@@ -1,9 +1,9 @@
-"""The first schema: vaults, their ledger, shares and journal, and the bars that they were fed."""
+"""The first schema of typed journals: vaults, their ledger, shares and journal, and the bars that they were fed."""
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0001"
+revision = "0002"
 down_revision: str | None = None
 
 _POSITIVE = "{0} > 0 AND {0} <= 1e300"
@@ -60,7 +60,7 @@ def _mandates_and_vaults() -> None:
         "vault",
         sa.Column("id", sa.Integer(), nullable=False),
         _text("name"), _text("mandate"), _text("currency"), _small("decimals"),
-        _big("shares"), _big("waiting"), _big("high_water_mark"), _big("last_slot", nullable=True), _big("last_nav"),
+        _big("shares"), _big("waiting"), _big("high_water_mark"), _big("last_bar", nullable=True), _big("last_nav"),
         _double("price_low"), _double("distance_low"),
         _big("version"), _big("journal_seq"), _text("journal_hash"), _big("transfer_seq"),
         _key("vault", "id"),
@@ -73,7 +73,7 @@ def _mandates_and_vaults() -> None:
         _check("vault", "sequences", "version >= 0 AND journal_seq >= 0 AND transfer_seq >= 0"),
         _check("vault", "journal_hash", "length(journal_hash) = 64"),
         integers="decimals shares waiting high_water_mark last_nav version journal_seq transfer_seq",
-        optional="last_slot",
+        optional="last_bar",
     )  # fmt: skip
 
 
@@ -117,7 +117,7 @@ def _holders() -> None:
         integers="seq shares price remaining requested_ts",
     )  # fmt: skip
     _create(
-        "command", _vault_id(), _text("key"), _text("body_hash"), _text("result"), _big("journal_seq"),
+        "command", _vault_id(), _text("key"), _text("request_hash"), _big("journal_seq"),
         _key("command", "vault_id", "key"), _of_vault("command"), integers="journal_seq",
     )  # fmt: skip
 
@@ -131,15 +131,15 @@ def _records() -> None:
         integers="seq ts",
     )  # fmt: skip
     _create(
-        "feed", _text("symbol"), _big("timeframe"), _key("feed", "symbol"),
-        _check("feed", "timeframe", "timeframe > 0"), integers="timeframe",
+        "bar_series", _text("symbol"), _big("timeframe"), _key("bar_series", "symbol"),
+        _check("bar_series", "timeframe", "timeframe > 0"), integers="timeframe",
     )  # fmt: skip
     _create(
         "bar", _text("symbol"), _big("ts"),
         *(_double(name) for name in ("open", "high", "low", "close", "volume")),
         *(_double(name, nullable=True) for name in (*_PRICES[4:], "funding_rate")),
         _key("bar", "symbol", "ts"),
-        sa.ForeignKeyConstraint(["symbol"], ["feed.symbol"], name=op.f("fk_bar_symbol")),
+        sa.ForeignKeyConstraint(["symbol"], ["bar_series.symbol"], name=op.f("fk_bar_symbol")),
         *(_check("bar", name, _POSITIVE.format(name)) for name in _PRICES),
         _check("bar", "volume", "volume >= 0 AND volume <= 1e300"),
         _check("bar", "funding_rate", "funding_rate BETWEEN -10 AND 10"),

@@ -1,0 +1,150 @@
+"""The pure middle of a step: from a vault's book and the bars of one slot to the entry that says what was decided."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ringfence.markets.simulator import Series, blank_series, simulate
+from ringfence.markets.slots import Slots
+from ringfence.risk import KERNEL
+from ringfence.risk.book import Book, Rows, empty_book
+from ringfence.risk.edges import AccountKind, Edge
+from ringfence.risk.events import Bound, Event
+from ringfence.risk.tape import Tape, blank_tape, read_events, rewind
+from ringfence.runtime.setup import Setup
+from ringfence.strategies.registry import release
+from ringfence.vaults.entries import Decided, Happened, Held, Moved
+from ringfence.vaults.ledger import margin_account
+from ringfence.vaults.mandate.terms import Mandate
+from ringfence.vaults.vault import Vault
+
+__all__ = ["Decision", "SlotInputs", "book_of", "decide", "decided_by", "slot_inputs"]
+
+_CASH = ("reserve", "cushion")
+_CONTRA = tuple(kind.value for kind in AccountKind if kind.value not in (*_CASH, AccountKind.margin))
+
+
+@dataclass(frozen=True, eq=False)
+class SlotInputs:
+    """What one slot is decided on."""
+
+    slot: int
+    """Open of the slot, UTC ms."""
+    close: int
+    """End of the slot, UTC ms."""
+    ts: Any
+    """(B,) opens of its bars, UTC ms."""
+    bars: Rows
+    """(B, P) of risk.book.BAR; position p trades column p."""
+    proposals: Rows
+    """(1, P) of risk.book.PROPOSAL."""
+    fingerprint: str
+    """SHA-256 of the bars."""
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """What a slot came to."""
+
+    close: int
+    """End of the slot, UTC ms."""
+    entry: Decided
+    """Before anybody is paid."""
+    balances: Mapping[str, int]
+    """What the step arrived at, by account: the ledger must find the same."""
+
+
+def slot_inputs(setup: Setup, slots: Slots, number: int) -> SlotInputs:
+    """What slot `number` is decided on, from bars up to its close and no later ones."""
+    first, last = slots.span(number)
+    slot = int(slots.opens[number])
+    return SlotInputs(
+        slot=slot,
+        close=slot + slots.timeframe,
+        ts=slots.market.ts[first:last],
+        bars=slots.rows[first:last],
+        proposals=setup.propose_at(slots, number),
+        fingerprint=slots.fingerprint(number),
+    )
+
+
+def decided_by(mandate: Mandate) -> tuple[int, dict[str, str]]:
+    """Who would decide here and now: the kernel's version, and by position the release of its strategy, if
+    it is installed."""
+    releases = {name: release(stated.strategy.name) for name, stated in mandate.positions.items()}
+    return KERNEL, {name: made for name, made in releases.items() if made is not None}
+
+
+def book_of(vault: Vault) -> Book:
+    """The vault as the kernel's rows."""
+    book = empty_book(range(len(vault.positions)))
+    row = book.vaults[0]
+    for name in (*_CASH, *_CONTRA):
+        row[name] = vault.ledger.balance(name)
+    row.shares, row.waiting, row.high_water_mark = vault.shares, vault.waiting, vault.high_water_mark
+    row.price_low, row.distance_low = vault.price_low, vault.distance_low
+    for position, held in zip(book.positions, vault.positions.values(), strict=True):
+        position.quantity, position.cost, position.refused = held.quantity, held.cost, held.refused
+        position.margin = vault.ledger.margin(held.name)
+    return book
+
+
+def decide(setup: Setup, book: Book, inputs: SlotInputs) -> Decision:
+    """Live through one slot: the venue's rules bar by bar, and the decision at its close. Changes `book` alone."""
+    count = len(setup.names)
+    closes = np.full(len(inputs.bars), -1, np.int64)
+    closes[-1] = 0
+    tape, series = blank_tape(64 * (count + 1), 32 * (count + 1)), blank_series(1, 1, count)
+    events: list[Happened] = []
+    transfers: list[Moved] = []
+    bar = 0
+    while bar < len(inputs.bars):
+        bar = simulate(
+            book, setup.limits, setup.listing, inputs.bars, closes, inputs.proposals, tape, series, bar,
+            len(inputs.bars),
+        )  # fmt: skip
+        events += [_happened(event, setup.names) for event in read_events(tape, inputs.ts, 0, 0)]
+        transfers += _moved(tape, setup.names)
+        rewind(tape)
+    row = book.vaults[0]
+    kernel, strategies = decided_by(setup.mandate)
+    entry = Decided(
+        kernel=kernel, strategies=strategies, slot=inputs.slot, last_bar=int(inputs.ts[-1]), bars=inputs.fingerprint,
+        struck=int(series.vaults[0, 0].nav), high_water_mark=int(row.high_water_mark),
+        price_low=_finite(row.price_low), distance_low=_finite(row.distance_low),
+        positions={name: _held(p, book, inputs, series) for p, name in enumerate(setup.names)},
+        events=tuple(events), transfers=tuple(transfers),
+    )  # fmt: skip
+    balances = {name: int(row[name]) for name in (*_CASH, *_CONTRA)}
+    balances |= {margin_account(name): int(book.positions[p].margin) for p, name in enumerate(setup.names)}
+    return Decision(inputs.close, entry, balances)
+
+
+def _happened(event: Event, names: tuple[str, ...]) -> Happened:
+    return Happened(**{**asdict(event), "position": names[event.position]})
+
+
+def _moved(tape: Tape, names: tuple[str, ...]) -> list[Moved]:
+    return [
+        Moved(edge=Edge(edge), position=None if p < 0 else names[p], amount=amount)
+        for _, _, edge, p, amount in tape.transfers[: int(tape.used[0])].tolist()
+    ]
+
+
+def _held(p: int, book: Book, inputs: SlotInputs, series: Series) -> Held:
+    row, detail, proposal = book.positions[p], series.positions[0, p], inputs.proposals[0, p]
+    return Held(
+        quantity=int(row.quantity), cost=int(row.cost), margin=int(row.margin), refused=Bound(int(row.refused)),
+        price=float(inputs.bars[-1, p].mark_close),
+        proposed=float(proposal.leverage) if proposal.proposed else None,
+        volatility=float(proposal.volatility) if proposal.known else None,
+        allowed=float(detail.allowed), leverage=float(detail.leverage),
+        liquidation_price=float(detail.liquidation_price), bound=Bound(int(detail.bound)),
+    )  # fmt: skip
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,102 @@
+"""Entries: everything by name, a form in each, and one reader that refuses what it does not know."""
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from ringfence.risk.edges import Edge
+from ringfence.risk.events import Bound, Kind
+from ringfence.vaults.entries import (
+    Amended,
+    Decided,
+    Deposited,
+    Entry,
+    Happened,
+    Held,
+    Moved,
+    Opened,
+    RedemptionAsked,
+    read_entry,
+)
+from ringfence.vaults.errors import EntryUnreadable
+from ringfence.vaults.journal import canonical
+from ringfence.vaults.queue import Payment
+
+PAID = Payment(request=4, holder="bob", shares=7, from_reserve=5, from_cushion=1, remaining=3)
+HELD = Held(quantity=-3, cost=9, margin=4, refused=Bound.cushion, price=0.1, proposed=None, volatility=0.5,
+            allowed=-2.0, leverage=-1.5, liquidation_price=0.0, bound=Bound.band)  # fmt: skip
+FELL = Happened(ts=5, position="btc", kind=Kind.liquidation, reason=Bound.maintenance_margin, quantity_before=-3,
+                quantity_after=0, amount=-4, fee=1, shortfall=2, price=1.5, mark=1.6, leverage_before=-9.0,
+                leverage_after=0.0, liquidation_price=1.55)  # fmt: skip
+ENTRIES: dict[str, Entry] = {
+    "opened": Opened(mandate="f", terms="{}", decimals=6),
+    "amended": Amended(mandate="g", terms="{}", to_reserve=1, nav=3, wall=2),
+    "deposited": Deposited(holder="alice", amount=3, to_reserve=2, to_cushion=1, ratcheted=0, shares=3_000,
+                           total_shares=3_000, nav=3, wall=2),
+    "redemption_asked": RedemptionAsked(holder="bob", shares=10, price=2**63 - 1, payments=(PAID,), burned=7, paid=6,
+                                        total_shares=1, nav=2, wall=1),
+    "decided": Decided(kernel=1, strategies={"btc": "constant==0.1.0"}, slot=0, last_bar=1, bars="a", struck=5,
+                       high_water_mark=6, price_low=None, distance_low=0.25, positions={"btc": HELD}, events=(FELL,),
+                       transfers=(Moved(edge=Edge.loss, position="btc", amount=4), Moved(edge=Edge.ratchet, amount=1)),
+                       payments=(PAID,), total_shares=3, nav=4, wall=2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ENTRIES)
+def test_an_entry_is_read_back_as_it_was_written(kind: str) -> None:
+    entry = ENTRIES[kind]
+    text = canonical(entry.body())
+    assert entry.kind == kind
+    assert json.loads(text)["form"] == 1
+    assert read_entry(kind, text) == entry
+    assert canonical(read_entry(kind, text).body()) == text
+
+
+def test_every_kind_of_entry_is_among_these() -> None:
+    assert {kind.kind for kind in Entry.__subclasses__() if kind.__module__ == Entry.__module__} == set(ENTRIES)
+
+
+def test_positions_edges_kinds_and_causes_are_written_by_name() -> None:
+    body = json.loads(canonical(ENTRIES["decided"].body()))
+    assert body["positions"]["btc"]["refused"] == "cushion"
+    assert (
+        body["events"][0] | {"kind": "liquidation", "reason": "maintenance_margin", "position": "btc"}
+        == (body["events"][0])
+    )
+    assert body["transfers"] == [
+        {"edge": "loss", "position": "btc", "amount": 4}, {"edge": "ratchet", "position": None, "amount": 1}
+    ]  # fmt: skip
+    assert body["strategies"] == {"btc": "constant==0.1.0"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "reason"),
+    [
+        ("slot", {}, "is none of the kinds opened, amended"),
+        ("opened", {"form": 2}, "form: Input should be 1"),
+        ("opened", {"decimals": "6"}, "decimals: Input should be a valid integer"),
+        ("opened", {"decimals": True}, "decimals: Input should be a valid integer"),
+        ("opened", {"surprise": 1}, "surprise: Extra inputs are not permitted"),
+        ("decided", {"transfers": [{"edge": "bribe", "position": None, "amount": 1}]}, r"transfers\.0\.edge"),
+        ("decided", {"transfers": [{"edge": 6, "position": None, "amount": 1.0}]}, r"transfers\.0\.amount"),
+        ("decided", {"struck": None}, "struck: Input should be a valid integer"),
+    ],
+)
+def test_what_the_reader_does_not_know_is_refused_by_place(kind: str, change: dict[str, object], reason: str) -> None:
+    body = (ENTRIES[kind].body() if kind in ENTRIES else {}) | change
+    with pytest.raises(EntryUnreadable, match=reason):
+        read_entry(kind, json.dumps(body))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"form":1}', '{"form": NaN}'])
+def test_a_body_that_is_no_entry_is_refused(text: str) -> None:
+    with pytest.raises(EntryUnreadable):
+        read_entry("opened", text)
+
+
+def test_an_entry_is_frozen_and_holds_no_nan() -> None:
+    with pytest.raises(ValidationError):
+        ENTRIES["opened"].mandate = "other"  # type: ignore[attr-defined]
+    with pytest.raises(ValidationError, match="finite number"):
+        HELD.model_validate(HELD.model_dump() | {"price": float("nan")})

@@ -1,0 +1,192 @@
+"""The entries of a journal: one frozen type for each kind of thing that can happen to a vault.
+
+An entry says everything by name: positions, edges, kinds and causes, never by an index or a number. It carries `form`,
+the version of its own shape, and a `Decided` also who decided: the kernel's version and each strategy's release. Money
+is minor units, shares share units, quantities signed lots, times UTC ms; `None` means absent.
+
+`read_entry` is the one reader: statements, runs, event lines and verification all go through it.
+"""
+
+from enum import IntEnum
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
+
+from ringfence.risk.edges import Edge
+from ringfence.risk.events import Bound, Kind
+from ringfence.vaults.errors import EntryUnreadable
+from ringfence.vaults.queue import Payment
+
+__all__ = ["Amended", "Decided", "Deposited", "Entry", "Happened", "Held", "Moved", "Opened", "RedemptionAsked",
+           "read_entry"]  # fmt: skip
+
+
+def _by_name(kind: type[IntEnum]) -> BeforeValidator:
+    return BeforeValidator(lambda value: kind[value] if value in kind.__members__ else value)
+
+
+_NAME = PlainSerializer(lambda member: member.name)
+_Edge = Annotated[Edge, _by_name(Edge), _NAME]
+_Kind = Annotated[Kind, _by_name(Kind), _NAME]
+_Bound = Annotated[Bound, _by_name(Bound), _NAME]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Moved(_Record):
+    """One transfer, along an edge of the ledger."""
+
+    edge: _Edge
+    amount: int
+    position: str | None = None
+
+
+class Happened(_Record):
+    """One thing that happened to a position, as `risk.events.Event` has it, with the position's name."""
+
+    ts: int
+    position: str
+    kind: _Kind
+    reason: _Bound
+    quantity_before: int
+    quantity_after: int
+    amount: int
+    fee: int
+    shortfall: int
+    price: float
+    mark: float
+    leverage_before: float
+    leverage_after: float
+    liquidation_price: float
+
+
+class Held(_Record):
+    """A position after a decision, and what was decided for it."""
+
+    quantity: int
+    cost: int
+    margin: int
+    refused: _Bound
+    """Why the last increase was refused; `nothing` when it was not."""
+    price: float
+    """The mark at the slot's close."""
+    proposed: float | None
+    volatility: float | None
+    allowed: float
+    leverage: float
+    liquidation_price: float
+    bound: _Bound
+
+
+class Entry(_Record):
+    """What every entry has."""
+
+    kind: ClassVar[str]
+    form: Literal[1] = 1
+
+    def body(self) -> dict[str, Any]:
+        """The entry as plain values, ready to be written as JSON."""
+        return self.model_dump()
+
+
+class Opened(Entry):
+    """The vault came into being under a mandate."""
+
+    kind: ClassVar[str] = "opened"
+    mandate: str
+    """Fingerprint of `terms`."""
+    terms: str
+    """The mandate's canonical text."""
+    decimals: int
+    """Of the vault's currency."""
+
+
+class Amended(Entry):
+    """The vault goes on under another version of its mandate."""
+
+    kind: ClassVar[str] = "amended"
+    mandate: str
+    terms: str
+    to_reserve: int
+    """Cushion that the new wall took."""
+    nav: int
+    wall: int
+
+
+class Deposited(Entry):
+    """A holder paid in `amount` = `to_reserve` + `to_cushion`; `ratcheted` went from the cushion to the reserve."""
+
+    kind: ClassVar[str] = "deposited"
+    holder: str
+    amount: int
+    to_reserve: int
+    to_cushion: int
+    ratcheted: int
+    shares: int
+    total_shares: int
+    nav: int
+    wall: int
+
+
+class RedemptionAsked(Entry):
+    """A holder asked for shares back; `payments` were free at once, this request's own or an earlier one's."""
+
+    kind: ClassVar[str] = "redemption_asked"
+    holder: str
+    shares: int
+    price: int
+    """No payment is higher, minor units per share unit x 2**50."""
+    payments: tuple[Payment, ...]
+    burned: int
+    """Of these shares, at once."""
+    paid: int
+    """For them, at once."""
+    total_shares: int
+    nav: int
+    wall: int
+
+
+class Decided(Entry):
+    """The vault lived through the bars of a slot and decided at its close; then what waited was paid."""
+
+    kind: ClassVar[str] = "decided"
+    kernel: int
+    strategies: dict[str, str]
+    """By position, the release of the strategy that proposed: `name==version`."""
+    slot: int
+    """Open of the slot."""
+    last_bar: int
+    """Open of the last bar lived through."""
+    bars: str
+    """SHA-256 of the slot's bars."""
+    struck: int
+    """NAV after the decision, before payments."""
+    high_water_mark: int
+    price_low: float | None
+    distance_low: float | None
+    positions: dict[str, Held]
+    events: tuple[Happened, ...]
+    transfers: tuple[Moved, ...]
+    payments: tuple[Payment, ...] = ()
+    total_shares: int = 0
+    """After the payments, as are the two below; the vault fills in all four."""
+    nav: int = 0
+    wall: int = 0
+
+
+_KINDS: dict[str, type[Entry]] = {entry.kind: entry for entry in (Opened, Amended, Deposited, RedemptionAsked, Decided)}
+
+
+def read_entry(kind: str, body: str) -> Entry:
+    """The entry that a journal's row holds. Refused: EntryUnreadable (an unknown kind or form, or no such shape)."""
+    entry = _KINDS.get(kind)
+    if entry is None:
+        raise EntryUnreadable(kind, f"is none of the kinds {', '.join(_KINDS)}")
+    try:
+        return entry.model_validate_json(body)
+    except ValidationError as refusal:
+        first = refusal.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(step) for step in first["loc"]) or "the body"
+        raise EntryUnreadable(kind, f"{place}: {first['msg']}") from None
