@@ -3,12 +3,11 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ringfence.faces import figures
-from ringfence.faces.report.words import cause
+from ringfence.faces.causes import cause
 from ringfence.markets.instruments import Instrument
 from ringfence.risk.edges import Edge
 from ringfence.risk.events import Event, Kind
-from ringfence.words.units import format_amount
+from ringfence.words.numbers import format_amount, format_multiple, format_price, format_shares
 
 __all__ = ["EVENT_KINDS", "told"]
 
@@ -33,12 +32,12 @@ def _told(
     if kind == "mandate":
         yield _plain("mandate", f"opened under mandate {body['fingerprint'][:12]}")
     elif kind == "deposit":
-        minted = figures.shares(body["shares"], decimals)
+        minted = format_shares(body["shares"], decimals)
         yield _plain("deposit", f"{body['holder']} paid in", body["amount"], decimals, None, f"{minted} shares")
     elif kind == "redeem":
-        asked = figures.shares(body["shares"], decimals)
+        asked = format_shares(body["shares"], decimals)
         yield _plain("redemption", f"{body['holder']} asked for {asked} shares", None, decimals, f"{asked} shares",
-                     f"{figures.shares(body['shares'] - body['burned'], decimals)} shares wait")  # fmt: skip
+                     f"{format_shares(body['shares'] - body['burned'], decimals)} shares wait")  # fmt: skip
     elif kind == "slot":
         for event in body["events"]:
             yield _happened(event_from(event), names, traded, decimals)
@@ -48,8 +47,8 @@ def _told(
                          f"wall {format_amount(body['wall'], decimals)}")  # fmt: skip
     for _, holder, burned, from_reserve, from_cushion, remaining in body.get("payments", ()):
         yield _plain("payment", f"{holder} was paid", -(from_reserve + from_cushion), decimals,
-                     f"{figures.shares(burned + remaining, decimals)} shares wait",
-                     f"{figures.shares(remaining, decimals)} shares wait")  # fmt: skip
+                     f"{format_shares(burned + remaining, decimals)} shares wait",
+                     f"{format_shares(remaining, decimals)} shares wait")  # fmt: skip
 
 
 def _plain(
@@ -71,14 +70,14 @@ def _happened(event: Event, names: Sequence[str], traded: Sequence[Instrument], 
         "kind": event.kind.name,
         "position": names[event.position],
         "cause": cause(event),
-        "before": f"{figures.quantity(event.quantity_before, one)} {one.base}",
-        "after": f"{figures.quantity(event.quantity_after, one)} {one.base}",
+        "before": f"{one.quantity_text(event.quantity_before)} {one.base}",
+        "after": f"{one.quantity_text(event.quantity_after)} {one.base}",
         "amount": format_amount(event.amount, decimals),
         "fee": format_amount(event.fee, decimals),
         "shortfall": format_amount(event.shortfall, decimals),
-        "price": figures.price(event.price),
-        "mark": figures.price(event.mark),
-        "leverage_before": figures.number(event.leverage_before, 4),
-        "leverage_after": figures.number(event.leverage_after, 4),
-        "liquidation_price": figures.number(event.liquidation_price),
+        "price": format_price(event.price),
+        "mark": format_price(event.mark),
+        "leverage_before": format_multiple(event.leverage_before),
+        "leverage_after": format_multiple(event.leverage_after),
+        "liquidation_price": format_price(event.liquidation_price, places=6),
     }

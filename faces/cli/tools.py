@@ -48,8 +48,8 @@ def check(
 
 
 def _meaning(one: "Mandate") -> dict[str, Any]:
+    from ringfence.words.numbers import format_ppm
     from ringfence.words.times import format_duration
-    from ringfence.words.units import format_ppm
 
     return {
         "mandate": one.name,

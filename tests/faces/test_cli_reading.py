@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, text
 
+from ringfence.faces import queries
 from ringfence.faces.cli import main
-from ringfence.runtime import readings
 from ringfence.runtime.acts import deposit, redeem
 from tests.reference.tide import SHARE, START, UNIT, Tide, breaches, contents, launch, walk
 
@@ -96,15 +96,15 @@ def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Tide, Path
 
 def test_every_reading_command_prints_the_readings_as_json(still: tuple[Tide, Path], inside: Console) -> None:
     one, path = still
-    assert inside("vaults", "--json", db=path).json == readings.vaults(one.engine)
-    assert inside("positions", "tide", "--json", db=path).json == readings.positions(one.engine)
-    assert inside("statement", "bob", "--vault", "tide", "--json", db=path).json == readings.statements(
+    assert inside("vaults", "--json", db=path).json == queries.vaults(one.engine)
+    assert inside("positions", "tide", "--json", db=path).json == queries.positions(one.engine)
+    assert inside("statement", "bob", "--vault", "tide", "--json", db=path).json == queries.statements(
         one.engine, "tide", "bob"
     )
     since = "2020-03-01T02:00:00+01:00"
     chosen = inside("events", "--kind", "resize", "--kind", "payment", "--since", since, "--json", db=path).json
-    assert chosen == readings.events(one.engine, kinds=["resize", "payment"]) != []
-    assert inside("events", "tide", "--limit", "2", "--json", db=path).json == readings.events(one.engine, limit=2)
+    assert chosen == queries.events(one.engine, kinds=["resize", "payment"]) != []
+    assert inside("events", "tide", "--limit", "2", "--json", db=path).json == queries.events(one.engine, limit=2)
 
 
 def test_every_reading_command_prints_a_table_for_people(still: tuple[Tide, Path]) -> None:
@@ -138,7 +138,7 @@ def test_one_holders_statement_shows_every_act(still: tuple[Tide, Path]) -> None
 
 def test_a_long_table_of_events_says_that_it_is_not_all(still: tuple[Tide, Path], inside: Console) -> None:
     one, path = still
-    everything = len(readings.events(one.engine))
+    everything = len(queries.events(one.engine))
     assert inside("events", "--limit", "1", db=path).out.count("tide") == 1
     assert everything < 100
     assert inside("events", db=path).err == ""
@@ -174,7 +174,7 @@ def test_a_deposit_is_rehearsed_and_then_done_once_under_its_key(small: Tide, tm
     assert done.pop("dry_run") is False
     assert done == rehearsed
     assert (done["amount"], done["holder"], done["currency"]) == ("250.500000", "carol", "USDT")
-    (vault,) = readings.vaults(small.engine)
+    (vault,) = queries.vaults(small.engine)
     assert (vault["nav"], vault["shares"], vault["wall"]) == (done["nav"], done["total_shares"], done["wall"])
     after = contents(small.engine)
     assert ringfence(*words, db=path).json == {**done, "dry_run": False}
@@ -196,7 +196,7 @@ def test_a_redemption_tells_what_is_paid_now_and_what_waits(small: Tide, tmp_pat
     assert done["shares_asked"] == "1000.000000000"
     assert Decimal(done["shares_burned"]) + Decimal(done["shares_waiting"]) == 1_000
     assert Decimal(done["shares_waiting"]) > 0
-    (alice,) = readings.statements(small.engine, holder="alice")
+    (alice,) = queries.statements(small.engine, holder="alice")
     assert (alice["redeemed"], alice["waiting"]) == (done["paid"], done["shares_waiting"])
 
 
@@ -290,7 +290,7 @@ def test_an_empty_file_holds_no_vaults_to_read_and_none_to_pay_into(tmp_path: Pa
 def test_the_commands_work_on_postgresql_too(postgresql_database: str) -> None:
     one = stepped(postgresql_database)
     url = postgresql_database.replace("+psycopg", "")
-    assert ringfence("vaults", "--json", db=url).json == readings.vaults(one.engine)
+    assert ringfence("vaults", "--json", db=url).json == queries.vaults(one.engine)
     assert ringfence("redeem", "tide", "alice", "all", db=url).code == 0
     assert breaches(one.engine) == []
     one.engine.dispose()

@@ -17,9 +17,9 @@ import pytest
 
 from ringfence.faces.cli.app import program
 from ringfence.faces.demo import DemoRefused, example_mandates, fresh_database
-from ringfence.faces.holders import statements_of_run
 from ringfence.faces.inputs import prepare
 from ringfence.faces.queries import statement_rows
+from ringfence.faces.report.statements import statements_of_run
 from ringfence.markets.scenarios import scenario
 from ringfence.runtime.backtest import backtest
 from ringfence.runtime.database import lock_vault, open_engine, unit_of_work

@@ -6,9 +6,9 @@ from decimal import Decimal
 
 import pytest
 
+from ringfence.faces import queries
 from ringfence.faces.event_lines import EVENT_KINDS
-from ringfence.faces.report.row import StatementRow
-from ringfence.runtime import readings
+from ringfence.faces.report.statements import StatementRow
 from ringfence.runtime.acts import deposit, redeem
 from ringfence.runtime.database import lock_vault, unit_of_work
 from ringfence.runtime.errors import NothingCalled
@@ -30,13 +30,13 @@ def small(database_url: str) -> Iterator[Tide]:
 
 
 def status(one: Tide) -> str:
-    (found,) = readings.vaults(one.engine)
+    (found,) = queries.vaults(one.engine)
     return str(found["status"])
 
 
 def test_a_vaults_figures_add_up_and_are_texts(small: Tide) -> None:
-    (found,) = readings.vaults(small.engine)
-    (held,) = readings.positions(small.engine)
+    (found,) = queries.vaults(small.engine)
+    (held,) = queries.positions(small.engine)
     cash, margin = Decimal(found["reserve"]) + Decimal(found["cushion"]), Decimal(found["in_margin"])
     assert Decimal(found["nav"]) == cash + Decimal(held["equity"]) == cash + margin + Decimal(held["open_profit"])
     assert Decimal(found["reserve"]) >= Decimal(found["wall"])
@@ -51,7 +51,7 @@ def test_a_vaults_figures_add_up_and_are_texts(small: Tide) -> None:
 
 
 def test_an_open_position_is_read_with_its_exact_entry_and_what_it_could_lose(small: Tide) -> None:
-    (held,) = readings.positions(small.engine, "tide")
+    (held,) = queries.positions(small.engine, "tide")
     mark = Decimal(repr(float(small.feed.market.mark_close[11, 0])))
     assert (held["side"], held["base"], Decimal(held["mark_price"])) == ("long", "BTC", mark)
     gained = (mark - Decimal(held["entry_price"])) * Decimal(held["quantity"])
@@ -72,7 +72,7 @@ def test_a_short_position_is_read_as_one(database_url: str) -> None:
     one = launch(database_url, path([8_000.0] * 4 + [8_100.0] * 2, 8_000.0), tide(leverage="-5"))
     deposit(one.engine, "tide", "alice", 1_000 * UNIT, START)
     one.step(6)
-    (held,) = readings.positions(one.engine)
+    (held,) = queries.positions(one.engine)
     assert held["side"] == "short"
     assert held["quantity"].startswith("-")
     assert held["leverage"].startswith("-")
@@ -83,7 +83,7 @@ def test_a_short_position_is_read_as_one(database_url: str) -> None:
 def test_a_vaults_status_follows_its_life(database_url: str) -> None:
     one = launch(database_url, path([8_000.0] * 12, 8_000.0))
     assert status(one) == "empty"
-    (flat,) = readings.positions(one.engine)
+    (flat,) = queries.positions(one.engine)
     assert (flat["side"], flat["quantity"], flat["bound"], flat["mark_price"]) == ("flat", "0.000", None, None)
     deposit(one.engine, "tide", "alice", 1_000 * UNIT, START)
     assert status(one) == "flat"
@@ -106,26 +106,26 @@ def test_a_vault_whose_risk_capital_is_gone_is_cash_locked(database_url: str) ->
     one = launch(database_url, path(closes, 8_000.0))
     deposit(one.engine, "tide", "alice", 1_000_000 * UNIT, START)
     one.step(len(closes))
-    (found,) = readings.vaults(one.engine)
+    (found,) = queries.vaults(one.engine)
     assert (found["status"], found["in_margin"]) == ("cash-locked", "0.000000")
     assert Decimal(found["wall_distance"]) < Decimal("0.005")
-    liquidations = readings.events(one.engine, kinds=["liquidation"])
+    liquidations = queries.events(one.engine, kinds=["liquidation"])
     assert liquidations
     assert {event["cause"] for event in liquidations} == {"equity below the venue's maintenance margin"}
     one.engine.dispose()
 
 
 def test_statements_are_read_by_vault_and_by_holder(small: Tide) -> None:
-    both = readings.statements(small.engine)
+    both = queries.statements(small.engine)
     assert [one["holder"] for one in both] == ["alice", "bob"]
-    (bob,) = readings.statements(small.engine, "tide", "bob")
+    (bob,) = queries.statements(small.engine, "tide", "bob")
     assert bob == both[1]
     assert (bob["deposited"], bob["shares"], bob["entry_price"]) == ("250.500000", "250.500000000", "1.000000000000")
     assert Decimal(bob["profit"]) == Decimal(bob["value"]) - Decimal("250.5")
     assert bob["acts"] == [{"time": utc(START), "row": 3, "kind": "deposit", "amount": "250.500000",
                             "shares": "250.500000000", "nav_per_share": "1.000000000000", "request": None}]  # fmt: skip
     with unit_of_work(small.engine, writes=False) as connection:
-        rows = readings.statement_rows(connection, lock_vault(connection, "tide"))
+        rows = queries.statement_rows(connection, lock_vault(connection, "tide"))
     assert all(isinstance(row, StatementRow) for row in rows)
     assert [(row.holder, row.deposited, row.decimals) for row in rows] == [
         ("alice", 1_000 * UNIT, 6), ("bob", 250_500_000, 6)
@@ -135,7 +135,7 @@ def test_statements_are_read_by_vault_and_by_holder(small: Tide) -> None:
 def test_every_event_of_the_run_is_told_and_so_is_every_act_of_a_holder(small: Tide) -> None:
     redeem(small.engine, "tide", "bob", None, START)
     small.step(4, 12)
-    found = readings.events(small.engine)
+    found = queries.events(small.engine)
     with unit_of_work(small.engine, writes=False) as connection:
         run = run_of(connection, lock_vault(connection, "tide"), small.compiled.mandate)
     happened = [event for event in found if event["position"] is not None]
@@ -148,7 +148,7 @@ def test_every_event_of_the_run_is_told_and_so_is_every_act_of_a_holder(small: T
     assert asked["cause"] == "bob asked for 250.500000000 shares"
     payments = [event for event in found if event["kind"] == "payment"]
     assert payments[-1]["after"] == "0.000000000 shares wait"
-    (bob,) = readings.statements(small.engine, holder="bob")
+    (bob,) = queries.statements(small.engine, holder="bob")
     assert -sum(Decimal(event["amount"]) for event in payments) == Decimal(bob["redeemed"])
     opened = next(event for event in found if event["kind"] == "resize")
     assert (opened["before"], opened["leverage_before"]) == ("0.000 BTC", None)
@@ -159,23 +159,23 @@ def test_a_raised_mark_is_an_event_that_names_the_new_wall(database_url: str) ->
     one = launch(database_url, path([8_000.0] * 4 + [8_400.0, 8_800.0], 8_000.0))
     deposit(one.engine, "tide", "alice", 1_000 * UNIT, START)
     one.step(6)
-    raised = readings.events(one.engine, kinds=["ratchet"])
+    raised = queries.events(one.engine, kinds=["ratchet"])
     assert raised
-    (found,) = readings.vaults(one.engine)
+    (found,) = queries.vaults(one.engine)
     assert raised[-1]["after"] == f"wall {found['wall']}"
     assert sum(Decimal(event["amount"]) for event in raised) == Decimal(found["reserve"]) - 800
     one.engine.dispose()
 
 
 def test_events_are_chosen_by_kind_position_time_and_number(small: Tide) -> None:
-    everything = readings.events(small.engine)
-    assert readings.events(small.engine, "tide", kinds=["deposit"]) == everything[1:3]
-    assert readings.events(small.engine, limit=1) == everything[-1:]
-    later = readings.events(small.engine, since=START + HOUR)
+    everything = queries.events(small.engine)
+    assert queries.events(small.engine, "tide", kinds=["deposit"]) == everything[1:3]
+    assert queries.events(small.engine, limit=1) == everything[-1:]
+    later = queries.events(small.engine, since=START + HOUR)
     assert later == [event for event in everything if event["time"] >= utc(START + HOUR)] != everything
-    of_btc = readings.events(small.engine, position="btc")
+    of_btc = queries.events(small.engine, position="btc")
     assert of_btc == [event for event in everything if event["position"] == "btc"] != []
-    assert readings.events(small.engine, since=START + 1_000 * HOUR) == []
+    assert queries.events(small.engine, since=START + 1_000 * HOUR) == []
 
 
 def test_several_vaults_are_told_together_in_order_of_time(database_url: str) -> None:
@@ -184,27 +184,27 @@ def test_several_vaults_are_told_together_in_order_of_time(database_url: str) ->
     for name in ("tide", "ebb"):
         deposit(one.engine, name, "alice", 1_000 * UNIT, START)
         one.desk.step(name, START + 7 * HOUR)
-    found = readings.events(one.engine)
+    found = queries.events(one.engine)
     assert {event["vault"] for event in found} == {"ebb", "tide"}
     assert [event["time"] for event in found] == sorted(event["time"] for event in found)
-    assert readings.events(one.engine, limit=3) == found[-3:]
-    assert [row["vault"] for row in readings.vaults(one.engine)] == ["ebb", "tide"]
-    assert [row["vault"] for row in readings.statements(one.engine)] == ["ebb", "tide"]
+    assert queries.events(one.engine, limit=3) == found[-3:]
+    assert [row["vault"] for row in queries.vaults(one.engine)] == ["ebb", "tide"]
+    assert [row["vault"] for row in queries.statements(one.engine)] == ["ebb", "tide"]
     one.engine.dispose()
 
 
 def test_unknown_names_are_refused_with_the_likely_one(small: Tide) -> None:
     with pytest.raises(UnknownVault, match="did you mean tide"):
-        readings.positions(small.engine, "tied")
+        queries.positions(small.engine, "tied")
     with pytest.raises(UnknownVault, match="known: tide"):
-        readings.events(small.engine, "unlike")
+        queries.events(small.engine, "unlike")
     with pytest.raises(UnknownVault):
-        readings.currency_of(small.engine, "tied")
+        queries.currency_of(small.engine, "tied")
     with pytest.raises(UnknownHolder, match="of vault tide; known: alice, bob"):
-        readings.statements(small.engine, "tide", "zoe")
+        queries.statements(small.engine, "tide", "zoe")
     with pytest.raises(UnknownHolder, match="of any vault; did you mean alice"):
-        readings.statements(small.engine, None, "alicia")
+        queries.statements(small.engine, None, "alicia")
     with pytest.raises(NothingCalled, match=r"kind liqidation: .* did you mean liquidation"):
-        readings.events(small.engine, kinds=["liqidation"])
+        queries.events(small.engine, kinds=["liqidation"])
     with pytest.raises(NothingCalled, match=r"position eth: .* known: btc"):
-        readings.events(small.engine, position="eth")
+        queries.events(small.engine, position="eth")
