@@ -112,7 +112,7 @@ def test_the_good_command_works_so_that_only_the_fault_is_refused(here: Path, co
     [
         (("none.yaml", "--bars", f"{BTC}=b.csv"), ("none.yaml", "No such file")),
         ((".", "--bars", f"{BTC}=b.csv", "--scenario", "2020-03"), ("--bars", "one or the other")),
-        (("empty", "--bars", f"{BTC}=b.csv"), ("empty", "is not a file")),
+        (("empty", "--bars", f"{BTC}=b.csv"), ("empty", "holds no mandate")),
         (("b.csv", "--bars", f"{BTC}=b.csv"), ("b.csv:1:",)),
         (("m.yaml",), ("vault steady", f"--bars {BTC}=FILE")),
         (("m.yaml", "--bars", "b.csv"), ("'b.csv'", "expected SYMBOL=FILE")),
