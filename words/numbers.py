@@ -65,14 +65,18 @@ def _rounded(numerator: int, denominator: int, places: int, *, nearest: bool) ->
     return -whole if (numerator < 0) != (denominator < 0) else whole
 
 
-def _nearest(value: float, places: int, *, grouped: bool = False) -> str:
-    numerator, denominator = Decimal(repr(float(value))).as_integer_ratio()
+def _decimal(number: Decimal | float) -> Decimal:
+    return number if isinstance(number, Decimal) else Decimal(repr(float(number)))
+
+
+def _nearest(number: Decimal | float, places: int, *, grouped: bool = False) -> str:
+    numerator, denominator = _decimal(number).as_integer_ratio()
     return _written(_rounded(numerator, denominator, places, nearest=True), places, grouped=grouped)
 
 
-def format_decimal(number: Decimal) -> str:
-    """A decimal with all its digits: no exponent, no trailing zeros."""
-    text = format(number, "f")
+def format_decimal(number: Decimal | float) -> str:
+    """A decimal, or the one that a float's shortest text says, with all its digits: no exponent, no trailing zeros."""
+    text = format(_decimal(number), "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
@@ -158,13 +162,10 @@ def format_percentage(fraction: float | Decimal, *, places: int | None = None) -
 
     With `places`, as people read it: so many decimals, half to even; None where it is not finite.
     """
-    exact = fraction if isinstance(fraction, Decimal) else Decimal(repr(float(fraction)))
+    hundredths = _EXACT.scaleb(_decimal(fraction), 2)
     if places is None:
-        return format_decimal(_EXACT.scaleb(exact, 2)) + "%"
-    if not exact.is_finite():
-        return None
-    numerator, denominator = exact.as_integer_ratio()
-    return _written(_rounded(100 * numerator, denominator, places, nearest=True), places, grouped=True) + "%"
+        return format_decimal(hundredths) + "%"
+    return _nearest(hundredths, places, grouped=True) + "%" if hundredths.is_finite() else None
 
 
 def format_ppm(millionths: int) -> str:
@@ -189,7 +190,7 @@ def format_price(price: float, *, places: int | None = None, for_people: bool = 
     if not math.isfinite(price) or price <= 0.0:
         return None
     if places is None:
-        return format(Decimal(repr(float(price))), "f")
+        return format(_decimal(price), "f")
     return _nearest(price, places, grouped=for_people)
 
 

@@ -273,7 +273,7 @@ class MultipleUnit:
         return "write it like 8 or 2.5"
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return _core(self.parse, lambda number: format_decimal(Decimal(repr(float(number)))))
+        return _core(self.parse, format_decimal)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         low = "exclusiveMinimum" if self.low_open else "minimum"

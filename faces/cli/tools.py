@@ -47,7 +47,7 @@ def check(
 
 
 def _meaning(mandate: "Mandate") -> dict[str, Any]:
-    from ringfence.words.numbers import format_ppm
+    from ringfence.words.numbers import format_decimal, format_ppm
     from ringfence.words.times import format_duration
 
     return {
@@ -62,7 +62,7 @@ def _meaning(mandate: "Mandate") -> dict[str, Any]:
                 "symbol": position.symbol,
                 "share": format_ppm(position.share),
                 "strategy": position.strategy.name,
-                "leverage_max": f"{position.leverage_max:g}",
+                "leverage_max": format_decimal(position.leverage_max),
             }
             for name, position in mandate.positions.items()
         },
@@ -73,7 +73,7 @@ def _sentence(mandate: "Mandate") -> str:
     told = _meaning(mandate)
     held = ", ".join(
         f"{position['symbol']} ({position['share']} of the risk capital, {position['strategy']}, "
-        f"at most {position['leverage_max']}x)"
+        f"at most {position['leverage_max']}×)"
         for position in told["positions"].values()
     )
     return (
@@ -199,6 +199,8 @@ def margin(
 
 
 def _print_calculation(found: "Calculation") -> None:
+    from ringfence.words.numbers import format_percentage
+
     told, currency = found.document(), found.instrument.settle
     figures: dict[str, object] = {
         "entry price": told["entry_price"],
@@ -210,11 +212,11 @@ def _print_calculation(found: "Calculation") -> None:
         "tier": f"{told['tier']} (rate {told['tier_rate']}, deduction {told['tier_deduction']} {currency})",
         "open profit": f"{told['open_profit']} {currency}",
         "equity": f"{told['equity']} {currency}",
-        "leverage at the mark": None if told["leverage"] is None else f"{told['leverage']}x",
+        "leverage at the mark": None if told["leverage"] is None else f"{told['leverage']}×",
         "liquidation price": told["liquidation_price"] or "none: no price reaches it",
         "bankruptcy price": told["bankruptcy_price"] or "none: no price reaches it",
     }
     if found.distance is not None:
         tier = "" if found.liquidation_tier == found.tier else f" (tier {found.liquidation_tier} there)"
-        figures["distance at the mark"] = f"{found.distance:.4%}{tier}"
+        figures["distance at the mark"] = f"{format_percentage(found.distance, places=4)}{tier}"
     print_figures(f"{told['side']} {told['quantity']} {told['quantity_currency']} of {told['symbol']}", figures)
