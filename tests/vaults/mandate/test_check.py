@@ -25,7 +25,7 @@ from ringfence.vaults.mandate.source import read_yaml
 from ringfence.vaults.mandate.terms import Mandate, MarginCall, StrategyTerms, millionths
 
 BAD = Path(__file__).parent / "mandates_bad"
-EXAMPLES = Path(__file__).parents[2] / "mandates"
+EXAMPLES = Path(__file__).parents[3] / "mandates"
 PARAMETERS = {"constant": {"leverage"}, "vol_target": {"target_volatility", "half_life", "window"}}
 
 GOOD = """\
@@ -73,8 +73,9 @@ def test_a_fault_is_told_where_it_stands_and_with_the_way_out(path: Path) -> Non
     assert all(problem.file == str(path) for problem in found)
 
 
-def test_the_corpus_of_bad_mandates_has_not_shrunk() -> None:
+def test_the_corpora_of_bad_mandates_and_of_examples_have_not_shrunk() -> None:
     assert len(list(BAD.glob("*.yaml"))) >= 90
+    assert len(list(EXAMPLES.glob("*.yaml"))) >= 4
 
 
 def test_all_problems_are_listed_by_line() -> None:
