@@ -10,8 +10,10 @@ from ringfence.faces.inputs import InputRefused
 from ringfence.markets.errors import UnknownInstrument
 from ringfence.markets.instruments import Instrument, Tier, currency_decimals, instrument, instruments
 from ringfence.risk import margin as formulas
-from ringfence.words.units import AMOUNT_MAX, Fee, MultipleUnit, Percentage, UnitError, format_amount, parse_amount
-from ringfence.words.units import format_ppm as percent_of
+from ringfence.words.amounts import AMOUNT_MAX, parse_amount
+from ringfence.words.numbers import format_amount
+from ringfence.words.numbers import format_ppm as percent_of
+from ringfence.words.units import Fee, MultipleUnit, Percentage, UnitError
 
 __all__ = ["Calculation", "Request", "calculate"]
 

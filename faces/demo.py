@@ -12,6 +12,7 @@ from ringfence.words.refusal import RingfenceError
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from ringfence.faces.report.statements import StatementRow
     from ringfence.runtime.runs import VaultRun
     from ringfence.runtime.setup import Setup
     from ringfence.runtime.verification import Verdict
@@ -45,7 +46,7 @@ class Demo:
     vaults: "dict[str, Setup]"
     """What each vault ran on, by its name."""
     verdicts: "tuple[Verdict, ...]"
-    statements: list[dict[str, Any]]
+    statements: "tuple[StatementRow, ...]"
 
 
 def example_mandates() -> Path:
@@ -94,7 +95,7 @@ def play(
 ) -> Demo:
     """Run the demo into the folder `out`. The two make the progress of its acts, as context managers."""
     from ringfence.faces.inputs import prepare
-    from ringfence.faces.queries import statement_rows, statements
+    from ringfence.faces.queries import statement_rows
     from ringfence.faces.report import write_report
     from ringfence.runtime.database import lock_vault, migrate, open_engine, unit_of_work
     from ringfence.runtime.replay import replay
@@ -110,18 +111,19 @@ def play(
         with verifying() as heard:
             verdicts = verify(engine, progress=heard)
         with unit_of_work(engine, writes=False) as connection:
-            rows = [row for one in runs for row in statement_rows(connection, lock_vault(connection, one.vault))]
+            statements = [row for run in runs for row in statement_rows(connection, lock_vault(connection, run.vault))]
         title = f"{len(runs)} vaults in the crash of March 2020"
-        write_report(report, runs, rows, title=title, source=inputs.source, verified=_verified(verdicts))
-        told = statements(engine)
+        write_report(report, runs, statements, title=title, source=inputs.source, verified=_verified(verdicts))
     finally:
         engine.dispose()
     ran = {setup.mandate.name: setup for setup, _ in inputs.vaults}
-    return Demo(path, report, inputs.source, inputs.notes, tuple(runs), ran, tuple(verdicts), told)
+    return Demo(path, report, inputs.source, inputs.notes, tuple(runs), ran, tuple(verdicts), tuple(statements))
 
 
 def _verified(verdicts: "list[Verdict]") -> str:
-    breaches = sum(len(one.breaches) for one in verdicts)
-    slots, rows = sum(one.slots for one in verdicts), sum(one.rows for one in verdicts)
+    from ringfence.words.numbers import format_count
+
+    breaches = sum(len(verdict.breaches) for verdict in verdicts)
+    slots, rows = (format_count(sum(getattr(verdict, name) for verdict in verdicts)) for name in ("slots", "rows"))
     found = "no breach" if not breaches else f"{breaches} BREACHES: run ringfence verify"
-    return f"{rows:,} journal rows re-hashed, {slots:,} decisions made again from their inputs: {found}"
+    return f"{rows} journal rows re-hashed, {slots} decisions made again from their inputs: {found}"

@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ringfence.faces import figures
-from ringfence.faces.report.words import cause
+from ringfence.faces.causes import cause
 from ringfence.markets.instruments import Instrument, instrument
 from ringfence.risk.edges import Edge
 from ringfence.risk.events import Kind
@@ -12,7 +11,7 @@ from ringfence.vaults.entries import Amended, Decided, Deposited, Entry, Happene
 from ringfence.vaults.journal import Row
 from ringfence.vaults.mandate.terms import Mandate
 from ringfence.vaults.queue import Payment
-from ringfence.words.units import format_amount
+from ringfence.words.numbers import format_amount, format_multiple, format_price, format_shares
 
 __all__ = ["EVENT_KINDS", "told"]
 
@@ -35,11 +34,11 @@ def _told(entry: Entry, mandate: Mandate, decimals: int) -> Iterator[dict[str, A
             yield _plain("mandate", f"goes on under mandate {entry.mandate[:12]}", entry.to_reserve, decimals, None,
                          f"wall {format_amount(entry.wall, decimals)}")  # fmt: skip
         case Deposited():
-            minted = figures.shares(entry.shares, decimals)
+            minted = format_shares(entry.shares, decimals)
             yield _plain("deposit", f"{entry.holder} paid in", entry.amount, decimals, None, f"{minted} shares")
         case RedemptionAsked():
-            asked = figures.shares(entry.shares, decimals)
-            waits = figures.shares(entry.shares - entry.burned, decimals)
+            asked = format_shares(entry.shares, decimals)
+            waits = format_shares(entry.shares - entry.burned, decimals)
             yield _plain("redemption", f"{entry.holder} asked for {asked} shares", None, decimals, f"{asked} shares",
                          f"{waits} shares wait")  # fmt: skip
             yield from _paid(entry.payments, decimals)
@@ -56,8 +55,8 @@ def _told(entry: Entry, mandate: Mandate, decimals: int) -> Iterator[dict[str, A
 def _paid(payments: Iterable[Payment], decimals: int) -> Iterator[dict[str, Any]]:
     for payment in payments:
         yield _plain("payment", f"{payment.holder} was paid", -payment.assets, decimals,
-                     f"{figures.shares(payment.shares + payment.remaining, decimals)} shares wait",
-                     f"{figures.shares(payment.remaining, decimals)} shares wait")  # fmt: skip
+                     f"{format_shares(payment.shares + payment.remaining, decimals)} shares wait",
+                     f"{format_shares(payment.remaining, decimals)} shares wait")  # fmt: skip
 
 
 def _plain(
@@ -78,14 +77,14 @@ def _happened(event: Happened, traded: Instrument, decimals: int) -> dict[str, A
         "kind": event.kind.name,
         "position": event.position,
         "cause": cause(event),
-        "before": f"{figures.quantity(event.quantity_before, traded)} {traded.base}",
-        "after": f"{figures.quantity(event.quantity_after, traded)} {traded.base}",
+        "before": f"{traded.quantity_text(event.quantity_before)} {traded.base}",
+        "after": f"{traded.quantity_text(event.quantity_after)} {traded.base}",
         "amount": format_amount(event.amount, decimals),
         "fee": format_amount(event.fee, decimals),
         "shortfall": format_amount(event.shortfall, decimals),
-        "price": figures.price(event.price),
-        "mark": figures.price(event.mark),
-        "leverage_before": figures.number(event.leverage_before, 4),
-        "leverage_after": figures.number(event.leverage_after, 4),
-        "liquidation_price": figures.number(event.liquidation_price),
+        "price": format_price(event.price),
+        "mark": format_price(event.mark),
+        "leverage_before": format_multiple(event.leverage_before),
+        "leverage_after": format_multiple(event.leverage_after),
+        "liquidation_price": format_price(event.liquidation_price, places=6),
     }

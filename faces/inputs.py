@@ -15,10 +15,11 @@ from ringfence.runtime.mandates import load
 from ringfence.runtime.setup import Setup, set_up
 from ringfence.vaults.mandate.terms import Mandate
 from ringfence.vaults.shares import checked_holder
+from ringfence.words.amounts import parse_amount
 from ringfence.words.hints import did_you_mean
 from ringfence.words.refusal import RingfenceError
 from ringfence.words.times import format_duration
-from ringfence.words.units import UnitError, parse_amount
+from ringfence.words.units import UnitError
 
 __all__ = ["DEPOSIT_DEFAULT", "InputRefused", "Inputs", "parse_deposits", "parse_series", "prepare"]
 

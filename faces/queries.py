@@ -11,10 +11,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, RowMapping, select
 
-from ringfence.faces import figures
+from ringfence.faces.causes import BOUND_WORDS
 from ringfence.faces.event_lines import EVENT_KINDS, told
-from ringfence.faces.report.row import StatementRow
-from ringfence.faces.report.words import BOUND_WORDS
+from ringfence.faces.report.statements import StatementRow
 from ringfence.markets.instruments import Instrument, instrument
 from ringfence.runtime.database import unit_of_work
 from ringfence.runtime.errors import NothingCalled
@@ -26,8 +25,16 @@ from ringfence.vaults.mandate.terms import MILLION, Mandate
 from ringfence.vaults.shares import wall
 from ringfence.vaults.statements import Act, Register, Statement, holder_statements
 from ringfence.vaults.tables import mandate, position, vault
+from ringfence.words.numbers import (
+    format_amount,
+    format_fraction,
+    format_mark,
+    format_multiple,
+    format_per_share,
+    format_price,
+    format_shares,
+)
 from ringfence.words.times import utc
-from ringfence.words.units import format_amount
 
 __all__ = ["EVENT_KINDS", "currency_of", "events", "positions", "statement_rows", "statements", "vaults"]
 
@@ -86,17 +93,17 @@ def _vault(connection: Connection, row: RowMapping) -> dict[str, Any]:
         "currency": row["currency"],
         "status": _status(nav, must_stand, shares, row["waiting"], is_open),
         "nav": format_amount(nav, decimals),
-        "nav_per_share": figures.per_share_text(nav, shares),
+        "nav_per_share": format_per_share(nav, shares),
         "wall": format_amount(must_stand, decimals),
-        "wall_per_share": figures.per_share_text(must_stand, shares),
-        "wall_distance": figures.fraction(nav - must_stand, nav),
-        "loss_cap": figures.fraction(terms.loss_cap, MILLION),
-        "high_water_mark": figures.mark_per_share(row["high_water_mark"]),
+        "wall_per_share": format_per_share(must_stand, shares),
+        "wall_distance": format_fraction(nav - must_stand, nav),
+        "loss_cap": format_fraction(terms.loss_cap, MILLION),
+        "high_water_mark": format_mark(row["high_water_mark"]),
         "reserve": format_amount(reserve, decimals),
         "cushion": format_amount(cushion, decimals),
         "in_margin": format_amount(margin, decimals),
-        "shares": figures.shares(shares, decimals),
-        "waiting": figures.shares(row["waiting"], decimals),
+        "shares": format_shares(shares, decimals),
+        "waiting": format_shares(row["waiting"], decimals),
         "last_slot": None if slot is None else utc(slot),
         "marked": None if slot is None else utc(slot + terms.timeframe),
     }
@@ -141,11 +148,11 @@ def _position(row: RowMapping, held: RowMapping, margin: int, decided: Held | No
         "position": held["name"],
         "symbol": held["symbol"],
         "side": "flat" if quantity == 0 else "long" if quantity > 0 else "short",
-        "quantity": figures.quantity(quantity, traded),
+        "quantity": traded.quantity_text(quantity),
         "base": traded.base,
         "currency": row["currency"],
         "entry_price": None,
-        "mark_price": None if decided is None else figures.price(decided.price),
+        "mark_price": None if decided is None else format_price(decided.price),
         "leverage": None,
         "margin": format_amount(margin, decimals),
         "equity": format_amount(margin, decimals),
@@ -179,7 +186,7 @@ def _marked(
         entry = (Decimal(cost) / (lots * traded.unit)).quantize(traded.tick.scaleb(-2), rounding=ROUND_DOWN)
     return {
         "entry_price": format(entry, "f"),
-        "leverage": figures.number(side * notional / equity, 4) if equity > 0 else None,
+        "leverage": format_multiple(side * notional / equity) if equity > 0 else None,
         "equity": format_amount(equity, decimals),
         "open_profit": format_amount(gained, decimals),
         "maintenance_margin": format_amount(int(formulas.maintenance_requirement(notional, *tiers)), decimals),
@@ -236,10 +243,10 @@ def _statement(row: RowMapping, register: Register, one: Statement) -> dict[str,
         "currency": row["currency"],
         "deposited": format_amount(one.deposited, decimals),
         "redeemed": format_amount(one.redeemed, decimals),
-        "shares": figures.shares(one.shares, decimals),
-        "waiting": figures.shares(one.waiting, decimals),
-        "entry_price": figures.per_share_text(one.cost, one.shares),
-        "nav_per_share": figures.per_share_text(register.nav, register.shares),
+        "shares": format_shares(one.shares, decimals),
+        "waiting": format_shares(one.waiting, decimals),
+        "entry_price": format_per_share(one.cost, one.shares),
+        "nav_per_share": format_per_share(register.nav, register.shares),
         "value": format_amount(one.value, decimals),
         "value_worst": format_amount(one.value_worst, decimals),
         "profit": format_amount(one.profit, decimals),
@@ -253,8 +260,8 @@ def _act(act: Act, decimals: int) -> dict[str, Any]:
         "row": act.seq,
         "kind": act.kind,
         "amount": format_amount(act.amount, decimals),
-        "shares": figures.shares(act.shares, decimals),
-        "nav_per_share": figures.per_share_text(act.nav, act.total),
+        "shares": format_shares(act.shares, decimals),
+        "nav_per_share": format_per_share(act.nav, act.total),
         "request": act.request,
     }
 

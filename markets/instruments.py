@@ -63,6 +63,10 @@ class Instrument:
     tiers: tuple[Tier, ...]
     source: str
 
+    def quantity_text(self, lots: int) -> str:
+        """Signed lots in units of the base currency (inverse: of the quote currency), exact: -3 -> `-0.003`."""
+        return format(lots * self.lot * self.contract_size, "f")
+
 
 def currency_decimals(currency: str) -> int:
     """Decimals of a currency's minor unit: 6 for USDT and USDC, 8 for coins."""

@@ -5,15 +5,15 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
-from decimal import ROUND_DOWN, Decimal
 from typing import Any
 
 import numpy as np
 
 from ringfence.risk.book import Floats, Ints
 from ringfence.risk.events import Event, Kind
+from ringfence.words.numbers import format_amount, format_mark, format_per_share
 
-__all__ = ["PositionRun", "VaultRun", "digest", "liquidation_distance", "per_share", "summary"]
+__all__ = ["PositionRun", "VaultRun", "digest", "liquidation_distance", "summary"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,16 +63,6 @@ class VaultRun:
     """The ledger's accounts that are not zero, by name."""
 
 
-def per_share(amount: int, shares: int) -> Decimal | None:
-    """`amount` minor units over `shares` share units as currency per whole share, 12 decimals, rounded down.
-
-    A share has three decimals more than the currency: 1 at the first deposit. None for no shares.
-    """
-    if shares == 0:
-        return None
-    return (Decimal(amount * 1000) / Decimal(shares)).quantize(Decimal("1e-12"), rounding=ROUND_DOWN)
-
-
 def digest(runs: Sequence[VaultRun]) -> str:
     """SHA-256 over every run's events, balances and NAV series, vaults in order of their names."""
     content = hashlib.sha256()
@@ -87,26 +77,23 @@ def digest(runs: Sequence[VaultRun]) -> str:
 
 def summary(run: VaultRun) -> dict[str, Any]:
     """A run in figures, amounts as text; `None` where there is nothing to say (an empty vault, no slots)."""
-    unit = Decimal(10) ** -run.decimals
     counts = Counter(event.kind for event in run.events)
     last = len(run.ts) - 1
     shares = int(run.shares[last]) if last >= 0 else 0
 
     def money(amount: int) -> str:
-        return str((Decimal(amount) * unit).quantize(unit))
+        return format_amount(amount, run.decimals)
 
     def at_end(series: Ints) -> str | None:
-        price = per_share(int(series[last]), shares) if last >= 0 else None
-        return None if price is None else str(price)
+        return format_per_share(int(series[last]), shares) if last >= 0 else None
 
-    mark = Decimal(int(run.high_water_mark[last]) * 1000) / Decimal(2**50) if shares else None
     return {
         "vault": run.vault,
         "mandate": run.mandate,
         "nav": money(int(run.nav[last])) if last >= 0 else None,
         "nav_per_share": at_end(run.nav),
         "nav_per_share_low": f"{run.price_low * 1000:.12f}" if np.isfinite(run.price_low) else None,
-        "high_water_mark": None if mark is None else str(mark.quantize(Decimal("1e-12"), rounding=ROUND_DOWN)),
+        "high_water_mark": format_mark(int(run.high_water_mark[last])) if shares else None,
         "wall": money(int(run.wall[last])) if last >= 0 else None,
         "wall_per_share": at_end(run.wall),
         "wall_distance_low": f"{run.distance_low:.12f}" if np.isfinite(run.distance_low) else None,

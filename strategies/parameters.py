@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from ringfence.words.numbers import format_percentage, format_ppm
 from ringfence.words.times import format_duration
-from ringfence.words.units import DurationUnit, MultipleUnit, Percentage, format_percentage, format_ppm
+from ringfence.words.units import DurationUnit, MultipleUnit, Percentage
 
 __all__ = ["Parameter", "parameter"]
 

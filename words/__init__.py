@@ -1,1 +1,1 @@
-"""The ground: refusals, units, amounts, times and hints, which every room shares."""
+"""The ground: refusals, numbers, units, amounts, times and hints, which every room shares."""

@@ -1,4 +1,4 @@
-"""Units: how percentages, durations, multiples and amounts are written by people and held by the program.
+"""Units: how percentages, durations and multiples are written by people and held by the program.
 
 The annotated types (`Fraction_`, `Rate`, `Duration`, `Multiple`, ...) serve mandates and strategies' parameters alike:
 pydantic reads them from YAML's text and numbers, writes them back as text that reads as the same value, and
@@ -17,11 +17,12 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
+from ringfence.words.numbers import format_decimal, format_percentage, format_ppm
 from ringfence.words.refusal import RingfenceError
 from ringfence.words.times import MILLISECONDS, format_duration
 
 __all__ = [
-    "AMOUNT_MAX",
+    "TEXT_MAX",
     "Duration",
     "DurationUnit",
     "Fee",
@@ -32,18 +33,12 @@ __all__ = [
     "Ppm",
     "Rate",
     "UnitError",
-    "format_amount",
-    "format_percentage",
-    "format_ppm",
-    "parse_amount",
     "parse_duration",
     "shown",
 ]
 
-AMOUNT_MAX = 10**15
-"""Largest amount accepted at the border, minor units: sums and products of it stay within the kernel's integers."""
-
-_TEXT_MAX = 40
+TEXT_MAX = 40
+"""No longer text is read as a value, or shown."""
 _HINTED_MAX = 10**6
 """No proposal is made for numbers above this."""
 _EXACT = Context(prec=200)
@@ -79,16 +74,10 @@ def shown(value: object) -> str:
         text = str(value)
     except Exception:  # a stranger's __str__
         text = f"a {type(value).__name__}"
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[: _TEXT_MAX + 1])
-    if len(text) > _TEXT_MAX:
-        return text[: _TEXT_MAX - 3] + "..."
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text[: TEXT_MAX + 1])
+    if len(text) > TEXT_MAX:
+        return text[: TEXT_MAX - 3] + "..."
     return text if text.strip() else f"'{text}'"
-
-
-def _plain(number: Decimal) -> str:
-    """A decimal written without exponent and without trailing zeros."""
-    text = format(number, "f")
-    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _decimal(value: object) -> Decimal | None:
@@ -100,7 +89,7 @@ def _decimal(value: object) -> Decimal | None:
     if isinstance(value, float):
         value = Decimal(repr(value))
     if isinstance(value, str):
-        return Decimal(value) if len(value) <= _TEXT_MAX and _NUMBER.fullmatch(value) else None
+        return Decimal(value) if len(value) <= TEXT_MAX and _NUMBER.fullmatch(value) else None
     if isinstance(value, Decimal):
         return (
             value
@@ -141,7 +130,7 @@ class Percentage:
 
     def parse(self, value: object) -> float | int:
         """Read `20%`, `0.20`, or the same as a number; refuse what is in doubt or out of range (UnitError)."""
-        match = _PERCENT.fullmatch(value) if isinstance(value, str) and len(value) <= _TEXT_MAX else None
+        match = _PERCENT.fullmatch(value) if isinstance(value, str) and len(value) <= TEXT_MAX else None
         if match:
             fraction = _EXACT.scaleb(Decimal(match[1]), -2)
         else:
@@ -151,32 +140,32 @@ class Percentage:
             if bare > _HINTED_MAX:
                 raise UnitError(value, self._reason(value))
             if bare > Decimal(self.bare_max):
-                raise UnitError(value, f"is not a {self.name}; did you mean {_plain(bare)}%?")
+                raise UnitError(value, f"is not a {self.name}; did you mean {format_decimal(bare)}%?")
             fraction = bare
         fraction = fraction or Decimal(0)  # no negative zero
         low, high = Decimal(self.low), Decimal(self.high)
         if fraction < low or fraction > high or (self.low_open and fraction == low):
-            least = f"above {_percent(low)}" if self.low_open else f"at least {_percent(low)}"
-            raise UnitError(value, f"is out of range; expected {least} and at most {_percent(high)}")
+            least = f"above {format_percentage(low)}" if self.low_open else f"at least {format_percentage(low)}"
+            raise UnitError(value, f"is out of range; expected {least} and at most {format_percentage(high)}")
         if not self.ppm:
             return float(fraction)
         millionths = _EXACT.scaleb(fraction, 6)
         if millionths != millionths.to_integral_value():
             below = Decimal(math.floor(millionths)).scaleb(-6)
             above = Decimal(math.ceil(millionths)).scaleb(-6)
-            neighbours = f"the nearest are {_percent(below)} and {_percent(above)}"
+            neighbours = f"the nearest are {format_percentage(below)} and {format_percentage(above)}"
             raise UnitError(value, f"has more than 4 decimals of a per cent; {neighbours}")
         return int(millionths)
 
     def _reason(self, value: object) -> str:
         expected = f"is not a {self.name}"
-        if isinstance(value, str) and len(value) <= _TEXT_MAX:
+        if isinstance(value, str) and len(value) <= TEXT_MAX:
             tidy = unicodedata.normalize("NFKC", value).replace(" ", "").lstrip("+")
             tidy = _DECIMAL_COMMA.sub(".", tidy)
             tidy = re.sub(r"(percent|pct|per-?cent)$", "%", tidy, flags=re.IGNORECASE)
             basis = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(?:bp|bps)", tidy, re.ASCII | re.IGNORECASE)
             if basis:
-                tidy = _plain(Decimal(basis[1]).scaleb(-2)) + "%"
+                tidy = format_decimal(Decimal(basis[1]).scaleb(-2)) + "%"
             if tidy != value and (_PERCENT.fullmatch(tidy) or _NUMBER.fullmatch(tidy)):
                 return f"{expected}; did you mean {tidy}?"
         return f"{expected}; write it like 20% or 0.20"
@@ -190,27 +179,14 @@ class Percentage:
         minimum = "exclusiveMinimum" if self.low_open else "minimum"
         least = "above" if self.low_open else "from"
         sign = "-?" if low < 0 else ""
+        reach = f"{least} {format_percentage(low)} up to {format_percentage(high)}"
         return {
-            "description": f"A {self.name}, written like 20% or 0.20: {least} {_percent(low)} up to {_percent(high)}.",
+            "description": f"A {self.name}, written like 20% or 0.20: {reach}.",
             "anyOf": [
                 {"type": "string", "pattern": rf"^{sign}(0|[1-9][0-9]*)(\.[0-9]+)?%?$"},
                 {"type": "number", minimum: float(low), "maximum": float(bare)},
             ],
         }
-
-
-def _percent(fraction: Decimal) -> str:
-    return _plain(_EXACT.scaleb(fraction, 2)) + "%"
-
-
-def format_percentage(fraction: float) -> str:
-    """A float fraction as the shortest percentage that reads as the same float: 0.2 -> `20%`."""
-    return _percent(Decimal(repr(float(fraction))))
-
-
-def format_ppm(millionths: int) -> str:
-    """Parts per million as an exact percentage: 200000 -> `20%`."""
-    return _percent(Decimal(millionths).scaleb(-6))
 
 
 @dataclass(frozen=True)
@@ -230,7 +206,7 @@ class DurationUnit:
 
 def parse_duration(value: object) -> int:
     """Milliseconds of `15m`, `12h`, `3d`, `1d12h`; bare numbers and unknown units are refused with a proposal."""
-    match = _DURATION.fullmatch(value) if isinstance(value, str) and 0 < len(value) <= _TEXT_MAX else None
+    match = _DURATION.fullmatch(value) if isinstance(value, str) and 0 < len(value) <= TEXT_MAX else None
     if not match:
         raise UnitError(value, f"is not a duration; {_duration_hint(value)}")
     length = sum(int(n) * ms for n, ms in zip(match.groups(), MILLISECONDS.values(), strict=True) if n is not None)
@@ -245,10 +221,9 @@ def _duration_hint(value: object) -> str:
     usual = "write it like 15m, 12h, 3d or 1d12h"
     bare = _decimal(value)
     if bare is not None:
-        return (
-            f"did you mean {_plain(bare)}h?" if 0 < bare <= _HINTED_MAX and bare == bare.to_integral_value() else usual
-        )
-    if not isinstance(value, str) or len(value) > _TEXT_MAX:
+        whole = 0 < bare <= _HINTED_MAX and bare == bare.to_integral_value()
+        return f"did you mean {format_decimal(bare)}h?" if whole else usual
+    if not isinstance(value, str) or len(value) > TEXT_MAX:
         return usual
     tidy = unicodedata.normalize("NFKC", value).replace(" ", "")
     parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)([A-Za-z]+)", tidy, re.ASCII)
@@ -287,18 +262,18 @@ class MultipleUnit:
 
     @staticmethod
     def _hint(value: object) -> str:
-        if isinstance(value, str) and len(value) <= _TEXT_MAX:
+        if isinstance(value, str) and len(value) <= TEXT_MAX:
             tidy = unicodedata.normalize("NFKC", value).replace(" ", "")
             percent = _PERCENT.fullmatch(tidy)
             if percent:
-                return f"did you mean {_plain(Decimal(percent[1]).scaleb(-2))}?"
+                return f"did you mean {format_decimal(Decimal(percent[1]).scaleb(-2))}?"
             tidy = _DECIMAL_COMMA.sub(".", tidy.strip("xX"))
             if _NUMBER.fullmatch(tidy):
                 return f"did you mean {tidy}?"
         return "write it like 8 or 2.5"
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return _core(self.parse, lambda number: _plain(Decimal(repr(float(number)))))
+        return _core(self.parse, format_decimal)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         low = "exclusiveMinimum" if self.low_open else "minimum"
@@ -322,62 +297,3 @@ Duration = Annotated[int, DurationUnit()]
 """Milliseconds, from `15m`, `12h`, `3d`, `1d12h`."""
 Multiple = Annotated[float, MultipleUnit()]
 """A plain number above 0 and at most 1000."""
-
-
-def parse_amount(text: str, decimals: int, most: int = AMOUNT_MAX) -> int:
-    """Minor units of an amount of money typed by a person: digits, at most one point, at most `decimals` places, > 0.
-
-    Exact, never rounded. Everything else (signs, exponents, separators, other scripts' digits, NaN, more than `most`
-    minor units) is refused with its own message (UnitError).
-    """
-    if not isinstance(text, str):
-        raise UnitError(text, "is not a text; amounts are given as text such as 1500 or 0.25")
-    if not text.strip():
-        raise UnitError(text, "is no amount; expected digits such as 1500 or 0.25")
-    if len(text) > _TEXT_MAX:
-        raise UnitError(text, f"is too long for an amount: {len(text)} characters, at most {_TEXT_MAX}")
-    if not re.fullmatch(r"(?:0|[1-9][0-9]*)(?:\.[0-9]+)?", text, re.ASCII):
-        raise UnitError(text, _amount_reason(text))
-    whole, _, part = text.partition(".")
-    if len(part) > decimals:
-        raise UnitError(text, f"has {len(part)} decimals; at most {decimals} are possible here")
-    amount = int(whole + part.ljust(decimals, "0"))
-    if amount == 0:
-        raise UnitError(text, "is not above 0; expected a positive amount")
-    if amount > most:
-        largest = _plain(Decimal(most).scaleb(-decimals))
-        raise UnitError(text, f"is too large; the most is {largest} ({most} minor units)")
-    return amount
-
-
-def _amount_reason(text: str) -> str:
-    bare = text.strip()
-    if bare != text:
-        return f"has spaces around it; did you mean {shown(bare)}?"
-    if bare.lower().lstrip("+-") in ("nan", "snan", "inf", "infinity", ".nan", ".inf"):
-        return "is not an amount; expected a finite number such as 1500 or 0.25"
-    plain = unicodedata.normalize("NFKC", bare)
-    if plain != bare or not bare.isascii():
-        known = re.fullmatch(r"[0-9.]+", plain, re.ASCII)
-        return f"has digits of another script; did you mean {plain}?" if known else "has characters that are no digits"
-    if re.fullmatch(r"[+-]?[0-9.]+[eE][+-]?[0-9]+", bare):
-        return "has an exponent; write all its digits"
-    if re.fullmatch(r"-[0-9.]+", bare):
-        return "is below 0; expected a positive amount without a sign"
-    if re.fullmatch(r"\+[0-9.]+", bare):
-        return f"has a sign; did you mean {bare[1:]}?"
-    if re.fullmatch(r"[0-9]{1,3}(?:[_, '][0-9]{3})+(?:\.[0-9]+)?|[0-9]+(?:_[0-9]+)+", bare):
-        return f"has separators between its digits; did you mean {re.sub('[_, ]|' + chr(39), '', bare)}?"
-    if re.fullmatch(r"\.[0-9]+", bare):
-        return f"begins with its point; did you mean 0{bare}?"
-    if re.fullmatch(r"[0-9]+\.", bare):
-        return f"ends with its point; did you mean {bare[:-1]}?"
-    if re.fullmatch(r"0[0-9]+(?:\.[0-9]+)?", bare):
-        return f"begins with zeros; did you mean {_plain(Decimal(bare))}?"
-    return "is not an amount; expected digits such as 1500 or 0.25"
-
-
-def format_amount(amount: int, decimals: int) -> str:
-    """Minor units as text with all `decimals` places, exact: (1500250000, 6) -> `1500.250000`."""
-    sign, digits = ("-" if amount < 0 else ""), str(abs(amount)).rjust(decimals + 1, "0")
-    return sign + (f"{digits[:-decimals]}.{digits[-decimals:]}" if decimals else digits)

@@ -39,8 +39,8 @@ def deposit(
     as_json: Json = False,
 ) -> None:
     """Pay money into a vault: shares are minted at its last NAV, and the wall behind them is filled first."""
-    from ringfence.faces import figures
-    from ringfence.words.units import format_amount, parse_amount
+    from ringfence.words.amounts import parse_amount
+    from ringfence.words.numbers import format_amount, format_shares
 
     with _acting(db, dry_run) as engine:
         currency, decimals = _currency(engine, vault)
@@ -51,7 +51,7 @@ def deposit(
             entry = acts.deposit(engine, vault, holder, paid_in, _now(), key, rehearsed=dry_run)
     answer = {
         "amount": format_amount(entry.amount, decimals),
-        "shares_minted": figures.shares(entry.shares, decimals),
+        "shares_minted": format_shares(entry.shares, decimals),
         **_after(vault, holder, currency, entry, decimals, dry_run),
     }
     _print_act(answer, "Deposit", as_json)
@@ -68,25 +68,25 @@ def redeem(
     as_json: Json = False,
 ) -> None:
     """Ask for shares back: what is free is paid now, the rest at the next slots, at most at today's price."""
-    from ringfence.faces import figures
     from ringfence.vaults.shares import LARGEST
-    from ringfence.words.units import format_amount, parse_amount
+    from ringfence.words.amounts import parse_amount
+    from ringfence.words.numbers import SHARE_DECIMALS, format_amount, format_mark, format_shares
 
     with _acting(db, dry_run) as engine:
         currency, decimals = _currency(engine, vault)
         wanted = None
         if shares != "all":
-            wanted = _parsed("shares", lambda: parse_amount(shares, decimals + 3, LARGEST))
+            wanted = _parsed("shares", lambda: parse_amount(shares, decimals + SHARE_DECIMALS, LARGEST))
         from ringfence.runtime import acts
 
         with _worded(vault, holder, decimals):
             entry = acts.redeem(engine, vault, holder, wanted, _now(), key, rehearsed=dry_run)
     answer = {
-        "shares_asked": figures.shares(entry.shares, decimals),
+        "shares_asked": format_shares(entry.shares, decimals),
         "paid": format_amount(entry.paid, decimals),
-        "shares_burned": figures.shares(entry.burned, decimals),
-        "shares_waiting": figures.shares(entry.shares - entry.burned, decimals),
-        "price_at_most": figures.mark_per_share(entry.price),
+        "shares_burned": format_shares(entry.burned, decimals),
+        "shares_waiting": format_shares(entry.shares - entry.burned, decimals),
+        "price_at_most": format_mark(entry.price),
         **_after(vault, holder, currency, entry, decimals, dry_run),
     }
     _print_act(answer, "Redemption", as_json)
@@ -134,18 +134,17 @@ def _worded(vault: str, holder: str, decimals: int) -> Iterator[None]:
 
 
 def _reason(refused: "RingfenceError", decimals: int) -> str:
-    from ringfence.faces import figures
     from ringfence.vaults.errors import RedeemExceeds, ZeroAssets, ZeroShares
-    from ringfence.words.units import format_amount
+    from ringfence.words.numbers import format_amount, format_shares
 
     match refused:
         case RedeemExceeds():
-            asked, held = (figures.shares(count, decimals) for count in (refused.asked, refused.held))
+            asked, held = (format_shares(shares, decimals) for shares in (refused.asked, refused.held))
             return f"{asked} shares were to be redeemed, {held} can be; ask for no more, or for all"
         case ZeroAssets(shares=0):
             return "no shares are left that could be redeemed; those that wait already will be paid at the next slots"
         case ZeroAssets():
-            return f"{figures.shares(refused.shares, decimals)} shares are worth less than can be paid; redeem more"
+            return f"{format_shares(refused.shares, decimals)} shares are worth less than can be paid; redeem more"
         case ZeroShares():
             return f"{format_amount(refused.assets, decimals)} buys no shares; pay in more"
         case _:
@@ -156,18 +155,17 @@ def _after(
     vault: str, holder: str, currency: str, entry: "Deposited | RedemptionAsked", decimals: int, dry_run: bool
 ) -> dict[str, Any]:
     """The vault after an act."""
-    from ringfence.faces import figures
-    from ringfence.words.units import format_amount
+    from ringfence.words.numbers import format_amount, format_per_share, format_shares
 
     return {
         "vault": vault,
         "holder": holder,
         "currency": currency,
         "nav": format_amount(entry.nav, decimals),
-        "nav_per_share": figures.per_share_text(entry.nav, entry.total_shares),
-        "total_shares": figures.shares(entry.total_shares, decimals),
+        "nav_per_share": format_per_share(entry.nav, entry.total_shares),
+        "total_shares": format_shares(entry.total_shares, decimals),
         "wall": format_amount(entry.wall, decimals),
-        "wall_per_share": figures.per_share_text(entry.wall, entry.total_shares),
+        "wall_per_share": format_per_share(entry.wall, entry.total_shares),
         "dry_run": dry_run,
     }
 

@@ -152,7 +152,9 @@ def print_table(
     from rich.table import Table
     from rich.text import Text
 
-    cells = [["–" if cell is None else str(cell) for cell in row] for row in rows]
+    from ringfence.words.numbers import ABSENT
+
+    cells = [[ABSENT if cell is None else str(cell) for cell in row] for row in rows]
     table = Table(
         title=title or None,
         title_justify="left",
@@ -174,9 +176,11 @@ def print_figures(title: str, figures: Mapping[str, object], *, on: "Console | N
     from rich.table import Table
     from rich.text import Text
 
+    from ringfence.words.numbers import ABSENT
+
     grid = Table.grid(padding=(0, 2))
     for name, value in figures.items():
-        grid.add_row(Text(name), Text("–" if value is None else str(value)))
+        grid.add_row(Text(name), Text(ABSENT if value is None else str(value)))
     shown = on or console()
     if title:
         shown.print(Text(title, style="bold"))

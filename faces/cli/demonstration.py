@@ -55,7 +55,8 @@ def _lowest(run: "VaultRun") -> int:
 
 
 def _print_worth(found: "Demo", shown: "Console") -> None:
-    from ringfence.faces.report.words import per_share, percent, stamp
+    from ringfence.words.numbers import dashed, format_per_share, format_percentage, shortened
+    from ringfence.words.times import stamp
 
     rows: list[list[object]] = []
     for run in found.runs:
@@ -67,9 +68,9 @@ def _print_worth(found: "Demo", shown: "Console") -> None:
                     f"{label} {stamp(int(run.ts[k]))[5:10]}",
                     _money(nav, run.decimals),
                     _money(wall, run.decimals),
-                    per_share(nav, shares)[:-2],
-                    per_share(wall, shares)[:-2],
-                    percent((nav - wall) / nav),
+                    shortened(dashed(format_per_share(nav, shares)), 4),
+                    shortened(dashed(format_per_share(wall, shares)), 4),
+                    format_percentage((nav - wall) / nav, places=2),
                 ]
             )
     print_table("", ["vault", "at its", "NAV", "wall", "a share", "its wall", "above"], rows, on=shown)
@@ -77,34 +78,34 @@ def _print_worth(found: "Demo", shown: "Console") -> None:
     if nearest.distance_low < 0:
         shown.print(f"THE WALL OF {nearest.vault} WAS BREACHED: run ringfence verify")
     else:
-        shown.print(f"Nearest to its wall at any bar: {nearest.vault}, {percent(nearest.distance_low)} above it.")
+        distance = format_percentage(nearest.distance_low, places=2)
+        shown.print(f"Nearest to its wall at any bar: {nearest.vault}, {distance} above it.")
 
 
 def _print_counts(found: "Demo", shown: "Console") -> None:
     from ringfence.risk.events import Kind
+    from ringfence.words.numbers import format_count
 
     kinds = (Kind.resize, Kind.margin_call, Kind.liquidation, Kind.refusal, Kind.funding)
     rows = []
     for run in found.runs:
         counts = Counter(event.kind for event in run.events)
         shortfall = sum(event.shortfall for event in run.events)
-        figures = [f"{counts[kind]:,}" for kind in kinds]
-        rows.append([run.vault, f"{len(run.ts):,}", *figures, _money(shortfall, run.decimals)])
+        times = [format_count(counts[kind]) for kind in kinds]
+        rows.append([run.vault, format_count(len(run.ts)), *times, _money(shortfall, run.decimals)])
     heads = ["vault", "slots", "resizes", "margin\ncalls", "liqui-\ndations", "refusals", "funding", "shortfall"]
     print_table("", heads, rows, on=shown)
 
 
 def _change(found: "Demo", run: "VaultRun", event: "Event") -> str:
-    from ringfence.faces import figures
-
-    one = found.vaults[run.vault].instruments[event.position]
-    before, after = (figures.quantity(size, one) for size in (event.quantity_before, event.quantity_after))
-    return f"{before}→{after} {one.base}"
+    traded = found.vaults[run.vault].instruments[event.position]
+    before, after = (traded.quantity_text(lots) for lots in (event.quantity_before, event.quantity_after))
+    return f"{before}→{after} {traded.base}"
 
 
 def _why(found: "Demo", run: "VaultRun", event: "Event") -> str:
     """The cause of an event; of a margin call, the mandate's own terms."""
-    from ringfence.faces.report.words import cause
+    from ringfence.faces.causes import cause
     from ringfence.risk.events import Kind
 
     if event.kind != Kind.margin_call:
@@ -114,8 +115,10 @@ def _why(found: "Demo", run: "VaultRun", event: "Event") -> str:
 
 
 def _print_rare(found: "Demo", shown: "Console") -> None:
-    from ringfence.faces.report.words import KIND_WORDS, leverage, price, stamp
+    from ringfence.faces.causes import KIND_WORDS
     from ringfence.risk.events import Kind
+    from ringfence.words.numbers import dashed, format_price
+    from ringfence.words.times import stamp
 
     kinds = {Kind.margin_call, Kind.liquidation, Kind.refusal}
     rare = sorted(
@@ -125,9 +128,10 @@ def _print_rare(found: "Demo", shown: "Console") -> None:
     for run, event in rare[:_RARE_SHOWN]:
         levers = ""
         if event.leverage_before or event.leverage_after:
-            levers = f", leverage {leverage(event.leverage_before)} → {leverage(event.leverage_after)}"
+            levers = f", leverage {_leverage(event.leverage_before)} → {_leverage(event.leverage_after)}"
         shown.print(f"  {stamp(event.ts)[5:]}  {run.vault}  {KIND_WORDS[event.kind].lower()}")
-        shown.print(f"    {_change(found, run, event)} at {price(event.price, 2)}{levers}")
+        price = dashed(format_price(event.price, places=2, for_people=True))
+        shown.print(f"    {_change(found, run, event)} at {price}{levers}")
         shown.print(f"    cause: {_why(found, run, event)}")
     if len(rare) > _RARE_SHOWN:
         shown.print(f"  and {len(rare) - _RARE_SHOWN} more: {program()} events --db {found.database}")
@@ -135,8 +139,10 @@ def _print_rare(found: "Demo", shown: "Console") -> None:
 
 
 def _print_resizes(found: "Demo", shown: "Console") -> None:
-    from ringfence.faces.report.words import cause, leverage, price, stamp
+    from ringfence.faces.causes import cause
     from ringfence.risk.events import Kind
+    from ringfence.words.numbers import format_count, format_price
+    from ringfence.words.times import stamp
 
     resizes = [(run, event) for run in found.runs for event in run.events if event.kind == Kind.resize]
 
@@ -146,13 +152,14 @@ def _print_resizes(found: "Demo", shown: "Console") -> None:
         return abs(event.quantity_after - event.quantity_before) * unit * event.price
 
     largest = sorted(sorted(resizes, key=size, reverse=True)[:_RESIZES_SHOWN], key=lambda pair: pair[1].ts)
-    shown.print(f"{len(resizes):,} resizes, by cause:")
+    shown.print(f"{format_count(len(resizes))} resizes, by cause:")
     for why, times in Counter(cause(event) for _, event in resizes).most_common():
-        shown.print(f"  {times:>5,}  {why}")
+        shown.print(f"  {format_count(times):>5}  {why}")
     shown.print(f"\nThe {len(largest)} largest of them:")
     rows = [
-        [stamp(event.ts)[5:], run.vault, _change(found, run, event), leverage(event.leverage_after),
-         price(event.price, 2), _SHORT.get(event.reason.name, event.reason.name.replace("_", " "))]
+        [stamp(event.ts)[5:], run.vault, _change(found, run, event), _leverage(event.leverage_after),
+         format_price(event.price, places=2, for_people=True),
+         _SHORT.get(event.reason.name, event.reason.name.replace("_", " "))]
         for run, event in largest
     ]  # fmt: skip
     print_table("", ["time", "vault", "quantity", "leverage", "price", "bound by"], rows, on=shown)
@@ -160,29 +167,35 @@ def _print_resizes(found: "Demo", shown: "Console") -> None:
 
 
 def _print_statements(found: "Demo", shown: "Console") -> None:
-    from decimal import Decimal
-
-    def short(amount: str) -> str:
-        return f"{Decimal(amount):,.2f}"
+    from ringfence.words.numbers import SHARE_DECIMALS
 
     rows: list[list[object]] = []
-    for vault, held in groupby(found.statements, key=lambda one: str(one["vault"])):
+    for vault, held in groupby(found.statements, key=lambda statement: statement.vault):
         rows.append([vault, *[""] * 5])
-        for one in held:
-            money = [short(one[name]) for name in ("deposited", "shares", "value")]
-            rows.append([f"  {one['holder']}", *money, f"{Decimal(one['profit']):+,.2f}", short(one["value_worst"])])
+        for statement in held:
+            decimals = statement.decimals
+            rows.append(
+                [
+                    f"  {statement.holder}",
+                    _money(statement.deposited, decimals),
+                    _money(statement.shares, decimals + SHARE_DECIMALS),
+                    _money(statement.value, decimals),
+                    _money(statement.profit, decimals, signed=True),
+                    _money(statement.value_worst, decimals),
+                ]
+            )
     heads = ["vault, holder", "paid in", "shares", "worth", "profit", "at the wall"]
     print_table("", heads, rows, on=shown)
 
 
 def _print_end(found: "Demo", seconds: float) -> None:
     from ringfence.risk.events import Kind
+    from ringfence.words.numbers import format_count
 
-    breaches = [f"{one.vault}: {breach}" for one in found.verdicts for breach in one.breaches]
-    slots, rows = sum(one.slots for one in found.verdicts), sum(one.rows for one in found.verdicts)
-    print(
-        f"\nVerified: {rows:,} journal rows and {slots:,} decisions again from their inputs, {len(breaches)} breaches."
-    )
+    breaches = [f"{verdict.vault}: {breach}" for verdict in found.verdicts for breach in verdict.breaches]
+    slots = format_count(sum(verdict.slots for verdict in found.verdicts))
+    rows = format_count(sum(verdict.rows for verdict in found.verdicts))
+    print(f"\nVerified: {rows} journal rows and {slots} decisions again from their inputs, {len(breaches)} breaches.")
     for breach in breaches:
         print(f"  {breach}")
     for note in found.notes:
@@ -196,5 +209,13 @@ def _print_end(found: "Demo", seconds: float) -> None:
         print(f"  {program()} {words} --db {found.database}")
 
 
-def _money(amount: int, decimals: int) -> str:
-    return f"{amount / 10**decimals:,.2f}"
+def _money(amount: int, decimals: int, *, signed: bool = False) -> str:
+    from ringfence.words.numbers import format_amount
+
+    return format_amount(amount, decimals, for_people=True, signed=signed, places=2)
+
+
+def _leverage(multiple: float) -> str:
+    from ringfence.words.numbers import dashed, format_multiple
+
+    return dashed(format_multiple(multiple, for_people=True))

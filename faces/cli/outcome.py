@@ -46,32 +46,41 @@ def print_vaults(runs: "Sequence[VaultRun]") -> None:
     for start in range(0, len(runs), _BESIDE):
         beside = [figures_of(run) for run in runs[start : start + _BESIDE]]
         names = [run.vault for run in runs[start : start + _BESIDE]]
-        rows = [[label, *(one[label] for one in beside)] for label in beside[0]]
+        rows = [[label, *(figures[label] for figures in beside)] for label in beside[0]]
         print_table("", ["", *names], rows, on=shown)
 
 
-def figures_of(run: "VaultRun") -> dict[str, str]:
+def figures_of(run: "VaultRun") -> dict[str, str | None]:
     """A run of at least one slot in figures for people, by label."""
-    from ringfence.faces.report.words import count, money, per_share, percent, stamp
     from ringfence.runtime.runs import summary
+    from ringfence.words.numbers import (
+        dashed,
+        format_amount,
+        format_count,
+        format_mark,
+        format_per_share,
+        format_percentage,
+        format_share_price,
+        shortened,
+    )
+    from ringfence.words.times import stamp
 
     told = summary(run)
     nav, wall, shares = int(run.nav[-1]), int(run.wall[-1]), int(run.shares[-1])
-    low = run.price_low * 1000
     return {
         "from": stamp(int(run.ts[0])),
         "to": stamp(int(run.ts[-1])),
-        f"worth, {run.currency}": money(nav, run.decimals),
-        f"wall, {run.currency}": money(wall, run.decimals),
-        "NAV per share": per_share(nav, shares),
-        "  at its lowest": f"{low:.6f}",
-        "  high-water mark": str(told["high_water_mark"])[:-6],
-        "wall per share": per_share(wall, shares),
-        "nearest to the wall": percent(run.distance_low),
-        "decisions": count(len(run.ts)),
-        "resizes": count(told["resizes"]),
-        "margin calls": count(told["margin_calls"]),
-        "liquidations": count(told["liquidations"]),
-        "refusals": count(told["refusals"]),
-        f"shortfall, {run.currency}": str(told["shortfall"]),
+        f"worth, {run.currency}": format_amount(nav, run.decimals, for_people=True),
+        f"wall, {run.currency}": format_amount(wall, run.decimals, for_people=True),
+        "NAV per share": format_per_share(nav, shares, for_people=True),
+        "  at its lowest": format_share_price(run.price_low, for_people=True),
+        "  high-water mark": shortened(dashed(format_mark(int(run.high_water_mark[-1]))), 6),
+        "wall per share": format_per_share(wall, shares, for_people=True),
+        "nearest to the wall": format_percentage(run.distance_low, places=2),
+        "decisions": format_count(len(run.ts)),
+        "resizes": format_count(told["resizes"]),
+        "margin calls": format_count(told["margin_calls"]),
+        "liquidations": format_count(told["liquidations"]),
+        "refusals": format_count(told["refusals"]),
+        f"shortfall, {run.currency}": told["shortfall"],
     }

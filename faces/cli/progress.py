@@ -69,9 +69,10 @@ class _Bar:
         from sqlalchemy import select
 
         from ringfence.vaults.tables import vault
+        from ringfence.words.numbers import format_amount
 
         with self._engine.connect() as connection:
             columns = select(vault.c.last_nav, vault.c.decimals, vault.c.currency)
             nav, decimals, currency = connection.execute(columns.where(vault.c.name == name)).one()
             connection.rollback()
-        return f"NAV {nav / 10**decimals:,.0f} {currency}"
+        return f"NAV {format_amount(nav, decimals, for_people=True, places=0)} {currency}"

@@ -14,15 +14,17 @@ _AnyVault = Annotated[str | None, typer.Argument(metavar="[VAULT]", help="One va
 
 
 def _short(text: str | None, places: int = 6) -> str | None:
-    """A figure for people, cut (towards zero) to `places` decimals."""
-    if text is None or "." not in text:
-        return text
-    whole, part = text.split(".")
-    return f"{whole}.{part[:places]}" if places else whole
+    from ringfence.words.numbers import shortened
+
+    return None if text is None else shortened(text, places)
 
 
 def _percent(text: str | None) -> str | None:
-    return None if text is None else f"{float(text) * 100:.2f} %"
+    from decimal import Decimal
+
+    from ringfence.words.numbers import format_percentage
+
+    return None if text is None else format_percentage(Decimal(text), places=2)
 
 
 @app.command()
@@ -36,19 +38,19 @@ def vaults(db: Database = None, as_json: Json = False) -> None:
         print_json(found)
         return
     worth = [
-        (one["vault"], one["status"], f"{_short(one['nav'], 2)} {one['currency']}", _short(one["wall"], 2),
-         _percent(one["wall_distance"]), _short(one["nav_per_share"]), _short(one["wall_per_share"]),
-         _short(one["high_water_mark"]), one["marked"])
-        for one in found
+        (vault["vault"], vault["status"], f"{_short(vault['nav'], 2)} {vault['currency']}", _short(vault["wall"], 2),
+         _percent(vault["wall_distance"]), _short(vault["nav_per_share"]), _short(vault["wall_per_share"]),
+         _short(vault["high_water_mark"]), vault["marked"])
+        for vault in found
     ]  # fmt: skip
     columns = ("vault", "status", "NAV", "wall", "distance", "NAV/share", "wall/share", "high-water mark", "marked at")
     print_table("Vaults", columns, worth)
     if not found:
         return
     money = [
-        (one["vault"], _short(one["reserve"], 2), _short(one["cushion"], 2), _short(one["in_margin"], 2),
-         _short(one["shares"], 3), _short(one["waiting"], 3))
-        for one in found
+        (vault["vault"], _short(vault["reserve"], 2), _short(vault["cushion"], 2), _short(vault["in_margin"], 2),
+         _short(vault["shares"], 3), _short(vault["waiting"], 3))
+        for vault in found
     ]  # fmt: skip
     print_table("Money and shares", ("vault", "reserve", "cushion", "in margin", "shares", "waiting"), money)
 
@@ -64,17 +66,19 @@ def positions(vault: _AnyVault = None, db: Database = None, as_json: Json = Fals
         print_json(found)
         return
     held = [
-        (one["vault"], one["position"], one["symbol"], one["side"], one["quantity"], one["entry_price"],
-         one["mark_price"], _short(one["leverage"], 2), _short(one["open_profit"], 2), one["bound"])
-        for one in found
+        (position["vault"], position["position"], position["symbol"], position["side"], position["quantity"],
+         position["entry_price"], position["mark_price"], _short(position["leverage"], 2),
+         _short(position["open_profit"], 2), position["bound"])
+        for position in found
     ]  # fmt: skip
     columns = ("vault", "position", "symbol", "side", "quantity", "entry", "mark", "leverage", "profit", "bound by")
     print_table("Positions", columns, held)
     margins = [
-        (one["vault"], one["position"], _short(one["margin"], 2), _short(one["equity"], 2),
-         _short(one["maintenance_margin"], 2), one["liquidation_price"], _percent(one["liquidation_distance"]))
-        for one in found
-        if one["side"] != "flat"
+        (position["vault"], position["position"], _short(position["margin"], 2), _short(position["equity"], 2),
+         _short(position["maintenance_margin"], 2), position["liquidation_price"],
+         _percent(position["liquidation_distance"]))
+        for position in found
+        if position["side"] != "flat"
     ]  # fmt: skip
     if margins:
         heads = ("vault", "position", "margin", "equity", "maintenance", "liquidation", "distance")
@@ -101,20 +105,20 @@ def statement(
     columns = ("vault", "holder", "currency", "paid in", "paid out", "shares", "waiting", "entry price", "NAV/share",
                "value", "value at the wall", "profit")  # fmt: skip
     rows = [
-        (one["vault"], one["holder"], one["currency"], one["deposited"], one["redeemed"], _short(one["shares"], 3),
-         _short(one["waiting"], 3), _short(one["entry_price"]), _short(one["nav_per_share"]), one["value"],
-         one["value_worst"], one["profit"])
-        for one in found
+        (held["vault"], held["holder"], held["currency"], held["deposited"], held["redeemed"],
+         _short(held["shares"], 3), _short(held["waiting"], 3), _short(held["entry_price"]),
+         _short(held["nav_per_share"]), held["value"], held["value_worst"], held["profit"])
+        for held in found
     ]  # fmt: skip
     print_table("Statements", columns, rows)
-    for one in found if holder is not None else ():
+    for held in found if holder is not None else ():
         told = [
             (act["time"], act["kind"], None if act["kind"] == "request" else act["amount"], act["shares"],
              act["nav_per_share"], act["row"])
-            for act in one["acts"]
+            for act in held["acts"]
         ]  # fmt: skip
-        heads = ("time", "act", f"amount, {one['currency']}", "shares", "NAV/share", "journal row")
-        print_table(f"{one['holder']} in {one['vault']}", heads, told)
+        heads = ("time", "act", f"amount, {held['currency']}", "shares", "NAV/share", "journal row")
+        print_table(f"{held['holder']} in {held['vault']}", heads, told)
 
 
 @app.command()
@@ -150,9 +154,9 @@ def events(
         return
     columns = ("time", "vault", "event", "position", "cause", "before", "after", "leverage", "amount", "fee")
     rows = [
-        (one["time"], one["vault"], one["kind"], one["position"], one["cause"], one["before"], one["after"],
-         _leverages(one), _short(one["amount"], 2), _short(one.get("fee"), 2))
-        for one in found
+        (event["time"], event["vault"], event["kind"], event["position"], event["cause"], event["before"],
+         event["after"], _leverages(event), _short(event["amount"], 2), _short(event.get("fee"), 2))
+        for event in found
     ]  # fmt: skip
     print_table("Events", columns, rows)
     if left_out and limit is None:
@@ -169,11 +173,12 @@ def _moment(text: str) -> int:
     from datetime import UTC, datetime, timedelta
 
     from ringfence.runtime.errors import SettingRefused
+    from ringfence.words.times import EPOCH
 
     try:
         moment = datetime.fromisoformat(text)
         moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-        return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+        return (moment - EPOCH) // timedelta(milliseconds=1)
     except (ValueError, OverflowError):
         raise SettingRefused("--since", text, "a time in UTC such as 2020-03-12 or 2020-03-12T08:00") from None
 
@@ -193,17 +198,24 @@ def verify(
     if as_json:
         print_json(
             [
-                {"vault": one.vault, "rows": one.rows, "slots": one.slots, "holds": not one.breaches,
+                {"vault": verdict.vault, "rows": verdict.rows, "slots": verdict.slots, "holds": not verdict.breaches,
                  "breaches": [{"law": breach.law, "thing": breach.thing, "expected": breach.expected,
-                               "found": breach.found} for breach in one.breaches]}
-                for one in verdicts
+                               "found": breach.found} for breach in verdict.breaches]}
+                for verdict in verdicts
             ]
         )  # fmt: skip
     else:
-        outcome = [(one.vault, one.rows, one.slots, len(one.breaches) or "every law holds") for one in verdicts]
+        outcome = [
+            (verdict.vault, verdict.rows, verdict.slots, len(verdict.breaches) or "every law holds")
+            for verdict in verdicts
+        ]
         print_table("Verified", ("vault", "journal rows", "decisions repeated", "breaches"), outcome)
-        breaches = [(one.vault, b.law, b.thing, b.expected, b.found) for one in verdicts for b in one.breaches]
+        breaches = [
+            (verdict.vault, breach.law, breach.thing, breach.expected, breach.found)
+            for verdict in verdicts
+            for breach in verdict.breaches
+        ]
         if breaches:
             print_table("Breaches", ("vault", "law", "where", "expected", "found"), breaches)
-    if any(one.breaches for one in verdicts):
+    if any(verdict.breaches for verdict in verdicts):
         raise typer.Exit(1)

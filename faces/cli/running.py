@@ -65,10 +65,10 @@ def backtest(
 
     runs = [run(compiled, market, inputs.deposits) for compiled, market in inputs.vaults]
     if report is not None:
-        from ringfence.faces.holders import statements_of_run
         from ringfence.faces.report import write_report
+        from ringfence.faces.report.statements import statements_of_run
 
-        statements = [row for one in runs for row in statements_of_run(one, inputs.deposits)]
+        statements = [row for ended in runs for row in statements_of_run(ended, inputs.deposits)]
         write_report(report, runs, statements, title=_title(inputs), source=inputs.source, verified=None)
     print_outcome(runs, inputs.notes, as_json, report)
 
@@ -105,7 +105,7 @@ def replay(
 
             with unit_of_work(engine, writes=False) as connection:
                 statements = [
-                    row for one in runs for row in statement_rows(connection, lock_vault(connection, one.vault))
+                    row for ended in runs for row in statement_rows(connection, lock_vault(connection, ended.vault))
                 ]
             write_report(report, runs, statements, title=_title(inputs), source=inputs.source, verified=None)
     print_outcome(runs, inputs.notes, as_json, report, concealed(database_url(db)))

@@ -27,54 +27,53 @@ def check(
     """
     from ringfence.runtime import mandates
 
-    problems = mandates.check(paths)
+    checked = mandates.check(paths)
+    problems, sound = checked.problems, () if checked.problems else checked.mandates
     if as_json:
         fields = ("file", "line", "column", "path", "message")
         print_json(
             {
-                "problems": [{name: getattr(one, name) for name in fields} for one in problems],
-                "mandates": [] if problems else [_meaning(one) for one in mandates.load(paths)],
+                "problems": [{name: getattr(problem, name) for name in fields} for problem in problems],
+                "mandates": [_meaning(mandate) for mandate in sound],
             }
         )
-    elif problems:
-        for problem in problems:
-            print(problem)
-        remark(f"{len(problems)} problem{'s' if len(problems) > 1 else ''}")
     else:
-        for one in mandates.load(paths):
-            print(_sentence(one))
+        for line in (*problems, *map(_sentence, sound)):
+            print(line)
+        if problems:
+            remark(f"{len(problems)} problem{'s' if len(problems) > 1 else ''}")
     if problems:
         raise typer.Exit(1)
 
 
-def _meaning(one: "Mandate") -> dict[str, Any]:
+def _meaning(mandate: "Mandate") -> dict[str, Any]:
+    from ringfence.words.numbers import format_decimal, format_ppm
     from ringfence.words.times import format_duration
-    from ringfence.words.units import format_ppm
 
     return {
-        "mandate": one.name,
-        "title": one.title,
-        "currency": one.currency,
-        "loss_cap": format_ppm(one.loss_cap),
-        "timeframe": format_duration(one.timeframe),
-        "fingerprint": one.fingerprint,
+        "mandate": mandate.name,
+        "title": mandate.title,
+        "currency": mandate.currency,
+        "loss_cap": format_ppm(mandate.loss_cap),
+        "timeframe": format_duration(mandate.timeframe),
+        "fingerprint": mandate.fingerprint,
         "positions": {
             name: {
-                "symbol": held.symbol,
-                "share": format_ppm(held.share),
-                "strategy": held.strategy.name,
-                "leverage_max": f"{held.leverage_max:g}",
+                "symbol": position.symbol,
+                "share": format_ppm(position.share),
+                "strategy": position.strategy.name,
+                "leverage_max": format_decimal(position.leverage_max),
             }
-            for name, held in one.positions.items()
+            for name, position in mandate.positions.items()
         },
     }
 
 
-def _sentence(one: "Mandate") -> str:
-    told = _meaning(one)
+def _sentence(mandate: "Mandate") -> str:
+    told = _meaning(mandate)
     held = ", ".join(
         f"{position['symbol']} ({position['share']} of the risk capital, {position['strategy']}, "
-        f"at most {position['leverage_max']}x)"
+        f"at most {position['leverage_max']}×)"
         for position in told["positions"].values()
     )
     return (
@@ -95,7 +94,7 @@ def schema(
     from ringfence.strategies.registry import strategies as installed
     from ringfence.vaults.mandate.schema import json_schema
 
-    document = json_schema({name: one.model_json_schema(by_alias=True) for name, one in installed().items()})
+    document = json_schema({name: found.model_json_schema(by_alias=True) for name, found in installed().items()})
     if output is None:
         print_json(document)
         return
@@ -127,17 +126,27 @@ def strategies(as_json: Json = False) -> None:
     if as_json:
         print_json(
             [
-                {"name": name, "summary": one.summary(), "parameters": [asdict(each) for each in one.describe()]}
-                for name, one in installed().items()
+                {
+                    "name": name,
+                    "summary": strategy.summary(),
+                    "parameters": [asdict(parameter) for parameter in strategy.describe()],
+                }
+                for name, strategy in installed().items()
             ]
         )
         return
     shown = console()
-    for name, one in installed().items():
-        shown.print(Text.assemble((name, "bold"), f"  {one.summary()}"))
+    for name, strategy in installed().items():
+        shown.print(Text.assemble((name, "bold"), f"  {strategy.summary()}"))
         rows = [
-            [each.name, each.unit, each.bounds, "required" if each.required else each.default, each.meaning]
-            for each in one.describe()
+            [
+                parameter.name,
+                parameter.unit,
+                parameter.bounds,
+                "required" if parameter.required else parameter.default,
+                parameter.meaning,
+            ]
+            for parameter in strategy.describe()
         ]
         print_table("", ["parameter", "unit", "bounds", "default", "meaning"], rows, on=shown)
 
@@ -190,6 +199,8 @@ def margin(
 
 
 def _print_calculation(found: "Calculation") -> None:
+    from ringfence.words.numbers import format_percentage
+
     told, currency = found.document(), found.instrument.settle
     figures: dict[str, object] = {
         "entry price": told["entry_price"],
@@ -201,11 +212,11 @@ def _print_calculation(found: "Calculation") -> None:
         "tier": f"{told['tier']} (rate {told['tier_rate']}, deduction {told['tier_deduction']} {currency})",
         "open profit": f"{told['open_profit']} {currency}",
         "equity": f"{told['equity']} {currency}",
-        "leverage at the mark": None if told["leverage"] is None else f"{told['leverage']}x",
+        "leverage at the mark": None if told["leverage"] is None else f"{told['leverage']}×",
         "liquidation price": told["liquidation_price"] or "none: no price reaches it",
         "bankruptcy price": told["bankruptcy_price"] or "none: no price reaches it",
     }
     if found.distance is not None:
         tier = "" if found.liquidation_tier == found.tier else f" (tier {found.liquidation_tier} there)"
-        figures["distance at the mark"] = f"{found.distance:.4%}{tier}"
+        figures["distance at the mark"] = f"{format_percentage(found.distance, places=4)}{tier}"
     print_figures(f"{told['side']} {told['quantity']} {told['quantity_currency']} of {told['symbol']}", figures)

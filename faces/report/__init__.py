@@ -8,10 +8,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ringfence.faces.report.row import StatementRow
 from ringfence.words.refusal import RingfenceError
 
 if TYPE_CHECKING:
+    from ringfence.faces.report.statements import StatementRow
     from ringfence.runtime.runs import VaultRun
 
 __all__ = ["ReportNotWritten", "ReportRefused", "write_report"]
@@ -34,7 +34,7 @@ class ReportNotWritten(RingfenceError):
 def write_report(
     path: str | os.PathLike[str],
     runs: "Sequence[VaultRun]",
-    statements: Sequence[StatementRow],
+    statements: "Sequence[StatementRow]",
     *,
     title: str,
     source: str,
@@ -52,11 +52,11 @@ def write_report(
     vaults = {run.vault for run in runs}
     if not vaults:
         raise ReportRefused(f"{path}: a report needs the run of at least one vault, and there is none")
-    for row in statements:
-        if row.vault not in vaults:
+    for statement in statements:
+        if statement.vault not in vaults:
             known = ", ".join(sorted(vaults))
             raise ReportRefused(
-                f"statement of {row.holder}: vault {row.vault} is not in this report, which has {known}"
+                f"statement of {statement.holder}: vault {statement.vault} is not in this report, which has {known}"
             )
     text = page(runs, statements, title=title, source=source, verified=verified)
     _write_whole(target, text.encode())

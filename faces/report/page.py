@@ -10,16 +10,27 @@ from importlib.resources import files
 
 import numpy as np
 
+from ringfence.faces.causes import BOUND_WORDS
 from ringfence.faces.report.plots import BOUND_COLOURS, Figure, nav_figure, per_share_series, position_figure
-from ringfence.faces.report.row import StatementRow
+from ringfence.faces.report.statements import StatementRow
 from ringfence.faces.report.tables import balances_table, events_table, positions_table, statements_table, table
-from ringfence.faces.report.words import ABSENT, BOUND_WORDS, count, loss_cap, money, per_share, percent, stamp
 from ringfence.risk.events import Bound, Kind
 from ringfence.runtime.runs import VaultRun
+from ringfence.vaults.mandate.terms import MILLION
+from ringfence.words.numbers import (
+    ABSENT,
+    dashed,
+    format_amount,
+    format_count,
+    format_mark,
+    format_per_share,
+    format_percentage,
+    format_ppm,
+    format_share_price,
+)
+from ringfence.words.times import stamp
 
 __all__ = ["page"]
-
-PRICE_BITS = 50
 
 
 def page(
@@ -93,12 +104,12 @@ def _header(runs: Sequence[VaultRun], title: str, source: str, verified: str | N
         ("Period", _period(runs)),
         ("Prices", source),
         ("Verification", checked),
-        ("Decisions", count(sum(len(run.ts) for run in runs))),
+        ("Decisions", format_count(sum(len(run.ts) for run in runs))),
     )
     listed = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts)
     rows = (
         f'<tr><th scope="row"><a href="#vault-{number}">{escape(run.title)}</a></th>'
-        f"<td><code>{escape(run.vault)}</code></td><td>{escape(run.currency)}</td><td>{loss_cap(run.loss_cap)}</td>"
+        f"<td><code>{escape(run.vault)}</code></td><td>{escape(run.currency)}</td><td>{_loss_cap(run)}</td>"
         f"<td>{escape(', '.join(position.symbol for position in run.positions)) or ABSENT}</td>"
         f'<td class="print"><code>{escape(run.mandate)}</code></td></tr>\n'
         for number, run in enumerate(runs)
@@ -138,14 +149,23 @@ def _start(run: VaultRun) -> str:
         return "no shares at the end"
     nav = per_share_series(run.nav, run.shares)
     change = nav[-1] / nav[held[0]] - 1.0 if nav[held[0]] else float("nan")
-    return f"{'+' if change > 0.0 else ''}{percent(change)} since the start"
+    return f"{'+' if change > 0.0 else ''}{_percent(change)} since the start"
+
+
+def _percent(fraction: float) -> str:
+    return dashed(format_percentage(fraction, places=2))
+
+
+def _loss_cap(run: VaultRun) -> str:
+    return format_ppm(round(run.loss_cap * MILLION))
+
+
+def _price(amount: int, shares: int) -> str:
+    return dashed(format_per_share(amount, shares, for_people=True))
 
 
 def _low(run: VaultRun) -> str:
-    if not np.isfinite(run.price_low):
-        return ABSENT
-    numerator, denominator = float(run.price_low).as_integer_ratio()
-    return per_share(numerator, denominator)
+    return dashed(format_share_price(run.price_low, for_people=True))
 
 
 def _card(run: VaultRun, number: int) -> str:
@@ -154,17 +174,17 @@ def _card(run: VaultRun, number: int) -> str:
     shortfall = sum(event.shortfall for event in run.events)
     lowest = run.distance_low if np.isfinite(run.distance_low) else float("nan")
     facts = (
-        ("NAV per share", per_share(nav, shares), _start(run)),
+        ("NAV per share", _price(nav, shares), _start(run)),
         ("Lowest NAV per share", _low(run), f"in {run.currency}, at any bar"),
-        ("Wall per share now", per_share(wall, shares),
-         f"high-water mark {per_share(mark, 1 << PRICE_BITS) if mark else ABSENT}"),
-        ("Worst drawdown", percent(_drawdown(run)), f"loss cap {loss_cap(run.loss_cap)}"),
-        ("Lowest distance to the wall", percent(lowest), "of NAV"),
-        ("Resizes", count(kinds[Kind.resize]), ""),
-        ("Margin calls", count(kinds[Kind.margin_call]), ""),
-        ("Liquidations", count(kinds[Kind.liquidation]), ""),
-        ("Refusals", count(kinds[Kind.refusal]), ""),
-        ("Shortfall of the venue", money(shortfall, run.decimals), run.currency),
+        ("Wall per share now", _price(wall, shares),
+         f"high-water mark {dashed(format_mark(mark, for_people=True))}"),
+        ("Worst drawdown", _percent(_drawdown(run)), f"loss cap {_loss_cap(run)}"),
+        ("Lowest distance to the wall", _percent(lowest), "of NAV"),
+        ("Resizes", format_count(kinds[Kind.resize]), ""),
+        ("Margin calls", format_count(kinds[Kind.margin_call]), ""),
+        ("Liquidations", format_count(kinds[Kind.liquidation]), ""),
+        ("Refusals", format_count(kinds[Kind.refusal]), ""),
+        ("Shortfall of the venue", format_amount(shortfall, run.decimals, for_people=True), run.currency),
     )  # fmt: skip
     cells = "".join(
         f"<div><dt>{name}</dt><dd><b>{escape(value)}</b><small>{escape(more)}</small></dd></div>"
@@ -172,15 +192,15 @@ def _card(run: VaultRun, number: int) -> str:
     )
     return (
         f'<article class="card"><h3><a href="#vault-{number}">{escape(run.title)}</a></h3>'
-        f'<p class="sub">NAV <b>{money(nav, run.decimals)}</b> {escape(run.currency)} · '
-        f"behind the wall <b>{money(wall, run.decimals)}</b> {escape(run.currency)}</p>"
+        f'<p class="sub">NAV <b>{format_amount(nav, run.decimals, for_people=True)}</b> {escape(run.currency)} · '
+        f"behind the wall <b>{format_amount(wall, run.decimals, for_people=True)}</b> {escape(run.currency)}</p>"
         f"<dl>{cells}</dl></article>"
     )
 
 
 def _promise(runs: Sequence[VaultRun], source: str) -> str:
-    caps = sorted({run.loss_cap for run in runs})
-    cap = loss_cap(caps[0]) if len(caps) == 1 else "its loss cap (" + ", ".join(map(loss_cap, caps)) + ")"
+    caps = list(dict.fromkeys(_loss_cap(run) for run in sorted(runs, key=lambda run: run.loss_cap)))
+    cap = caps[0] if len(caps) == 1 else f"its loss cap ({', '.join(caps)})"
     constructed = ""
     if "construct" in source.lower():
         constructed = (
@@ -215,7 +235,7 @@ def _bound_key(bound: np.ndarray) -> str:
     order = np.argsort(-times, kind="stable")
     chips = "".join(
         f'<li><i style="background:{BOUND_COLOURS[Bound(int(numbers[k]))]}"></i>{BOUND_WORDS[Bound(int(numbers[k]))]} '
-        f"<b>{count(times[k])}</b> ({percent(times[k] / len(bound), 1)})</li>"
+        f"<b>{format_count(times[k])}</b> ({format_percentage(times[k] / len(bound), places=1)})</li>"
         for k in order
     )
     return f'<p class="lead">What bound the decisions:</p><ul class="key">{chips}</ul>'
@@ -225,15 +245,15 @@ def _vault_section(run: VaultRun, number: int, statements: Sequence[StatementRow
     nav, wall, shares, _ = _last(run)
     parts = [
         f'<section class="vault" aria-labelledby="vault-{number}"><h2 id="vault-{number}">{escape(run.title)}</h2>',
-        f'<p class="sub">Vault <code>{escape(run.vault)}</code> · loss cap {loss_cap(run.loss_cap)} · '
+        f'<p class="sub">Vault <code>{escape(run.vault)}</code> · loss cap {_loss_cap(run)} · '
         f"mandate <code>{escape(run.mandate)}</code></p>",
     ]
     if len(run.ts):
         identity = f"plot-{number}"
         figures[identity] = nav_figure(run)
         parts.append(_figure(identity, number, "NAV per share over the wall", (
-            f"At the end NAV per share is {per_share(nav, shares)}, its lowest {_low(run)}, and the wall stands at "
-            f"{per_share(wall, shares)} {run.currency}. Drag to zoom: every figure of this vault follows."
+            f"At the end NAV per share is {_price(nav, shares)}, its lowest {_low(run)}, and the wall stands at "
+            f"{_price(wall, shares)} {run.currency}. Drag to zoom: every figure of this vault follows."
         )))  # fmt: skip
         for index, position in enumerate(run.positions):
             figures[f"{identity}-{index}"] = position_figure(run, index)

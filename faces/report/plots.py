@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from ringfence.faces.report.words import BOUND_WORDS, KIND_WORDS, cause, count, leverage, price, price_decimals, stamp
+from ringfence.faces.causes import BOUND_WORDS, KIND_WORDS, cause
 from ringfence.risk.book import Floats, Ints
 from ringfence.risk.events import Bound, Event, Kind
 from ringfence.runtime.runs import PositionRun, VaultRun
+from ringfence.words.numbers import dashed, format_count, format_multiple, format_price, price_places
+from ringfence.words.times import stamp
 
 __all__ = ["BOUND_COLOURS", "POINTS_MAX", "nav_figure", "per_share_series", "position_figure", "spread"]
 
@@ -107,11 +109,14 @@ def _told(event: Event, run: VaultRun) -> str:
     position = run.positions[event.position]
     told = f"{stamp(event.ts)} · {KIND_WORDS[event.kind]} · {position.name} · {cause(event)}"
     if event.quantity_before != event.quantity_after:
-        told += f" · {count(event.quantity_before)} → {count(event.quantity_after)} lots"
+        told += f" · {format_count(event.quantity_before)} → {format_count(event.quantity_after)} lots"
     if event.price > 0.0:
-        told += f" at {price(event.price, price_decimals([event.price]))}"
+        told += f" at {format_price(event.price, places=price_places([event.price]), for_people=True)}"
     if event.leverage_before or event.leverage_after:
-        told += f" · {leverage(event.leverage_before)} → {leverage(event.leverage_after)}"
+        before, after = (
+            format_multiple(each, for_people=True) for each in (event.leverage_before, event.leverage_after)
+        )
+        told += f" · {dashed(before)} → {dashed(after)}"
     return _inert(told)
 
 
@@ -120,7 +125,7 @@ def _marks(run: VaultRun, kind: Kind, events: list[Event], heights: Floats, **mo
     return {
         "type": "scatter",
         "mode": "markers",
-        "name": f"{KIND_WORDS[kind]} ({count(len(events))})",
+        "name": f"{KIND_WORDS[kind]} ({format_count(len(events))})",
         "x": _numbers(np.array([events[k].ts for k in chosen], np.int64)),
         "y": _numbers(heights[chosen]),
         "text": [_told(events[k], run) for k in chosen],
@@ -247,11 +252,11 @@ def _bound_words(position: PositionRun, ts: Ints) -> Figure:
 def position_figure(run: VaultRun, index: int) -> Figure:
     """Price, leverage and its bound, volatility, distance to liquidation, quantity; needs at least one decision."""
     position, ts = run.positions[index], run.ts
-    decimals = price_decimals(position.price.tolist())
+    places = price_places(position.price.tolist())
     prices = np.where(position.price > 0.0, position.price, np.nan)
     small = {"showlegend": False}
     traces = [
-        _line(ts, prices, "Price", f"price %{{y:,.{decimals}f}}", GREY, step=False, **small),
+        _line(ts, prices, "Price", f"price %{{y:,.{places}f}}", GREY, step=False, **small),
         _line(ts, position.proposed, "Proposed", "proposed %{y:,.2f}×", GREY, yaxis="y2", dash="dot", legend="legend2"),
         _line(ts, position.allowed, "Allowed", "allowed %{y:,.2f}×", ORANGE, yaxis="y2", legend="legend2"),
         _line(ts, position.leverage, "Actual", "actual %{y:,.2f}×", BLUE, yaxis="y2", width=2.0, legend="legend2"),
@@ -272,7 +277,7 @@ def position_figure(run: VaultRun, index: int) -> Figure:
     panels = {"yaxis": (0.82, 1.0), "yaxis2": (0.565, 0.765), "yaxis3": (0.535, 0.557), "yaxis4": (0.37, 0.485),
               "yaxis5": (0.19, 0.32), "yaxis6": (0.01, 0.14)}  # fmt: skip
     layout = _layout(ts, panels)
-    layout["yaxis"]["tickformat"] = f",.{0 if decimals < 3 else decimals - 2}f"
+    layout["yaxis"]["tickformat"] = f",.{0 if places < 3 else places - 2}f"
     layout["yaxis2"].update(ticksuffix="×", rangemode="tozero")
     layout["yaxis3"].update(showticklabels=False, showgrid=False, range=[0, 1], ticks="")
     layout["yaxis4"].update(tickformat=",.0%", rangemode="tozero", nticks=4)

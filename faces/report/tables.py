@@ -4,22 +4,20 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from ringfence.faces.report.row import StatementRow
-from ringfence.faces.report.words import (
-    ABSENT,
-    KIND_WORDS,
-    SHARE_DECIMALS,
-    cause,
-    count,
-    leverage,
-    money,
-    price,
-    price_decimals,
-    signed_money,
-    stamp,
-)
+from ringfence.faces.causes import KIND_WORDS, cause
+from ringfence.faces.report.statements import StatementRow
 from ringfence.risk.events import Event, Kind
 from ringfence.runtime.runs import VaultRun
+from ringfence.words.numbers import (
+    dashed,
+    format_amount,
+    format_count,
+    format_multiple,
+    format_price,
+    format_shares,
+    price_places,
+)
+from ringfence.words.times import stamp
 
 __all__ = ["ROWS_MAX", "balances_table", "events_table", "positions_table", "statements_table", "table"]
 
@@ -46,14 +44,28 @@ def table(caption: str, heads: Sequence[str], rows: Iterable[str], *, numeric_fr
     )
 
 
-def _row(words: Sequence[str], numbers: Sequence[str], attributes: str = "") -> str:
+def _row(words: Sequence[str], numbers: Sequence[str | None], attributes: str = "") -> str:
     cells = "".join(f"<td>{escape(word)}</td>" for word in words)
-    cells += "".join(f"<td class=n>{escape(number)}</td>" for number in numbers)
+    cells += "".join(f"<td class=n>{escape(dashed(number))}</td>" for number in numbers)
     return f"<tr{attributes}>{cells}</tr>\n"
 
 
 def _change(before: str, after: str) -> str:
     return before if before == after else f"{before} → {after}"
+
+
+def _money(amount: int, decimals: int) -> str:
+    return format_amount(amount, decimals, for_people=True)
+
+
+def _cost(amount: int, decimals: int) -> str | None:
+    """What seldom happens: a dash where it did not."""
+    return _money(amount, decimals) if amount else None
+
+
+def _gain(amount: int, decimals: int) -> str | None:
+    """What may be gained or lost, with its sign; a dash for neither."""
+    return format_amount(amount, decimals, for_people=True, signed=True) if amount else None
 
 
 def _listed(events: Sequence[Event]) -> list[Event]:
@@ -72,24 +84,24 @@ def events_table(run: VaultRun, number: int) -> str:
     """Everything that happened to a vault, one row an event, with a filter for each kind where scripts run."""
     if not run.events:
         return "<p>Nothing happened: no event in this run.</p>"
-    decimals = [price_decimals(position.price.tolist()) for position in run.positions]
+    places = [price_places(position.price.tolist()) for position in run.positions]
     listed = _listed(run.events)
     kinds = Counter(event.kind for event in run.events)
     boxes = "".join(
         f'<label><input type="checkbox" data-kind="{kind.value}"{"" if kind in ROUTINE else " checked"}>'
-        f"{KIND_WORDS[kind]} <b>{count(kinds[kind])}</b></label>"
+        f"{KIND_WORDS[kind]} <b>{format_count(kinds[kind])}</b></label>"
         for kind in Kind
         if kinds[kind]
     )
-    rows = (_event_row(run, event, decimals[event.position]) for event in listed)
+    rows = (_event_row(run, event, places[event.position]) for event in listed)
     unit = f", {run.currency}"
     heads = ("Time (UTC)", "Position", "Event", "Cause", "Quantity, lots", "Leverage", "Price", "Mark",
              "Amount" + unit, "Fee" + unit, "Shortfall" + unit)  # fmt: skip
     cut = ""
     if len(listed) < len(run.events):
         cut = (
-            f'<p class="note">{count(len(listed))} of {count(len(run.events))} events are listed: margin calls, '
-            "liquidations and refusals before resizes, resizes before funding and collateral. "
+            f'<p class="note">{format_count(len(listed))} of {format_count(len(run.events))} events are listed: '
+            "margin calls, liquidations and refusals before resizes, resizes before funding and collateral. "
             "The command <code>ringfence events</code> lists all.</p>"
         )
     return (
@@ -100,17 +112,19 @@ def events_table(run: VaultRun, number: int) -> str:
     )
 
 
-def _event_row(run: VaultRun, event: Event, decimals: int) -> str:
+def _event_row(run: VaultRun, event: Event, places: int) -> str:
     words = (stamp(event.ts), run.positions[event.position].name, KIND_WORDS[event.kind], cause(event))
-    levers = _change(leverage(event.leverage_before), leverage(event.leverage_after))
+    levers = [
+        dashed(format_multiple(leverage, for_people=True)) for leverage in (event.leverage_before, event.leverage_after)
+    ]
     numbers = (
-        _change(count(event.quantity_before), count(event.quantity_after)),
-        levers,
-        price(event.price, decimals),
-        price(event.mark, decimals),
-        signed_money(event.amount, run.decimals),
-        money(event.fee, run.decimals) if event.fee else ABSENT,
-        money(event.shortfall, run.decimals) if event.shortfall else ABSENT,
+        _change(format_count(event.quantity_before), format_count(event.quantity_after)),
+        _change(*levers),
+        format_price(event.price, places=places, for_people=True),
+        format_price(event.mark, places=places, for_people=True),
+        _gain(event.amount, run.decimals),
+        _cost(event.fee, run.decimals),
+        _cost(event.shortfall, run.decimals),
     )
     return _row(words, numbers, f" data-kind={event.kind.value}")
 
@@ -123,11 +137,11 @@ def positions_table(run: VaultRun) -> str:
         kinds = Counter(event.kind for event in events)
         funding = sum(event.amount for event in events if event.kind == Kind.funding)
         numbers = (
-            count(position.quantity[-1]) if len(position.quantity) else ABSENT,
-            *(count(kinds[kind]) for kind in (Kind.resize, Kind.margin_call, Kind.liquidation, Kind.refusal)),
-            signed_money(funding, run.decimals),
-            money(sum(event.fee for event in events), run.decimals),
-            money(sum(event.shortfall for event in events), run.decimals),
+            format_count(position.quantity[-1]) if len(position.quantity) else None,
+            *(format_count(kinds[kind]) for kind in (Kind.resize, Kind.margin_call, Kind.liquidation, Kind.refusal)),
+            _gain(funding, run.decimals),
+            _money(sum(event.fee for event in events), run.decimals),
+            _money(sum(event.shortfall for event in events), run.decimals),
         )
         rows.append(_row((position.name, position.symbol), numbers))
     unit = f", {run.currency}"
@@ -138,29 +152,29 @@ def positions_table(run: VaultRun) -> str:
 
 def statements_table(run: VaultRun, statements: Sequence[StatementRow]) -> str:
     """What each holder put in, took out and holds, now and at the wall."""
-    held = [row for row in statements if row.vault == run.vault]
+    held = [statement for statement in statements if statement.vault == run.vault]
     if not held:
         return "<p>No holder's statement belongs to this run.</p>"
-    rows = [_row((row.holder,), _statement(row)) for row in held]
+    rows = [_row((statement.holder,), _figures(statement)) for statement in held]
     columns = ("deposited", "redeemed", "shares", "value", "value_worst")
-    sums = {name: sum(getattr(row, name) for row in held) for name in columns}
+    sums = {name: sum(getattr(statement, name) for statement in held) for name in columns}
     whole = StatementRow(vault=run.vault, holder="All holders", decimals=held[0].decimals, **sums)
-    total = _row((whole.holder,), _statement(whole)) if len({row.decimals for row in held}) == 1 else ""
+    total = _row((whole.holder,), _figures(whole)) if len({statement.decimals for statement in held}) == 1 else ""
     unit = f", {run.currency}"
     heads = ("Holder", "Deposited" + unit, "Redeemed" + unit, "Shares", "Value now" + unit, "Gain or loss" + unit,
              "Value at the wall" + unit)  # fmt: skip
     return table(f"Holders of {run.title}", heads, rows, numeric_from=1, total=total)
 
 
-def _statement(row: StatementRow) -> tuple[str, ...]:
-    gain = row.value + row.redeemed - row.deposited
+def _figures(statement: StatementRow) -> tuple[str | None, ...]:
+    decimals = statement.decimals
     return (
-        money(row.deposited, row.decimals),
-        money(row.redeemed, row.decimals),
-        money(row.shares, row.decimals + SHARE_DECIMALS),
-        money(row.value, row.decimals),
-        signed_money(gain, row.decimals),
-        money(row.value_worst, row.decimals),
+        _money(statement.deposited, decimals),
+        _money(statement.redeemed, decimals),
+        format_shares(statement.shares, decimals, for_people=True),
+        _money(statement.value, decimals),
+        _gain(statement.profit, decimals),
+        _money(statement.value_worst, decimals),
     )
 
 
@@ -168,7 +182,7 @@ def balances_table(run: VaultRun) -> str:
     """What stands in each account of the vault's ledger at the end."""
     if not run.balances:
         return ""
-    rows = (_row((account,), (money(amount, run.decimals),)) for account, amount in run.balances.items())
+    rows = (_row((account,), (_money(amount, run.decimals),)) for account, amount in run.balances.items())
     return table(
         f"Ledger of {run.title} at the end", ("Account", f"Balance, {run.currency}"), rows, numeric_from=1
     ).replace('class="frame"', 'class="frame narrow"', 1)

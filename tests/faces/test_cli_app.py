@@ -152,5 +152,5 @@ def test_errors_leave_standard_output_empty_with_json(tmp_path: Path) -> None:
 
 
 def test_strategies_as_json_is_one_document() -> None:
-    names = [one["name"] for one in json.loads(ringfence("strategies", "--json").stdout)]
+    names = [strategy["name"] for strategy in json.loads(ringfence("strategies", "--json").stdout)]
     assert {"constant", "liquidation_distance", "trend", "vol_target"} <= set(names)

@@ -45,7 +45,7 @@ def console(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         monkeypatch.delenv(name)
 
     def run(*arguments: object) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["ringfence", *(str(one) for one in arguments)])
+        monkeypatch.setattr(sys, "argv", ["ringfence", *(str(argument) for argument in arguments)])
         with pytest.raises(SystemExit) as ended:
             main()
         printed = capsys.readouterr()
@@ -57,7 +57,7 @@ def console(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 def start(*arguments: object, **options: object) -> "subprocess.Popen[str]":
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RINGFENCE_")}
     environment |= options.pop("env", {})  # type: ignore[call-overload]
-    command = [str(SCRIPT), *(str(one) for one in arguments)]
+    command = [str(SCRIPT), *(str(argument) for argument in arguments)]
     return subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -112,7 +112,7 @@ def test_the_good_command_works_so_that_only_the_fault_is_refused(here: Path, co
     [
         (("none.yaml", "--bars", f"{BTC}=b.csv"), ("none.yaml", "No such file")),
         ((".", "--bars", f"{BTC}=b.csv", "--scenario", "2020-03"), ("--bars", "one or the other")),
-        (("empty", "--bars", f"{BTC}=b.csv"), ("empty", "is not a file")),
+        (("empty", "--bars", f"{BTC}=b.csv"), ("empty", "holds no mandate")),
         (("b.csv", "--bars", f"{BTC}=b.csv"), ("b.csv:1:",)),
         (("m.yaml",), ("vault steady", f"--bars {BTC}=FILE")),
         (("m.yaml", "--bars", "b.csv"), ("'b.csv'", "expected SYMBOL=FILE")),
@@ -364,7 +364,7 @@ def test_a_full_disk_under_the_report_leaves_the_old_report(trend: Path, tmp_pat
     arguments = ("backtest", trend, *MARCH, "--report", report)
     refused(finished(start(*arguments, preexec_fn=_small_files(100_000))), "r.html", "the report was not written")
     assert report.read_text() == "old"
-    assert [one.name for one in tmp_path.iterdir()] == ["r.html"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["r.html"]
 
 
 def test_a_device_is_no_place_for_a_report(here: Path, console: Console) -> None:
@@ -376,7 +376,7 @@ def test_a_full_disk_under_a_schema_leaves_the_old_one(tmp_path: Path) -> None:
     file.write_text("old")
     refused(finished(start("schema", "--output", file, preexec_fn=_small_files(1_000))), "s.json")
     assert file.read_text() == "old"
-    assert [one.name for one in tmp_path.iterdir()] == ["s.json"]
+    assert [entry.name for entry in tmp_path.iterdir()] == ["s.json"]
 
 
 def test_a_home_that_cannot_be_written_does_not_stop_the_kernel(here: Path) -> None:
@@ -410,7 +410,7 @@ def test_a_demo_does_not_write_over_somebody_elses_database(here: Path, console:
     assert (code, out) == (1, "")
     assert "was not made by a demo" in err
     assert (here / "out" / "ringfence.db").read_text() == "mine"
-    assert [one.name for one in (here / "out").iterdir()] == ["ringfence.db"]
+    assert [entry.name for entry in (here / "out").iterdir()] == ["ringfence.db"]
 
 
 @pytest.mark.parametrize("out", ["/proc/demo", "m.yaml"])

@@ -47,12 +47,12 @@ def ringfence(*words: str, db: str | Path, folder: Path | None = None) -> Answer
 
 def stepped(url: str) -> Tide:
     """Two holders, twelve hours, an open position, and half of bob's shares waiting."""
-    one = launch(url, walk())
-    deposit(one.engine, "tide", "alice", 1_000 * UNIT, START)
-    deposit(one.engine, "tide", "bob", 1_000 * UNIT, START)
-    one.step(12)
-    redeem(one.engine, "tide", "bob", 500 * SHARE, START)
-    return one
+    launched = launch(url, walk())
+    deposit(launched.engine, "tide", "alice", 1_000 * UNIT, START)
+    deposit(launched.engine, "tide", "bob", 1_000 * UNIT, START)
+    launched.step(12)
+    redeem(launched.engine, "tide", "bob", 500 * SHARE, START)
+    return launched
 
 
 Console = Callable[..., Answer]
@@ -77,34 +77,34 @@ def inside(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 
 @pytest.fixture
 def small(sqlite_database: str) -> Iterator[Tide]:
-    one = stepped(sqlite_database)
-    yield one
-    one.engine.dispose()
+    launched = stepped(sqlite_database)
+    yield launched
+    launched.engine.dispose()
 
 
 @pytest.fixture(scope="module")
 def still(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Tide, Path]]:
     """A vault that no test of this module changes."""
     path = tmp_path_factory.mktemp("still") / "ringfence.db"
-    one = stepped(f"sqlite:///{path}")
-    yield one, path
-    one.engine.dispose()
+    launched = stepped(f"sqlite:///{path}")
+    yield launched, path
+    launched.engine.dispose()
 
 
 # ---------------------------------------------------------------------------------------------------- reading
 
 
 def test_every_reading_command_prints_the_readings_as_json(still: tuple[Tide, Path], inside: Console) -> None:
-    one, path = still
-    assert inside("vaults", "--json", db=path).json == queries.vaults(one.engine)
-    assert inside("positions", "tide", "--json", db=path).json == queries.positions(one.engine)
+    launched, path = still
+    assert inside("vaults", "--json", db=path).json == queries.vaults(launched.engine)
+    assert inside("positions", "tide", "--json", db=path).json == queries.positions(launched.engine)
     assert inside("statement", "bob", "--vault", "tide", "--json", db=path).json == queries.statements(
-        one.engine, "tide", "bob"
+        launched.engine, "tide", "bob"
     )
     since = "2020-03-01T02:00:00+01:00"
     chosen = inside("events", "--kind", "resize", "--kind", "payment", "--since", since, "--json", db=path).json
-    assert chosen == queries.events(one.engine, kinds=["resize", "payment"]) != []
-    assert inside("events", "tide", "--limit", "2", "--json", db=path).json == queries.events(one.engine, limit=2)
+    assert chosen == queries.events(launched.engine, kinds=["resize", "payment"]) != []
+    assert inside("events", "tide", "--limit", "2", "--json", db=path).json == queries.events(launched.engine, limit=2)
 
 
 def test_every_reading_command_prints_a_table_for_people(still: tuple[Tide, Path]) -> None:
@@ -137,8 +137,8 @@ def test_one_holders_statement_shows_every_act(still: tuple[Tide, Path]) -> None
 
 
 def test_a_long_table_of_events_says_that_it_is_not_all(still: tuple[Tide, Path], inside: Console) -> None:
-    one, path = still
-    everything = len(queries.events(one.engine))
+    launched, path = still
+    everything = len(queries.events(launched.engine))
     assert inside("events", "--limit", "1", db=path).out.count("tide") == 1
     assert everything < 100
     assert inside("events", db=path).err == ""
@@ -237,13 +237,13 @@ REFUSED: dict[str, tuple[tuple[str, ...], str]] = {
 def test_a_message_names_the_thing_and_the_way_out_and_nothing_changes_for(
     case: str, still: tuple[Tide, Path], inside: Console
 ) -> None:
-    one, path = still
-    before = contents(one.engine)
+    launched, path = still
+    before = contents(launched.engine)
     words, message = REFUSED[case]
     answer = inside(*words, db=path)
     assert (answer.code, answer.out) == (1, "")
     assert message in answer.err
-    assert contents(one.engine) == before
+    assert contents(launched.engine) == before
 
 
 @pytest.mark.parametrize("case", ["deposit -1", "redeem more than held", "verify an unknown vault"])
@@ -288,12 +288,12 @@ def test_an_empty_file_holds_no_vaults_to_read_and_none_to_pay_into(tmp_path: Pa
 
 
 def test_the_commands_work_on_postgresql_too(postgresql_database: str) -> None:
-    one = stepped(postgresql_database)
+    launched = stepped(postgresql_database)
     url = postgresql_database.replace("+psycopg", "")
-    assert ringfence("vaults", "--json", db=url).json == queries.vaults(one.engine)
+    assert ringfence("vaults", "--json", db=url).json == queries.vaults(launched.engine)
     assert ringfence("redeem", "tide", "alice", "all", db=url).code == 0
-    assert breaches(one.engine) == []
-    one.engine.dispose()
+    assert breaches(launched.engine) == []
+    launched.engine.dispose()
     engine = create_engine(postgresql_database)
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))

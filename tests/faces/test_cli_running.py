@@ -17,9 +17,9 @@ import pytest
 
 from ringfence.faces.cli.app import program
 from ringfence.faces.demo import DemoRefused, example_mandates, fresh_database
-from ringfence.faces.holders import statements_of_run
 from ringfence.faces.inputs import prepare
 from ringfence.faces.queries import statement_rows
+from ringfence.faces.report.statements import statements_of_run
 from ringfence.markets.scenarios import scenario
 from ringfence.runtime.backtest import backtest
 from ringfence.runtime.database import lock_vault, open_engine, unit_of_work
@@ -82,15 +82,15 @@ def tested(mandates: Path) -> Any:
 
 def test_both_drivers_print_the_same_document(replayed: tuple[Path, Any, str], tested: Any) -> None:
     assert replayed[1] == tested
-    assert [one["vault"] for one in tested["vaults"]] == ["btc-eth-shield", "majors-trend"]
+    assert [vault["vault"] for vault in tested["vaults"]] == ["btc-eth-shield", "majors-trend"]
     assert re.fullmatch(r"[0-9a-f]{64}", tested["digest"])
 
 
 def test_the_document_has_every_figure_and_amounts_as_texts(tested: Any) -> None:
-    one = tested["vaults"][0]
+    vault = tested["vaults"][0]
     texts = ("nav_per_share", "nav_per_share_low", "high_water_mark", "wall", "wall_distance_low", "shortfall", "nav")
-    assert all(isinstance(one[name], str) for name in texts)
-    assert all(isinstance(one[name], int) for name in ("resizes", "margin_calls", "liquidations", "refusals"))
+    assert all(isinstance(vault[name], str) for name in texts)
+    assert all(isinstance(vault[name], int) for name in ("resizes", "margin_calls", "liquidations", "refusals"))
 
 
 def test_a_finished_replay_run_again_changes_nothing(replayed: tuple[Path, Any, str], mandates: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_finished_replay_run_again_changes_nothing(replayed: tuple[Path, Any, 
 
 
 def test_progress_stands_on_standard_error_one_line_a_vault(replayed: tuple[Path, Any, str]) -> None:
-    assert replayed[2].splitlines() == [f"{one['vault']}: {one['slots']} slots" for one in replayed[1]["vaults"]]
+    assert replayed[2].splitlines() == [f"{vault['vault']}: {vault['slots']} slots" for vault in replayed[1]["vaults"]]
 
 
 def test_the_report_tells_the_holders_what_the_register_says(replayed: tuple[Path, Any, str], mandates: Path) -> None:
@@ -133,9 +133,9 @@ def test_without_a_deposit_a_default_is_taken_and_said(shield: Path) -> None:
 
 def test_people_see_the_figures_of_the_document(shield: Path, tested: Any) -> None:
     shown = ringfence("backtest", shield, *SCENARIO, *DEPOSITS).stdout
-    one = next(each for each in tested["vaults"] if each["vault"] == "btc-eth-shield")
-    assert f"{float(one['nav']):,.6f}" in shown
-    assert str(one["resizes"]) in shown
+    vault = next(each for each in tested["vaults"] if each["vault"] == "btc-eth-shield")
+    assert f"{float(vault['nav']):,.6f}" in shown
+    assert str(vault["resizes"]) in shown
 
 
 def written(folder: Path, symbol: str, suffix: str = "csv") -> str:

@@ -168,19 +168,19 @@ def test_the_shipped_mandates_are_clean_and_each_is_said_in_a_line(project: Path
     told = dict(line.split(":", 1) for line in lines)
     assert list(told) == [file.stem for file in sorted((project / "mandates").glob("*.yaml"))]
     assert "wall 20% below the high-water mark" in told["btc-eth-shield"]
-    assert "BTC/USDT:USDT (45% of the risk capital, vol_target, at most 8x)" in told["btc-eth-shield"]
+    assert "BTC/USDT:USDT (45% of the risk capital, vol_target, at most 8×)" in told["btc-eth-shield"]
 
 
 def test_every_fault_has_its_file_line_and_column(tmp_path: Path) -> None:
-    one, two = tmp_path / "a.yaml", tmp_path / "b.yaml"
-    one.write_text(MANDATE.replace("loss_cap: 20%", "loss_cap: 20").replace("leverage: 2", "levrage: 2"))
-    two.write_text(MANDATE.replace("BTC/USDT:USDT", "BTC/USDT"))
+    first, second = tmp_path / "a.yaml", tmp_path / "b.yaml"
+    first.write_text(MANDATE.replace("loss_cap: 20%", "loss_cap: 20").replace("leverage: 2", "levrage: 2"))
+    second.write_text(MANDATE.replace("BTC/USDT:USDT", "BTC/USDT"))
     ended = run("check", str(tmp_path))
     assert ended.exit_code == 1
     places = [line.split()[0] for line in ended.stdout.splitlines()]
-    assert f"{one}:3:11" in places
-    assert any(place.startswith(f"{one}:6:") for place in places)
-    assert any(place.startswith(f"{two}:6:") for place in places)
+    assert f"{first}:3:11" in places
+    assert any(place.startswith(f"{first}:6:") for place in places)
+    assert any(place.startswith(f"{second}:6:") for place in places)
     assert "did you mean 20%?" in ended.stdout
     assert "did you mean leverage?" in ended.stdout
     assert "did you mean BTC/USDT:USDT?" in ended.stdout
@@ -200,7 +200,7 @@ def test_two_mandates_of_one_name_are_told_at_both_places(tmp_path: Path) -> Non
     for name in ("a.yaml", "b.yaml"):
         (tmp_path / name).write_text(MANDATE)
     found = json.loads(run("check", str(tmp_path), "--json").stdout)["problems"]
-    assert [Path(one["file"]).name for one in found] == ["a.yaml", "b.yaml"]
+    assert [Path(problem["file"]).name for problem in found] == ["a.yaml", "b.yaml"]
 
 
 def test_check_as_json_says_what_a_clean_mandate_means(tmp_path: Path) -> None:
@@ -228,14 +228,14 @@ def test_the_schema_can_be_written_to_a_file(tmp_path: Path) -> None:
     ended = run("schema", "--output", str(file))
     assert (ended.exit_code, ended.stdout) == (0, "")
     assert json.loads(file.read_text()) == json.loads(run("schema").stdout)
-    assert [one.name for one in tmp_path.iterdir()] == [file.name]
+    assert [entry.name for entry in tmp_path.iterdir()] == [file.name]
 
 
 def test_strategies_are_listed_with_parameters_units_bounds_and_defaults() -> None:
     shown = run("strategies").stdout
     for word in ("vol_target", "target_volatility", "half_life", "duration", "required", "at most", "default"):
         assert word in shown
-    listed = {one["name"]: one for one in json.loads(run("strategies", "--json").stdout)}
-    parameters = {one["name"]: one for one in listed["vol_target"]["parameters"]}
+    listed = {strategy["name"]: strategy for strategy in json.loads(run("strategies", "--json").stdout)}
+    parameters = {parameter["name"]: parameter for parameter in listed["vol_target"]["parameters"]}
     assert parameters["target_volatility"]["required"] is True
     assert parameters["side"]["default"] == "long"

@@ -8,7 +8,7 @@ import pytest
 
 from ringfence.faces import queries
 from ringfence.faces.event_lines import EVENT_KINDS
-from ringfence.faces.report.row import StatementRow
+from ringfence.faces.report.statements import StatementRow
 from ringfence.runtime.acts import deposit, redeem
 from ringfence.runtime.database import lock_vault, unit_of_work
 from ringfence.runtime.errors import NothingCalled

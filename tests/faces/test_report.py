@@ -20,14 +20,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ringfence.faces.report import ReportNotWritten, ReportRefused, words, write_report
+from ringfence.faces.causes import BOUND_WORDS, KIND_WORDS
+from ringfence.faces.report import ReportNotWritten, ReportRefused, write_report
 from ringfence.faces.report import page as report_page
 from ringfence.faces.report.plots import BOUND_COLOURS, POINTS_MAX, spread
-from ringfence.faces.report.row import StatementRow
+from ringfence.faces.report.statements import StatementRow
 from ringfence.faces.report.tables import ROWS_MAX
 from ringfence.risk.events import Bound, Event, Kind
 from ringfence.runtime.runs import PositionRun, VaultRun
 from ringfence.words.refusal import RingfenceError
+from ringfence.words.times import stamp
 
 HOUR = 3_600_000
 MARCH = 1_583_020_800_000
@@ -253,9 +255,9 @@ def test_amounts_of_events_stand_in_the_table_to_the_last_unit(page: Reader) -> 
 
 def test_every_event_has_its_row_in_order(page: Reader) -> None:
     run = a_run()
-    names = set(words.KIND_WORDS.values())
+    names = set(KIND_WORDS.values())
     rows = [row for row in page.rows if len(row) == 11 and row[2] in names]
-    assert [(row[0], row[2]) for row in rows] == [(words.stamp(e.ts), words.KIND_WORDS[e.kind]) for e in run.events]
+    assert [(row[0], row[2]) for row in rows] == [(stamp(e.ts), KIND_WORDS[e.kind]) for e in run.events]
 
 
 def test_a_statement_shows_what_went_in_came_out_is_held_and_is_safe(page: Reader) -> None:
@@ -309,33 +311,13 @@ def test_the_strip_tells_what_bound_each_decision(page: Reader) -> None:
     edges, told = decoded(strip["x"]), strip["text"][0]
     assert len(edges) == len(told) + 1
     cells = np.searchsorted(edges, run.ts, side="right") - 1
-    assert [told[cell] for cell in cells] == [words.BOUND_WORDS[Bound(int(bound))] for bound in run.positions[0].bound]
+    assert [told[cell] for cell in cells] == [BOUND_WORDS[Bound(int(bound))] for bound in run.positions[0].bound]
 
 
 def test_every_kind_and_bound_has_words_and_every_bound_a_colour_of_its_own() -> None:
-    assert set(words.KIND_WORDS) == set(Kind)
-    assert set(words.BOUND_WORDS) == set(BOUND_COLOURS) == set(Bound)
-    assert len(set(BOUND_COLOURS.values())) == len(set(words.BOUND_WORDS.values())) == len(Bound)
-
-
-@given(st.integers(-(2**62), 2**62), st.integers(0, 18))
-def test_money_reads_back_as_the_same_amount(amount: int, decimals: int) -> None:
-    told = words.money(amount, decimals)
-    assert int(Decimal(told.replace(",", "")).scaleb(decimals)) == amount
-    assert len(told.partition(".")[2]) == decimals
-
-
-@given(st.integers(0, 2**62), st.integers(1, 2**62))
-def test_a_price_per_share_is_the_nearest_of_six_decimals(nav: int, shares: int) -> None:
-    told = Decimal(words.per_share(nav, shares).replace(",", ""))
-    assert abs(int(told.scaleb(6)) * 2 * shares - 2 * nav * 10**9) <= shares
-
-
-@pytest.mark.parametrize(
-    ("fraction", "told"), [(0.2, "20%"), (0.125, "12.5%"), (0.123456, "12.3456%"), (0.07, "7%"), (1.0, "100%")]
-)
-def test_a_loss_cap_has_no_more_decimals_than_it_needs(fraction: float, told: str) -> None:
-    assert words.loss_cap(fraction) == told
+    assert set(KIND_WORDS) == set(Kind)
+    assert set(BOUND_WORDS) == set(BOUND_COLOURS) == set(Bound)
+    assert len(set(BOUND_COLOURS.values())) == len(set(BOUND_WORDS.values())) == len(Bound)
 
 
 def test_a_short_series_is_drawn_whole() -> None:

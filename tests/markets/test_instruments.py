@@ -186,3 +186,12 @@ def test_a_listing_refuses_an_inverse_instrument() -> None:
 
 def test_stablecoins_have_six_decimals_and_coins_eight() -> None:
     assert [currency_decimals(code) for code in ("USDT", "USDC", "BTC", "ETH")] == [6, 6, 8, 8]
+
+
+@pytest.mark.parametrize(
+    ("symbol", "lots", "text"),
+    [("BTC/USDT:USDT", 1, "0.001"), ("BTC/USDT:USDT", -12_345, "-12.345"), ("BTC/USDT:USDT", 0, "0.000"),
+     ("BTC/USD:BTC", 3, "300")],
+)  # fmt: skip
+def test_a_quantity_is_written_in_its_currency_to_the_last_lot(symbol: str, lots: int, text: str) -> None:
+    assert instrument(symbol).quantity_text(lots) == text

@@ -23,8 +23,8 @@ from ringfence.vaults.errors import (
     ZeroShares,
 )
 from ringfence.vaults.shares import LARGEST
+from ringfence.words.amounts import AMOUNT_MAX
 from ringfence.words.refusal import RingfenceError
-from ringfence.words.units import AMOUNT_MAX
 from tests.reference.tide import HOUR, SHARE, START, UNIT, Tide, breaches, contents, launch, tide, walk
 
 

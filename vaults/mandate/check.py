@@ -1,10 +1,9 @@
-"""Mandates from files: read and checked whole, every fault told at once and in its place.
+"""One mandate's text: checked whole, every fault told at once and in its place.
 
 What a strategy's parameters mean is asked of functions that the caller passes in; this room imports no strategy.
 """
 
-import difflib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
@@ -12,9 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ValidationError
 
 from ringfence.vaults.errors import MandateError, Problem
-from ringfence.vaults.mandate.limits import compile_limits
-from ringfence.vaults.mandate.schema import json_schema
-from ringfence.vaults.mandate.source import SIZE_MAX, Path, Source, Tree, read_yaml
+from ringfence.vaults.mandate.source import Path, Source, Tree, file_text, read_yaml
 from ringfence.vaults.mandate.terms import (
     SHARE,
     Defaults,
@@ -29,16 +26,26 @@ from ringfence.vaults.mandate.terms import (
     across,
     as_written,
 )
+from ringfence.words.hints import did_you_mean
 from ringfence.words.refusal import RingfenceError
 from ringfence.words.units import MultipleUnit, UnitError, parse_duration, shown
 
 if TYPE_CHECKING:
     from ringfence.markets.instruments import Instrument
 
-__all__ = ["Mandate", "Problem", "check_mandates", "compile_limits", "json_schema", "load_mandate"]
+__all__ = [
+    "CheckStrategy",
+    "Checked",
+    "Checks",
+    "FindInstrument",
+    "ResolveStrategy",
+    "check_text",
+    "load_mandate",
+]
 
-CheckStrategy = Callable[[dict[str, Any]], list[tuple[Path, str]]]
-"""What is wrong with {"name": ..., parameter: value, ...}: paths inside it, and messages."""
+CheckStrategy = Callable[[dict[str, Any], int | None], Sequence[tuple[Path, str]]]
+"""What is wrong with {"name": ..., parameter: value, ...} on slots of so many ms (None: not known): paths in it, and
+messages."""
 ResolveStrategy = Callable[[dict[str, Any]], dict[str, Any]]
 """The same terms with the strategy's own defaults written out, so that a later default does not change a mandate."""
 FindInstrument = Callable[[str], "Instrument"]
@@ -58,10 +65,13 @@ _SECTIONS: dict[str, type[BaseModel]] = {
 
 
 @dataclass(frozen=True)
-class _Checks:
-    strategy: CheckStrategy | None
-    resolve: ResolveStrategy | None
-    find: FindInstrument | None
+class Checks:
+    """What a mandate's own terms cannot answer, as functions of the rooms beside this one; None: not asked."""
+
+    strategy: CheckStrategy | None = None
+    resolve: ResolveStrategy | None = None
+    find: FindInstrument | None = None
+    """Defaults to the shipped instruments."""
 
     def instrument(self, symbol: str) -> "Instrument":
         if self.find is not None:
@@ -69,6 +79,16 @@ class _Checks:
         from ringfence.markets.instruments import instrument  # here, since it loads numpy and the venues' tables
 
         return instrument(symbol)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a text came to: the mandate if and only if there is no problem."""
+
+    mandate: Mandate | None
+    source: Source | None
+    """What was written, and where; None where it could not be read at all."""
+    problems: tuple[Problem, ...]
 
 
 def load_mandate(
@@ -85,106 +105,27 @@ def load_mandate(
     shipped instruments; without `check_strategy` the strategies' names and parameters are not checked.
     """
     name = file or (str(source) if isinstance(source, FilePath) else "mandate")
-    text = _text_of(source, name) if isinstance(source, FilePath) else source
-    mandate, _, problems = _examine(text, name, _Checks(check_strategy, resolve_strategy, find))
-    if mandate is None:
-        raise MandateError(problems)
-    return mandate
+    text = file_text(source, name) if isinstance(source, FilePath) else source
+    checked = check_text(text, name, Checks(check_strategy, resolve_strategy, find))
+    if checked.mandate is None:
+        raise MandateError(checked.problems)
+    return checked.mandate
 
 
-def check_mandates(
-    paths: Iterable[FilePath | str],
-    *,
-    check_strategy: CheckStrategy | None = None,
-    resolve_strategy: ResolveStrategy | None = None,
-    find: FindInstrument | None = None,
-) -> list[Problem]:
-    """Every problem of the mandates in these files and folders (their *.yaml and *.yml), sorted; none: an empty list.
-
-    A name that two files give to their mandates is a problem at both places.
-    """
-    checks = _Checks(check_strategy, resolve_strategy, find)
-    problems: list[Problem] = []
-    named: dict[str, list[tuple[Source, str]]] = {}
-    for path in _files(paths, problems):
-        try:
-            _, source, found = _examine(_text_of(path, str(path)), str(path), checks)
-        except MandateError as error:
-            problems += error.problems
-            continue
-        problems += found
-        if source is not None and isinstance(source.tree.get("mandate"), str):
-            named.setdefault(source.tree["mandate"], []).append((source, _where(source)))
-    for name, places in named.items():
-        for source, here in places:
-            others = ", ".join(place for _, place in places if place != here)
-            if others:
-                reason = f"{shown(name)} is also the name of the mandate at {others}; a vault has one mandate"
-                problems.append(source.problem(("mandate",), reason))
-    return sorted(set(problems))
-
-
-def _where(source: Source) -> str:
-    line, column = source.locate(("mandate",))
-    return f"{source.file}:{line}:{column}"
-
-
-def _files(paths: Iterable[FilePath | str], problems: list[Problem]) -> Iterator[FilePath]:
-    seen: set[FilePath] = set()
-    for given in paths:
-        path = FilePath(given)
-        inside = [path]
-        try:
-            if path.is_dir():
-                inside = sorted(entry for entry in path.iterdir() if entry.suffix in (".yaml", ".yml"))
-                if not inside:
-                    problems.append(Problem(str(path), 1, 1, "", "holds no mandate; expected files *.yaml"))
-        except (OSError, ValueError) as error:
-            problems.append(Problem(str(path), 1, 1, "", f"cannot be read: {_reason(error)}"))
-            continue
-        for entry in inside:
-            identity = _identity(entry)
-            if identity not in seen:
-                seen.add(identity)
-                yield entry
-
-
-def _identity(path: FilePath) -> FilePath:
-    try:
-        return path.resolve()
-    except (OSError, RuntimeError, ValueError):  # a loop of links, a name that no file can have
-        return path.absolute()
-
-
-def _reason(error: Exception) -> str:
-    return (error.strerror if isinstance(error, OSError) else None) or str(error)
-
-
-def _text_of(path: FilePath, name: str) -> bytes:
-    """At most one byte more than a mandate may have, from a plain file."""
-    try:
-        if path.exists() and not path.is_file():
-            raise MandateError([Problem(name, 1, 1, "", "is not a file; name a mandate's file")])
-        with path.open("rb") as stream:
-            return stream.read(SIZE_MAX + 1)
-    except (OSError, ValueError) as error:
-        raise MandateError([Problem(name, 1, 1, "", f"cannot be read: {_reason(error)}")]) from None
-
-
-def _examine(text: str | bytes, file: str, checks: _Checks) -> tuple[Mandate | None, Source | None, list[Problem]]:
-    """(mandate, source, problems): the mandate if and only if there is no problem."""
+def check_text(text: str | bytes, file: str, checks: Checks) -> Checked:
+    """Everything that is wrong with a mandate's text, which messages call `file`; the mandate if nothing is."""
     try:
         source = read_yaml(text, file)
     except MandateError as error:
-        return None, None, list(error.problems)
+        return Checked(None, None, error.problems)
     merged = _Merged(source)
-    problems = [*source.problems, *merged.check(checks)]
+    problems = (*source.problems, *merged.check(checks))
     if problems:
-        return None, source, problems
+        return Checked(None, source, problems)
     if checks.resolve is not None:
         for position in merged.positions.values():
             position["strategy"] = checks.resolve(as_written(position["strategy"]))
-    return Mandate.model_validate(merged.tree), source, []
+    return Checked(Mandate.model_validate(merged.tree), source, ())
 
 
 class _Merged:
@@ -220,7 +161,7 @@ class _Merged:
             return []
         return [self.source.problem(path, message, key=key)]
 
-    def check(self, checks: _Checks) -> list[Problem]:
+    def check(self, checks: Checks) -> list[Problem]:
         """Everything that is wrong, as far as each part can be understood on its own."""
         problems: list[Problem] = []
         for model, tree, at in (
@@ -277,7 +218,7 @@ class _Merged:
             _read(parse_duration, self.tree.get("timeframe")), _read(parse_duration, window), names, shares, symbols
         )
 
-    def _against_instruments(self, checks: _Checks) -> Iterator[tuple[Path, str]]:
+    def _against_instruments(self, checks: Checks) -> Iterator[tuple[Path, str]]:
         currency = self.tree.get("currency")
         for name, terms in self.positions.items():
             symbol, at = terms.get("symbol"), ("positions", name, "symbol")
@@ -303,12 +244,13 @@ class _Merged:
                 reason = f"{leverage:g} is above {most:g}, the venue's highest for {symbol}"
                 yield ("positions", name, "leverage_max"), reason
 
-    def _strategies(self, checks: _Checks) -> Iterator[tuple[Path, str]]:
+    def _strategies(self, checks: Checks) -> Iterator[tuple[Path, str]]:
+        timeframe = _read(parse_duration, self.tree.get("timeframe"))
         for name, terms in self.positions.items():
             strategy = terms.get("strategy")
             if checks.strategy is None or not isinstance(strategy, dict) or not isinstance(strategy.get("name"), str):
                 continue
-            for path, message in checks.strategy(as_written(strategy)):
+            for path, message in checks.strategy(as_written(strategy), timeframe):
                 yield ("positions", name, "strategy", *path), message
 
 
@@ -335,8 +277,7 @@ def _section_of(path: Path) -> list[str]:
 
 
 def _closest(word: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(word[:_SYMBOL_MAX].lower(), list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]}?" if close else ""
+    return did_you_mean(word[:_SYMBOL_MAX], known)
 
 
 def _unknown_key(path: Path) -> str:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
+from pathlib import Path as FilePath
 from typing import Any, Final
 
 import yaml
@@ -16,7 +17,8 @@ import yaml
 from ringfence.vaults.errors import MandateError, Problem
 from ringfence.words.units import shown
 
-__all__ = ["DEPTH_MAX", "NODES_MAX", "SIZE_MAX", "Path", "Source", "Tree", "dotted", "read_yaml"]
+__all__ = ["DEPTH_MAX", "NODES_MAX", "SIZE_MAX", "Path", "Source", "Tree", "dotted", "file_text",
+           "read_yaml", "system_reason"]  # fmt: skip
 
 SIZE_MAX: Final = 256 * 1024
 """Bytes of UTF-8."""
@@ -105,6 +107,22 @@ def read_yaml(text: str | bytes, file: str, *, loader: Any = _FASTEST) -> Source
     source = Source(file)
     _Reader(source, _parse(_readable(text, source), source, loader)).document()
     return source
+
+
+def file_text(path: FilePath, name: str) -> bytes:
+    """What stands in a plain file, at most one byte more than a mandate may have; MandateError about `name` if not."""
+    try:
+        if path.exists() and not path.is_file():
+            raise MandateError([Problem(name, 1, 1, "", "is not a file; name a mandate's file")])
+        with path.open("rb") as stream:
+            return stream.read(SIZE_MAX + 1)
+    except (OSError, ValueError) as error:
+        raise MandateError([Problem(name, 1, 1, "", f"cannot be read: {system_reason(error)}")]) from None
+
+
+def system_reason(error: OSError | ValueError) -> str:
+    """Why the system does not open a path, in its own words."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def _stop(source: Source, place: Place, message: str, path: Path = ()) -> MandateError:

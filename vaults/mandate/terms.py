@@ -26,6 +26,7 @@ from pydantic_core import PydanticCustomError
 
 from ringfence.vaults.errors import MandateError, Problem
 from ringfence.vaults.mandate.source import Path, dotted
+from ringfence.words.numbers import format_percentage, format_ppm
 from ringfence.words.times import format_duration
 from ringfence.words.units import (
     Duration,
@@ -36,8 +37,6 @@ from ringfence.words.units import (
     Percentage,
     Rate,
     UnitError,
-    format_percentage,
-    format_ppm,
     parse_duration,
     shown,
 )

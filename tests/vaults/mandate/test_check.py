@@ -17,13 +17,15 @@ from pydantic import ValidationError
 
 from ringfence.markets.instruments import instrument
 from ringfence.risk.book import POSITION_LIMITS
-from ringfence.vaults.errors import MandateError, Problem
-from ringfence.vaults.mandate.check import Mandate, check_mandates, compile_limits, json_schema, load_mandate
+from ringfence.vaults.errors import MandateError
+from ringfence.vaults.mandate.check import load_mandate
+from ringfence.vaults.mandate.limits import compile_limits
+from ringfence.vaults.mandate.schema import json_schema
 from ringfence.vaults.mandate.source import read_yaml
-from ringfence.vaults.mandate.terms import MarginCall, StrategyTerms, millionths
+from ringfence.vaults.mandate.terms import Mandate, MarginCall, StrategyTerms, millionths
 
 BAD = Path(__file__).parent / "mandates_bad"
-EXAMPLES = Path(__file__).parents[2] / "mandates"
+EXAMPLES = Path(__file__).parents[3] / "mandates"
 PARAMETERS = {"constant": {"leverage"}, "vol_target": {"target_volatility", "half_life", "window"}}
 
 GOOD = """\
@@ -43,7 +45,7 @@ positions:
 """
 
 
-def check_strategy(terms: dict[str, Any]) -> list[tuple[tuple[str | int, ...], str]]:
+def check_strategy(terms: dict[str, Any], timeframe: int | None = None) -> list[tuple[tuple[str | int, ...], str]]:
     """A small registry: it knows two strategies and their parameters' names."""
     name = terms["name"]
     if name not in PARAMETERS:
@@ -71,8 +73,9 @@ def test_a_fault_is_told_where_it_stands_and_with_the_way_out(path: Path) -> Non
     assert all(problem.file == str(path) for problem in found)
 
 
-def test_the_corpus_of_bad_mandates_has_not_shrunk() -> None:
+def test_the_corpora_of_bad_mandates_and_of_examples_have_not_shrunk() -> None:
     assert len(list(BAD.glob("*.yaml"))) >= 90
+    assert len(list(EXAMPLES.glob("*.yaml"))) >= 4
 
 
 def test_all_problems_are_listed_by_line() -> None:
@@ -275,14 +278,17 @@ def test_strategy_terms_keep_their_types_and_unify_their_spelling() -> None:
 
 
 def test_the_checker_sees_what_the_strategy_will_get() -> None:
-    seen: list[dict[str, Any]] = []
+    seen: list[tuple[dict[str, Any], int | None]] = []
 
-    def check(terms: dict[str, Any]) -> list[tuple[tuple[str | int, ...], str]]:
-        seen.append(terms)
+    def check(terms: dict[str, Any], timeframe: int | None) -> list[tuple[tuple[str | int, ...], str]]:
+        seen.append((terms, timeframe))
         return []
 
     mandate = load_mandate(GOOD, check_strategy=check)
-    assert seen == [{"name": p.strategy.name, **p.strategy.parameters} for p in mandate.positions.values()]
+    assert seen == [({"name": p.strategy.name, **p.strategy.parameters}, 3_600_000) for p in mandate.positions.values()]
+    seen.clear()
+    refusal(GOOD.replace("1h", "soon"), check_strategy=check)
+    assert [timeframe for _, timeframe in seen] == [None, None], "what its own check refuses is not known"
 
 
 def test_instruments_may_come_from_elsewhere() -> None:
@@ -337,61 +343,6 @@ def test_millionths_are_exact_or_refused(value: float, exact: int | None) -> Non
     assert millionths(value) == exact
 
 
-def test_a_folder_is_checked_file_by_file(tmp_path: Path) -> None:
-    (tmp_path / "a.yaml").write_text(GOOD)
-    (tmp_path / "b.yml").write_text(GOOD.replace("btc-eth", "other"))
-    (tmp_path / "notes.txt").write_text("not a mandate")
-    assert check_mandates([tmp_path]) == []
-    (tmp_path / "c.yaml").write_text("mandate: [")
-    (tmp_path / "d.yaml").write_text(GOOD.replace("btc-eth", "third").replace("20%", "20"))
-    found = [(Path(problem.file).name, problem.line, problem.column) for problem in check_mandates([tmp_path])]
-    assert found == [("c.yaml", 1, 11), ("d.yaml", 3, 11)]
-
-
-def test_a_name_that_two_files_share_is_told_at_both_places(tmp_path: Path) -> None:
-    first, second = tmp_path / "a.yaml", tmp_path / "b.yaml"
-    first.write_text(GOOD)
-    second.write_text("# a copy\n" + GOOD)
-    problems = check_mandates([str(second), first, tmp_path])
-    assert problems == [
-        Problem(
-            str(first),
-            1,
-            10,
-            "mandate",
-            f"btc-eth is also the name of the mandate at {second}:2:10; a vault has one mandate",
-        ),
-        Problem(
-            str(second),
-            2,
-            10,
-            "mandate",
-            f"btc-eth is also the name of the mandate at {first}:1:10; a vault has one mandate",
-        ),
-    ]
-
-
-def test_a_file_named_twice_is_one_file(tmp_path: Path) -> None:
-    (tmp_path / "a.yaml").write_text(GOOD)
-    assert check_mandates([tmp_path / "a.yaml", tmp_path, str(tmp_path / "a.yaml")]) == []
-
-
-def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "folder.yaml").mkdir()
-    missing = str(tmp_path / "missing.yaml")
-    (tmp_path / "loop.yaml").symlink_to(tmp_path / "loop.yaml")
-    endless = "x" * 5000
-    problems = check_mandates([tmp_path / "empty", missing, "nul\0byte.yaml", endless, tmp_path / "loop.yaml"])
-    told = {problem.file: problem.message for problem in problems}
-    assert told[str(tmp_path / "empty")] == "holds no mandate; expected files *.yaml"
-    assert told[missing] == "cannot be read: No such file or directory"
-    assert "cannot be read" in told["nul\0byte.yaml"]
-    assert "cannot be read: Too many levels" in told[str(tmp_path / "loop.yaml")]
-    assert told[endless] == "cannot be read: File name too long"
-    assert "is not a file" in str(refusal(tmp_path / "folder.yaml"))
-
-
 def test_a_file_that_is_too_large_is_not_read_whole(tmp_path: Path) -> None:
     large = tmp_path / "large.yaml"
     large.write_bytes(b"#" * 300_000)
@@ -424,7 +375,7 @@ def test_a_mandate_with_one_value_replaced_by_anything_is_taken_or_refused_by_na
         at = at[part]
     at[path[-1]] = data.draw(anything)
     try:
-        load_mandate(json.dumps(tree), check_strategy=lambda _: [])
+        load_mandate(json.dumps(tree), check_strategy=lambda *_: [])
     except MandateError as error:
         lines = [(problem.line, problem.column) for problem in error.problems]
         assert lines == sorted(lines)
