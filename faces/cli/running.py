@@ -63,7 +63,7 @@ def backtest(
     from ringfence.faces.cli.outcome import print_outcome
     from ringfence.runtime.backtest import backtest as run
 
-    runs = [run(compiled, market, inputs.deposits) for compiled, market in inputs.vaults]
+    runs = [run(setup, market, inputs.deposits) for setup, market in inputs.vaults]
     if report is not None:
         from ringfence.faces.report import write_report
         from ringfence.faces.report.statements import statements_of_run
@@ -142,7 +142,7 @@ def _inputs(
 
 
 def _title(inputs: "Inputs") -> str:
-    titles = [compiled.mandate.title for compiled, _ in inputs.vaults]
+    titles = [setup.mandate.title for setup, _ in inputs.vaults]
     return titles[0] if len(titles) == 1 else f"{len(titles)} vaults"
 
 
