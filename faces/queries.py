@@ -13,13 +13,13 @@ from typing import Any
 from sqlalchemy import Connection, Engine, RowMapping, select
 
 from ringfence.faces import figures
+from ringfence.faces.errors import NothingCalled
 from ringfence.faces.event_lines import EVENT_KINDS, told
 from ringfence.faces.report.row import StatementRow
 from ringfence.faces.report.words import BOUND_WORDS
 from ringfence.markets.instruments import Instrument, instrument
 from ringfence.risk.events import Bound
 from ringfence.runtime.database import unit_of_work
-from ringfence.runtime.errors import NothingCalled
 from ringfence.vaults.errors import UnknownHolder, UnknownVault
 from ringfence.vaults.ledger import Ledger
 from ringfence.vaults.mandate.terms import MILLION, Mandate

@@ -16,7 +16,7 @@ from ringfence.risk.book import Book, Limits, Rows, empty_book
 from ringfence.risk.edges import AccountKind, Edge
 from ringfence.risk.events import Event
 from ringfence.risk.tape import Tape, blank_tape, read_events, rewind
-from ringfence.vaults.errors import LedgerDisagrees, WallBreached
+from ringfence.vaults.errors import LedgerDisagrees, StaleFence, WallBreached
 from ringfence.vaults.journal import Journal, genesis
 from ringfence.vaults.ledger import Ledger
 from ringfence.vaults.mandate.terms import MILLION, Mandate
@@ -328,7 +328,7 @@ class Vault:
             )
         )  # fmt: skip
         if written.rowcount != 1:
-            raise LedgerDisagrees(self.name, "version", written.rowcount, 1)
+            raise StaleFence(self.name, self._version)
         self._version += 1
 
 

@@ -6,12 +6,12 @@ from decimal import Decimal
 
 import pytest
 
+from ringfence.faces import queries as readings
+from ringfence.faces.errors import NothingCalled
 from ringfence.faces.event_lines import EVENT_KINDS
 from ringfence.faces.report.row import StatementRow
-from ringfence.runtime import readings
 from ringfence.runtime.acts import deposit, redeem
 from ringfence.runtime.database import lock_vault, unit_of_work
-from ringfence.runtime.errors import NothingCalled
 from ringfence.runtime.journals import run_of
 from ringfence.vaults.errors import UnknownHolder, UnknownVault
 from ringfence.words.times import utc
