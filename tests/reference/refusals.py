@@ -21,7 +21,7 @@ from ringfence.words.units import UnitError
 FAULTS = (markets.Fault("price not finite", 4, (1_583_000_000_000, 1_583_003_600_000)), markets.Fault("no bars", 0, ()))
 PROBLEMS = (vaults.Problem("b.yaml", 3, 1, "loss_cap", "is missing"), vaults.Problem("a.yaml", 14, 5, "", "is empty"))
 
-FAMILIES = {vaults.VaultError, runtime.DatabaseError, runtime.SchemaError}
+FAMILIES = (vaults.VaultError, runtime.DatabaseError, runtime.SchemaError)
 """They are caught and not raised, so that there is no sample of them."""
 
 SAMPLES: dict[type[RingfenceError], tuple[Any, ...]] = {
