@@ -6,7 +6,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 import numpy as np
 
-from ringfence.faces.inputs import InputRefused
+from ringfence.faces.errors import InputRefused
 from ringfence.markets.errors import UnknownInstrument
 from ringfence.markets.instruments import Instrument, Tier, currency_decimals, instrument, instruments
 from ringfence.risk import margin as formulas

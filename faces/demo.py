@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ringfence.words.refusal import RingfenceError
+from ringfence.faces.errors import DemoRefused, ExamplesMissing
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -17,20 +17,12 @@ if TYPE_CHECKING:
     from ringfence.runtime.setup import Setup
     from ringfence.runtime.verification import Verdict
 
-__all__ = ["DEPOSITS", "SCENARIO", "Demo", "DemoRefused", "example_mandates", "fresh_database", "play"]
+__all__ = ["DEPOSITS", "SCENARIO", "Demo", "example_mandates", "fresh_database", "play"]
 
 SCENARIO = "2020-03"
 DEPOSITS = ("alice=50000", "bob=25000", "carol=10000.50")
 _APPLICATION = 0x52464445
 """SQLite's application_id of a database that a demo made: it may be replaced."""
-
-
-class DemoRefused(RingfenceError):
-    """The demo was not started and what stands at its place was left as it is."""
-
-    def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path}: {reason}; name another folder with --out")
-        self.path, self.reason = path, reason
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +47,7 @@ def example_mandates() -> Path:
     for folder in (here / "examples", here.parent / "mandates"):
         if folder.is_dir():
             return folder
-    raise DemoRefused(here / "examples", "the example mandates are missing from this installation; install it again")
+    raise ExamplesMissing(here / "examples")
 
 
 def fresh_database(out: Path) -> Path:

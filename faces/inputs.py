@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from ringfence.faces.errors import InputRefused
 from ringfence.markets.bars import Bars
 from ringfence.markets.files import read_bars, read_funding
 from ringfence.markets.instruments import currency_decimals, instrument
@@ -17,24 +18,15 @@ from ringfence.vaults.mandate.terms import Mandate
 from ringfence.vaults.shares import checked_holder
 from ringfence.words.amounts import parse_amount
 from ringfence.words.hints import did_you_mean
-from ringfence.words.refusal import RingfenceError
 from ringfence.words.times import format_duration
 from ringfence.words.units import UnitError
 
-__all__ = ["DEPOSIT_DEFAULT", "InputRefused", "Inputs", "parse_deposits", "parse_series", "prepare"]
+__all__ = ["DEPOSIT_DEFAULT", "Inputs", "parse_deposits", "parse_series", "prepare"]
 
 DEPOSIT_DEFAULT = "depositor=100000"
 """Taken where no deposit is named."""
 
 _Series = TypeVar("_Series", Bars, Funding)
-
-
-class InputRefused(RingfenceError):
-    """Nothing was started: what an option says cannot be used."""
-
-    def __init__(self, option: str, value: str, reason: str) -> None:
-        self.option, self.value, self.reason = option, value, reason
-        super().__init__(f"{option} {value}: {reason}" if value else f"{option}: {reason}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,11 +12,11 @@ from typing import Any
 from sqlalchemy import Connection, Engine, RowMapping, select
 
 from ringfence.faces.causes import BOUND_WORDS
+from ringfence.faces.errors import NothingCalled
 from ringfence.faces.event_lines import EVENT_KINDS, told
 from ringfence.faces.report.statements import StatementRow
 from ringfence.markets.instruments import Instrument, instrument
 from ringfence.runtime.database import unit_of_work
-from ringfence.runtime.errors import NothingCalled
 from ringfence.vaults import journal
 from ringfence.vaults.entries import Amended, Decided, Held, Opened
 from ringfence.vaults.errors import EntryUnreadable, UnknownHolder, UnknownVault

@@ -37,36 +37,33 @@ class Fault:
         return f"{self.rule}: {self.count} row{'s' if self.count != 1 else ''}, at {where}{more}"
 
 
-class _InvalidSeries(RingfenceError):
-    what = "series"
-
-    def __init__(self, symbol: str, faults: tuple[Fault, ...]) -> None:
-        self.symbol, self.faults = symbol, faults
-        super().__init__(symbol, faults)
-
-    def __str__(self) -> str:
-        listed = "; ".join(str(fault) for fault in self.faults)
-        return f"{self.what} of {self.symbol} refused: {listed}. Nothing was repaired; correct the source and try again"
-
-
-class InvalidBars(_InvalidSeries):
+class InvalidBars(RingfenceError):
     """The bars are not used at all; no row was dropped, sorted or filled."""
 
-    what = "bars"
+    symbol: str
+    faults: tuple[Fault, ...]
+
+    def __str__(self) -> str:
+        return _series_refused("bars", self.symbol, self.faults)
 
 
-class InvalidFunding(_InvalidSeries):
+class InvalidFunding(RingfenceError):
     """The funding series is not used at all; no row was dropped, sorted or filled."""
 
-    what = "funding"
+    symbol: str
+    faults: tuple[Fault, ...]
+
+    def __str__(self) -> str:
+        return _series_refused("funding", self.symbol, self.faults)
 
 
 class InvalidTimeframe(RingfenceError):
     """The series stays at its own timeframe; nothing was resampled."""
 
-    def __init__(self, symbol: str, timeframe: int, wanted: int, expected: str) -> None:
-        self.symbol, self.timeframe, self.wanted, self.expected = symbol, timeframe, wanted, expected
-        super().__init__(symbol, timeframe, wanted, expected)
+    symbol: str
+    timeframe: int
+    wanted: int
+    expected: str
 
     def __str__(self) -> str:
         given, wanted = format_duration(self.timeframe), format_duration(self.wanted)
@@ -76,45 +73,41 @@ class InvalidTimeframe(RingfenceError):
 class MisalignedMarket(RingfenceError):
     """No market was made; the series do not belong together as given."""
 
-    def __init__(self, symbol: str, found: str, expected: str) -> None:
-        self.symbol, self.found, self.expected = symbol, found, expected
-        super().__init__(symbol, found, expected)
+    symbol: str
+    found: str
+    expected: str
 
     def __str__(self) -> str:
         return f"{self.symbol}: {self.found}; expected {self.expected}"
 
 
-class _Unknown(RingfenceError):
-    what = "name"
-
-    def __init__(self, name: str, known: tuple[str, ...]) -> None:
-        self.name, self.known = name, known
-        super().__init__(name, known)
-
-    def __str__(self) -> str:
-        return (
-            f"unknown {self.what} {self.name!r}{did_you_mean(self.name, self.known)} (known: {', '.join(self.known)})"
-        )
-
-
-class UnknownInstrument(_Unknown):
+class UnknownInstrument(RingfenceError):
     """The symbol cannot be traded or margined, because no table gives its lot, tiers and fees."""
 
-    what = "instrument"
+    name: str
+    known: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return _unknown("instrument", self.name, self.known)
 
 
-class UnknownScenario(_Unknown):
+class UnknownScenario(RingfenceError):
     """Nothing was loaded; only the scenarios of the library can be asked for by name."""
 
-    what = "scenario"
+    name: str
+    known: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return _unknown("scenario", self.name, self.known)
 
 
 class InvalidInstrument(RingfenceError):
     """The instrument is left out of every listing; margin computed from its table would be wrong."""
 
-    def __init__(self, symbol: str, field: str, value: object, expected: str) -> None:
-        self.symbol, self.field, self.value, self.expected = symbol, field, value, expected
-        super().__init__(symbol, field, value, expected)
+    symbol: str
+    field: str
+    value: object
+    expected: str
 
     def __str__(self) -> str:
         return f"{self.symbol}: {self.field} is {self.value}; expected {self.expected}"
@@ -123,10 +116,20 @@ class InvalidInstrument(RingfenceError):
 class UnreadableFile(RingfenceError):
     """Nothing of the file was used."""
 
-    def __init__(self, path: Path, found: str, expected: str, line: int | None = None) -> None:
-        self.path, self.found, self.expected, self.line = path, found, expected, line
-        super().__init__(path, found, expected, line)
+    path: Path
+    found: str
+    expected: str
+    line: int | None = None
 
     def __str__(self) -> str:
         where = f"{self.path}:{self.line}" if self.line is not None else str(self.path)
         return f"{where}: {self.found}; expected {self.expected}"
+
+
+def _series_refused(what: str, symbol: str, faults: tuple[Fault, ...]) -> str:
+    listed = "; ".join(str(fault) for fault in faults)
+    return f"{what} of {symbol} refused: {listed}. Nothing was repaired; correct the source and try again"
+
+
+def _unknown(what: str, name: str, known: tuple[str, ...]) -> str:
+    return f"unknown {what} {name!r}{did_you_mean(name, known)} (known: {', '.join(known)})"

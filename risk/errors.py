@@ -3,15 +3,15 @@
 from ringfence.words.refusal import RingfenceError
 from ringfence.words.times import utc
 
-__all__ = ["ColumnRefused", "EstimatorRefused", "PriceRefused", "TimeRefused"]
+__all__ = ["ColumnRefused", "EstimatorRefused", "PriceRefused", "TiersRefused", "TimeRefused"]
 
 
 class EstimatorRefused(RingfenceError):
     """No volatility is estimated: the estimator, or one of its settings, is not one that exists."""
 
-    def __init__(self, setting: str, value: object, expected: str) -> None:
-        self.setting, self.value, self.expected = setting, value, expected
-        super().__init__(setting, value, expected)
+    setting: str
+    value: object
+    expected: str
 
     def __str__(self) -> str:
         return f"volatility {self.setting}: {self.value!r}; expected {self.expected}"
@@ -20,9 +20,9 @@ class EstimatorRefused(RingfenceError):
 class ColumnRefused(RingfenceError):
     """Nothing is computed: a column does not have one value for each bar."""
 
-    def __init__(self, column: str, found: str, expected: str) -> None:
-        self.column, self.found, self.expected = column, found, expected
-        super().__init__(column, found, expected)
+    column: str
+    found: str
+    expected: str
 
     def __str__(self) -> str:
         return f"{self.column}: {self.found}; expected {self.expected}; pass columns that were cut from the same bars"
@@ -31,9 +31,9 @@ class ColumnRefused(RingfenceError):
 class TimeRefused(RingfenceError):
     """Nothing is computed: two bars overlap or are out of order, so the time between them is unknown."""
 
-    def __init__(self, ts: int, previous: int, timeframe: int) -> None:
-        self.ts, self.previous, self.timeframe = ts, previous, timeframe
-        super().__init__(ts, previous, timeframe)
+    ts: int
+    previous: int
+    timeframe: int
 
     def __str__(self) -> str:
         return (
@@ -45,12 +45,27 @@ class TimeRefused(RingfenceError):
 class PriceRefused(RingfenceError):
     """Nothing is computed: one bar holds a price that no market can have shown."""
 
-    def __init__(self, column: str, ts: int, value: float, expected: str) -> None:
-        self.column, self.ts, self.value, self.expected = column, ts, value, expected
-        super().__init__(column, ts, value, expected)
+    column: str
+    ts: int
+    value: float
+    expected: str
 
     def __str__(self) -> str:
         return f"{self.column} at {_at(self.ts)} is {self.value!r}; expected {self.expected}; mend or drop this bar"
+
+
+class TiersRefused(RingfenceError):
+    """No margin is computed: only a table whose floors and rates rise from 0 asks for the largest of its lines."""
+
+    floors: tuple[int, ...]
+    rates: tuple[int, ...]
+    expected: str
+    tier: int | None = None
+    """The tier that is at fault, whose floor and rate come last; None: the table as a whole."""
+
+    def __str__(self) -> str:
+        where = "tiers" if self.tier is None else f"tier {self.tier}"
+        return f"{where}: floors {list(self.floors)}, rates {list(self.rates)}; expected {self.expected}"
 
 
 def _at(ts: int) -> str:

@@ -22,7 +22,7 @@ import numpy as np
 from ringfence.risk.arithmetic import MILLION, portion_up, product_down, product_up
 from ringfence.risk.book import Ints
 from ringfence.risk.compiled import compiled, formula
-from ringfence.words.refusal import RingfenceError
+from ringfence.risk.errors import TiersRefused
 
 __all__ = ["bankruptcy_price", "bankruptcy_price_inverse", "cost_closed", "equity", "fee", "funding_payment",
            "funding_payment_inverse", "initial_margin", "liquidation_distance",
@@ -186,15 +186,13 @@ def tier_deductions(floors: Sequence[int], rates: Sequence[int]) -> tuple[int, .
     tables make the requirement the largest of its lines.
     """
     if len(floors) != len(rates) or not floors or floors[0] != 0:
-        raise RingfenceError(f"tiers: floors {list(floors)}, rates {list(rates)}: expected one rate a floor, from 0 up")
+        raise TiersRefused(tuple(floors), tuple(rates), "one rate a floor, from 0 up")
     exact = 0
     deductions = [0]
     for k in range(1, len(floors)):
         if floors[k] <= floors[k - 1] or rates[k] <= rates[k - 1]:
-            raise RingfenceError(
-                f"tier {k}: floor {floors[k]}, rate {rates[k]} after floor {floors[k - 1]}, rate {rates[k - 1]}: "
-                f"expected both to rise; sort the table by floor and merge tiers of one rate"
-            )
+            expected = "both to rise; sort the table by floor and merge tiers of one rate"
+            raise TiersRefused(tuple(floors[k - 1 : k + 1]), tuple(rates[k - 1 : k + 1]), expected, k)
         exact += floors[k] * (rates[k] - rates[k - 1])
         deductions.append(exact // MILLION)
     return tuple(deductions)

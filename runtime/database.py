@@ -39,7 +39,6 @@ from ringfence.runtime.errors import (
 from ringfence.runtime.settings import concealed
 from ringfence.vaults.errors import UnknownVault
 from ringfence.vaults.tables import vault
-from ringfence.words.refusal import RingfenceError
 
 __all__ = ["SCHEMA", "check_schema", "in_unit", "lock_vault", "migrate", "open_engine", "unit_of_work"]
 
@@ -205,7 +204,7 @@ def in_unit(
     tries: int = TRIES,
     sleep: Callable[[float], None] = time.sleep,
 ) -> _Result:
-    """What `work` returns from a writing unit of work of its own, run again as a whole on a fault that passes.
+    """What `work` returns from a writing unit of work of its own, run again whole on a database's fault that passes.
 
     A connection lost during COMMIT leaves its outcome unknown, so `work` must recognise its own effect
     (a command's key, a vault's last slot) and return without a second one. Raises the last transient error
@@ -215,7 +214,7 @@ def in_unit(
         try:
             with unit_of_work(engine) as connection:
                 return work(connection)
-        except RingfenceError as error:
+        except DatabaseError as error:
             if not error.transient or attempt == tries:
                 raise
             sleep(random.uniform(0.5, 1.0) * 0.05 * 2**attempt)
@@ -226,7 +225,7 @@ def _name(engine: Engine) -> str:
     return str(engine.get_execution_options().get("ringfence_name", engine.url.render_as_string()))
 
 
-def _named(error: DBAPIError, database: str) -> RingfenceError | None:
+def _named(error: DBAPIError, database: str) -> DatabaseError | None:
     """The named error for a fault of the database; None where it is a fault of the statement."""
     origin = error.orig
     if isinstance(origin, sqlite3.Error):
@@ -248,7 +247,7 @@ def _is_operational(error: DBAPIError) -> bool:
     return type(error).__name__ in ("OperationalError", "InterfaceError", "InternalError")
 
 
-def _named_sqlite(code: int, reason: str, database: str) -> RingfenceError | None:
+def _named_sqlite(code: int, reason: str, database: str) -> DatabaseError | None:
     match code:
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return DatabaseBusy(database)

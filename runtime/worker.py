@@ -2,7 +2,7 @@
 
 import os
 
-from ringfence.runtime.errors import SettingRefused
+from ringfence.runtime.errors import BrokerUnreachable
 from ringfence.runtime.settings import concealed, settings
 
 __all__ = ["serve"]
@@ -13,7 +13,7 @@ _TRIES = 2
 def serve(database: str, broker: str | None, concurrency: int) -> int:
     """Step vaults as messages ask for it, in `concurrency` children, until SIGTERM; returns the exit code.
 
-    The database must be at this version's schema. Refused: SettingRefused, also where the broker does not answer.
+    The database must be at this version's schema. Refused: SettingRefused, BrokerUnreachable.
     """
     # The children and the tasks read their addresses from the environment.
     os.environ["RINGFENCE_DATABASE"] = database
@@ -36,5 +36,4 @@ def _answers(app: "object", address: str) -> None:
             connection.ensure_connection(max_retries=_TRIES, interval_start=0.2, interval_step=0.2, timeout=5)
     except (OperationalError, OSError) as failure:
         reason = str(failure.__cause__ or failure).partition("\n")[0]
-        expected = f"the address of a broker that answers ({reason}); check that it runs"
-        raise SettingRefused("--broker (or RINGFENCE_BROKER)", concealed(address), expected) from None
+        raise BrokerUnreachable(concealed(address), reason) from None

@@ -16,9 +16,8 @@ Problem = tuple[tuple[str, ...], str]
 class UnknownStrategy(RingfenceError):
     """Nothing was built: no installed distribution registers a strategy of this name."""
 
-    def __init__(self, name: str, known: tuple[str, ...]) -> None:
-        self.name, self.known = name, known
-        super().__init__(name, known)
+    name: str
+    known: tuple[str, ...]
 
     def __str__(self) -> str:
         return f"unknown strategy {self.name!r}{did_you_mean(self.name, self.known)} (known: {', '.join(self.known)})"
@@ -27,9 +26,8 @@ class UnknownStrategy(RingfenceError):
 class InvalidParameters(RingfenceError):
     """Nothing was built: the specification is refused whole, with every problem that it has."""
 
-    def __init__(self, strategy: str, problems: Sequence[Problem]) -> None:
-        self.strategy, self.problems = strategy, tuple(problems)
-        super().__init__(strategy, self.problems)
+    strategy: str
+    problems: Sequence[Problem]
 
     def __str__(self) -> str:
         listed = "; ".join(f"{'.'.join(path)}: {reason}" if path else reason for path, reason in self.problems)
@@ -39,10 +37,11 @@ class InvalidParameters(RingfenceError):
 class TimeframeTooLong(RingfenceError):
     """The strategy proposes nothing on these bars: one of its lengths of time is too short to see with them."""
 
-    def __init__(self, strategy: str, parameter: str, duration: int, timeframe: int, bars: int) -> None:
-        self.strategy, self.parameter, self.duration = strategy, parameter, duration
-        self.timeframe, self.bars = timeframe, bars
-        super().__init__(strategy, parameter, duration, timeframe, bars)
+    strategy: str
+    parameter: str
+    duration: int
+    timeframe: int
+    bars: int
 
     def __str__(self) -> str:
         given, bar = format_duration(self.duration), format_duration(self.timeframe)
@@ -56,9 +55,10 @@ class TimeframeTooLong(RingfenceError):
 class BrokenStrategy(RingfenceError):
     """The plug-in is not used: what its distribution registers cannot be loaded, or is no strategy."""
 
-    def __init__(self, name: str, target: str, distribution: str, reason: str) -> None:
-        self.name, self.target, self.distribution, self.reason = name, target, distribution, reason
-        super().__init__(name, target, distribution, reason)
+    name: str
+    target: str
+    distribution: str
+    reason: str
 
     def __str__(self) -> str:
         return (
@@ -70,9 +70,8 @@ class BrokenStrategy(RingfenceError):
 class DuplicateStrategy(RingfenceError):
     """The name is not used at all, for nobody can say whose strategy a mandate means by it."""
 
-    def __init__(self, name: str, distributions: tuple[str, ...]) -> None:
-        self.name, self.distributions = name, distributions
-        super().__init__(name, distributions)
+    name: str
+    distributions: tuple[str, ...]
 
     def __str__(self) -> str:
         return f"strategy {self.name} is registered by {' and by '.join(self.distributions)}; uninstall all but one"
@@ -81,9 +80,9 @@ class DuplicateStrategy(RingfenceError):
 class StrategyFailed(RingfenceError):
     """The strategy proposes nothing; its own exception is the cause."""
 
-    def __init__(self, strategy: str, act: str, reason: str) -> None:
-        self.strategy, self.act, self.reason = strategy, act, reason
-        super().__init__(strategy, act, reason)
+    strategy: str
+    act: str
+    reason: str
 
     def __str__(self) -> str:
         return f"strategy {self.strategy} failed in {self.act}: {self.reason}"
@@ -92,9 +91,11 @@ class StrategyFailed(RingfenceError):
 class InvalidProposal(RingfenceError):
     """None of the strategy's proposals is used, for one that cannot be meant makes all suspect."""
 
-    def __init__(self, strategy: str, found: str, expected: str, symbol: str = "", ts: int | None = None) -> None:
-        self.strategy, self.found, self.expected, self.symbol, self.ts = strategy, found, expected, symbol, ts
-        super().__init__(strategy, found, expected, symbol, ts)
+    strategy: str
+    found: str
+    expected: str
+    symbol: str = ""
+    ts: int | None = None
 
     def __str__(self) -> str:
         where = f" on {self.symbol}" if self.symbol else ""
@@ -105,10 +106,12 @@ class InvalidProposal(RingfenceError):
 class ContractBroken(RingfenceError):
     """The strategy must not be run: its back-test would show what no live run can repeat."""
 
-    def __init__(self, strategy: str, rule: str, ts: int, cut: int, whole: str, truncated: str) -> None:
-        self.strategy, self.rule, self.ts, self.cut = strategy, rule, ts, cut
-        self.whole, self.truncated = whole, truncated
-        super().__init__(strategy, rule, ts, cut, whole, truncated)
+    strategy: str
+    rule: str
+    ts: int
+    cut: int
+    whole: str
+    truncated: str
 
     def __str__(self) -> str:
         return (

@@ -1,13 +1,14 @@
 """What the accounts refuse: one class per refusal, each saying what it means for the one who asked."""
 
-import difflib
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ringfence.words.hints import near_or_known
 from ringfence.words.refusal import RingfenceError
 
 __all__ = [
     "AmendmentRefused",
+    "DepositMustWait",
     "DepositRefused",
     "EntryUnreadable",
     "HolderRefused",
@@ -20,6 +21,7 @@ __all__ = [
     "NotJournalable",
     "Problem",
     "RedeemExceeds",
+    "StaleFence",
     "StatementDisagrees",
     "TransferRefused",
     "UnknownHolder",
@@ -31,6 +33,7 @@ __all__ = [
 ]
 
 _PROBLEMS_SHOWN = 100
+_FAULT = "nothing was written. This is a fault of the program: keep the database and report it"
 
 
 class VaultError(RingfenceError):
@@ -55,173 +58,224 @@ class Problem:
 class MandateError(VaultError):
     """The mandate is not applied and the one that runs, if any, stays in force; every problem found is listed."""
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
-        self.problems = tuple(sorted(set(problems)))
+    problems: Sequence[Problem]
+    """By place, each once."""
+
+    def __post_init__(self) -> None:
+        self.__dict__["problems"] = sorted(set(self.problems))
+        super().__post_init__()
+
+    def __str__(self) -> str:
         lines = [str(problem) for problem in self.problems[:_PROBLEMS_SHOWN]]
         if len(self.problems) > _PROBLEMS_SHOWN:
             lines.append(f"and {len(self.problems) - _PROBLEMS_SHOWN} more")
-        super().__init__("\n".join(lines))
+        return "\n".join(lines)
 
 
 class UnknownVault(VaultError):
     """No vault has this name; nothing has changed."""
 
-    def __init__(self, name: str, known: tuple[str, ...]) -> None:
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known) or 'none yet'}"
-        super().__init__(f"vault {name}: there is no such vault; {hint}")
-        self.name, self.known = name, known
+    name: str
+    known: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"vault {self.name}: there is no such vault; {near_or_known(self.name, self.known)}"
 
 
 class UnknownHolder(VaultError):
     """Nobody of this name has ever held shares of the vault; nothing has changed."""
 
-    def __init__(self, holder: str, name: str | None, known: tuple[str, ...]) -> None:
-        near = difflib.get_close_matches(holder, known, 1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known) or 'none yet'}"
-        place = "any vault" if name is None else f"vault {name}"
-        super().__init__(f"holder {holder}: has never held shares of {place}; {hint}")
-        self.holder, self.name, self.known = holder, name, known
+    holder: str
+    name: str | None
+    """The vault's; None: of all vaults."""
+    known: tuple[str, ...]
+
+    def __str__(self) -> str:
+        place = "any vault" if self.name is None else f"vault {self.name}"
+        return f"holder {self.holder}: has never held shares of {place}; {near_or_known(self.holder, self.known)}"
 
 
 class StatementDisagrees(VaultError):
     """No statement is given: what the journal tells, the register of shares and the ledger do not agree."""
 
-    def __init__(self, name: str, breaches: tuple[str, ...]) -> None:
-        super().__init__(
-            f"vault {name}: no statement, since the books disagree; run `ringfence verify {name}`\n"
-            + "\n".join(breaches)
-        )
-        self.name, self.breaches = name, breaches
+    name: str
+    breaches: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join((f"vault {self.name}: no statement, since the books disagree:", *self.breaches))
 
 
 class TransferRefused(VaultError):
     """The transfer is not one that the ledger can hold; nothing was posted."""
 
-    def __init__(self, edge: object, position: object, amount: object, expected: str) -> None:
-        super().__init__(f"transfer {edge!r} position={position!r} amount={amount!r}: expected {expected}")
-        self.edge, self.position, self.amount, self.expected = edge, position, amount, expected
+    edge: object
+    position: object
+    amount: object
+    expected: str
+
+    def __str__(self) -> str:
+        given = f"transfer {self.edge!r} position={self.position!r} amount={self.amount!r}"
+        return f"{given}: expected {self.expected}"
 
 
 class InsufficientBalance(VaultError):
     """The account holds less than the transfer would take; nothing was posted."""
 
-    def __init__(self, account: str, balance: int, amount: int) -> None:
-        super().__init__(f"account {account}: holds {balance} minor units, {amount} were to be taken; take no more")
-        self.account, self.balance, self.amount = account, balance, amount
+    account: str
+    balance: int
+    amount: int
+
+    def __str__(self) -> str:
+        return f"account {self.account}: holds {self.balance} minor units, {self.amount} were to be taken; take no more"
 
 
 class LedgerUnbalanced(VaultError):
     """A vault's accounts do not sum to zero; nothing was written and the vault must be halted and verified."""
 
-    def __init__(self, vault_id: int, total: int) -> None:
-        super().__init__(f"ledger of vault {vault_id}: accounts sum to {total}, expected 0; run `ringfence verify`")
-        self.vault_id, self.total = vault_id, total
+    vault_id: int
+    total: int
+
+    def __str__(self) -> str:
+        return f"ledger of vault {self.vault_id}: accounts sum to {self.total}, expected 0"
 
 
 class NotJournalable(VaultError):
     """The body has no canonical form (NaN, infinity, keys that are not text); nothing was written."""
 
-    def __init__(self, kind: str, reason: str) -> None:
-        super().__init__(f"journal row {kind}: {reason}; expected texts, integers, finite numbers, lists and mappings")
-        self.kind, self.reason = kind, reason
+    kind: str
+    reason: str
+
+    def __str__(self) -> str:
+        expected = "texts, integers, finite numbers, lists and mappings"
+        return f"journal row {self.kind}: {self.reason}; expected {expected}"
 
 
 class EntryUnreadable(VaultError):
     """The row of a journal is not read: it has a kind, a form or a shape that this version does not know."""
 
-    def __init__(self, kind: str, reason: str) -> None:
-        super().__init__(f"journal entry of kind {kind}: {reason}")
-        self.kind, self.reason = kind, reason
+    kind: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"journal entry of kind {self.kind}: {self.reason}"
 
 
 class AmendmentRefused(VaultError):
     """The vault goes on under the mandate that it has; nothing has changed."""
 
-    def __init__(self, name: str, reason: str) -> None:
-        super().__init__(f"vault {name}: its mandate cannot be amended so: {reason}")
-        self.name, self.reason = name, reason
+    name: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"vault {self.name}: its mandate cannot be amended so: {self.reason}"
 
 
 class KeyConflict(VaultError):
     """The idempotency key was used before for another request; nothing has changed."""
 
-    def __init__(self, key: str) -> None:
-        super().__init__(f"key {key}: was used before with another request; use a new key for a new request")
-        self.key = key
+    key: str
+
+    def __str__(self) -> str:
+        return f"key {self.key}: was used before with another request; use a new key for a new request"
 
 
 class ZeroShares(VaultError):
     """The amount is worth less than one share unit (or no shares were named); nothing was taken."""
 
-    def __init__(self, assets: int) -> None:
-        super().__init__(f"{assets} minor units buy no shares; pay in more")
-        self.assets = assets
+    assets: int
+
+    def __str__(self) -> str:
+        return f"{self.assets} minor units buy no shares; pay in more"
 
 
 class ZeroAssets(VaultError):
     """The shares are worth less than one minor unit (or nothing was asked for); nothing was taken."""
 
-    def __init__(self, shares: int) -> None:
-        super().__init__(f"{shares} share units are worth less than one minor unit; redeem more")
-        self.shares = shares
+    shares: int
+
+    def __str__(self) -> str:
+        return f"{self.shares} share units are worth less than one minor unit; redeem more"
 
 
 class DepositRefused(VaultError):
-    """The vault cannot take this deposit now; nothing was taken."""
+    """The vault cannot take this deposit; nothing was taken."""
 
-    def __init__(self, assets: int, reason: str) -> None:
-        super().__init__(f"a deposit of {assets} minor units is refused: {reason}")
-        self.assets, self.reason = assets, reason
+    assets: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"a deposit of {self.assets} minor units is refused: {self.reason}"
+
+
+class DepositMustWait(DepositRefused):
+    """The vault cannot take this deposit yet; nothing was taken, and it can once positions have been reduced."""
+
+    transient = True
 
 
 class RedeemExceeds(VaultError):
     """More was asked for than the holder can redeem; nothing was taken."""
 
-    def __init__(self, asked: int, held: int) -> None:
-        super().__init__(f"{asked} were to be redeemed, {held} can be; ask for no more")
-        self.asked, self.held = asked, held
+    asked: int
+    held: int
+
+    def __str__(self) -> str:
+        return f"{self.asked} were to be redeemed, {self.held} can be; ask for no more"
 
 
 class WallBreached(VaultError):
     """The unit of work is undone and the vault stays as it was: its reserve would have fallen below its wall (W1)."""
 
-    def __init__(self, name: str, reserve: int, wall: int) -> None:
-        super().__init__(
-            f"vault {name}: the reserve would hold {reserve} minor units, the wall is {wall}; nothing was written. "
-            "This is a fault of the program: keep the database and report it"
-        )
-        self.name, self.reserve, self.wall = name, reserve, wall
+    name: str
+    reserve: int
+    wall: int
+
+    def __str__(self) -> str:
+        held = f"the reserve would hold {self.reserve} minor units, the wall is {self.wall}"
+        return f"vault {self.name}: {held}; {_FAULT}"
 
 
 class LedgerDisagrees(VaultError):
     """The unit of work is undone: what the step computed and what the ledger holds differ, and the ledger wins."""
 
-    def __init__(self, name: str, account: str, ledger: int, step: int) -> None:
-        super().__init__(
-            f"vault {name}: {account} is {ledger} in the ledger and {step} in the step; nothing was written. "
-            "Another process may have changed the vault: run the same command again"
-        )
-        self.name, self.account, self.ledger, self.step = name, account, ledger, step
+    name: str
+    account: str
+    ledger: int
+    step: int
+
+    def __str__(self) -> str:
+        return f"vault {self.name}: {self.account} is {self.ledger} in the ledger and {self.step} in the step; {_FAULT}"
+
+
+class StaleFence(VaultError):
+    """The unit of work is undone: another process changed the vault after this one had read it (R1)."""
+
+    transient = True
+
+    name: str
+    version: int
+    """The one that was read."""
+
+    def __str__(self) -> str:
+        return f"vault {self.name}: another process has changed it since version {self.version}; nothing was written"
 
 
 class MandateChanged(VaultError):
     """The vault keeps running under the mandate that it was opened with; nothing has changed."""
 
-    def __init__(self, name: str, running: str, given: str) -> None:
-        super().__init__(
-            f"vault {name}: runs under mandate {running[:12]}, the file is {given[:12]}; "
-            "give the file's mandate another name, or use another database with --db"
-        )
-        self.name, self.running, self.given = name, running, given
+    name: str
+    running: str
+    given: str
+
+    def __str__(self) -> str:
+        return f"vault {self.name}: runs under mandate {self.running[:12]}, the one given is {self.given[:12]}"
 
 
 class HolderRefused(VaultError):
     """The name cannot stand in the register of shares; nothing has changed."""
 
-    def __init__(self, holder: str) -> None:
-        super().__init__(
-            f"holder {holder!r}: a name has 1 to 64 letters, digits or one of . _ @ -, and begins with a letter "
-            "or digit"
-        )
-        self.holder = holder
+    holder: str
+
+    def __str__(self) -> str:
+        expected = "1 to 64 letters, digits or one of . _ @ -, and begins with a letter or digit"
+        return f"holder {self.holder!r}: a name has {expected}"

@@ -8,7 +8,14 @@ unbounded integers, of the one in the compiled step.
 import re
 from dataclasses import dataclass, replace
 
-from ringfence.vaults.errors import DepositRefused, HolderRefused, RedeemExceeds, ZeroAssets, ZeroShares
+from ringfence.vaults.errors import (
+    DepositMustWait,
+    DepositRefused,
+    HolderRefused,
+    RedeemExceeds,
+    ZeroAssets,
+    ZeroShares,
+)
 
 __all__ = ["LARGEST", "ONE", "PRICE_LARGEST", "VIRTUAL_ASSETS", "VIRTUAL_SHARES", "Deposit", "Pool", "State",
            "ceil_div", "checked_holder", "convert_to_assets", "convert_to_shares", "deposit", "max_deposit", "max_mint",
@@ -206,8 +213,9 @@ class Deposit:
 def split_deposit(state: State, amount: int, keep: int) -> Deposit:
     """How `amount` minor units are booked: the reserve is topped up to the new wall first, the rest is risk capital.
 
-    An empty vault's mark becomes floor(assets * 2**50 / shares). Refused, with nothing taken: DepositRefused (the new
-    wall cannot be met from the deposit and the cushion, or the vault lost everything, or grows too large), ZeroShares.
+    An empty vault's mark becomes floor(assets * 2**50 / shares). Refused, with nothing taken: DepositMustWait (the
+    new wall cannot be met from the deposit and the cushion), DepositRefused (the vault lost everything, or grows too
+    large), ZeroShares.
     """
     _, shares = deposit(state.pool, amount)
     total = state.shares + shares
@@ -222,7 +230,7 @@ def split_deposit(state: State, amount: int, keep: int) -> Deposit:
     to_reserve = min(missing, amount)
     ratchet = missing - to_reserve
     if ratchet > state.cushion:
-        raise DepositRefused(
+        raise DepositMustWait(
             amount,
             f"the wall would need {missing} minor units more in the reserve, and the deposit and the cushion hold "
             f"{amount + state.cushion}; wait until positions have been reduced",

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
 
 from ringfence.risk.edges import Edge
 from ringfence.vaults.entries import Amended, Decided, Deposited, Entry, Held, Moved, Opened, RedemptionAsked
-from ringfence.vaults.errors import AmendmentRefused, EntryUnreadable, LedgerDisagrees, WallBreached
+from ringfence.vaults.errors import AmendmentRefused, EntryUnreadable, LedgerDisagrees, StaleFence, WallBreached
 from ringfence.vaults.journal import Journal, genesis
 from ringfence.vaults.ledger import Ledger, margin_account
 from ringfence.vaults.mandate.terms import MILLION, Mandate
@@ -319,7 +319,7 @@ class Vault:
             )
         )  # fmt: skip
         if written.rowcount != 1:
-            raise LedgerDisagrees(self.name, "version", written.rowcount, 1)
+            raise StaleFence(self.name, self._version)
         self._version += 1
 
 

@@ -60,10 +60,11 @@ _DURATION_NAMES = {
 class UnitError(RingfenceError, ValueError):
     """The value is not taken and nothing is assumed in its place; the message says how to write it."""
 
-    def __init__(self, value: object, reason: str) -> None:
-        super().__init__(f"{shown(value)} {reason}")
-        self.value = value
-        self.reason = reason
+    value: object
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{shown(self.value)} {self.reason}"
 
 
 def shown(value: object) -> str:

@@ -112,25 +112,26 @@ def _now() -> int:
 
 
 def _parsed(what: str, parse: Callable[[], int]) -> int:
-    from ringfence.words.refusal import RingfenceError
+    from ringfence.faces.errors import InputRefused
     from ringfence.words.units import UnitError
 
     try:
         return parse()
     except UnitError as refused:
-        raise RingfenceError(f"{what}: {refused}") from None
+        raise InputRefused(what, "", str(refused)) from None
 
 
 @contextmanager
 def _worded(vault: str, holder: str, decimals: int) -> Iterator[None]:
     """Refusals that count in minor units, told in the units that the person used."""
-    from ringfence.runtime.errors import ActRefused
+    from ringfence.faces.errors import ActMustWait, ActRefused
     from ringfence.vaults.errors import DepositRefused, RedeemExceeds, ZeroAssets, ZeroShares
 
     try:
         yield
     except (RedeemExceeds, ZeroAssets, ZeroShares, DepositRefused) as refused:
-        raise ActRefused(vault, holder, _reason(refused, decimals)) from refused
+        kind = ActMustWait if refused.transient else ActRefused
+        raise kind(vault, holder, _reason(refused, decimals)) from refused
 
 
 def _reason(refused: "RingfenceError", decimals: int) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import typer
 
+from ringfence.faces.ways_out import told
 from ringfence.words.refusal import RingfenceError
 
 __all__ = ["guarded"]
@@ -53,7 +54,7 @@ def _told(command: Callable[[], int | None]) -> int:
         return _misused(misuse)
     except RingfenceError as refusal:
         _debug(refusal)
-        return _say(str(refusal), REFUSED)
+        return _say(told(refusal), REFUSED)
     except (BrokenPipeError, KeyboardInterrupt):
         raise
     except OSError as failure:

@@ -122,7 +122,8 @@ def _inputs(
 ) -> "Inputs":
     """Everything checked before anything is started; a default that is taken is said."""
     from ringfence.faces.cli.app import remark
-    from ringfence.faces.inputs import DEPOSIT_DEFAULT, InputRefused, prepare
+    from ringfence.faces.errors import InputRefused
+    from ringfence.faces.inputs import DEPOSIT_DEFAULT, prepare
 
     if report is not None and not report.parent.is_dir():
         raise InputRefused("--report", str(report), f"the folder {report.parent} does not exist; make it first")

@@ -8,27 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ringfence.words.refusal import RingfenceError
+from ringfence.faces.errors import ReportEmpty, ReportNotWritten, ReportWithoutVault
 
 if TYPE_CHECKING:
     from ringfence.faces.report.statements import StatementRow
     from ringfence.runtime.runs import VaultRun
 
-__all__ = ["ReportNotWritten", "ReportRefused", "write_report"]
-
-
-class ReportRefused(RingfenceError):
-    """No report was made: what it was asked to show does not fit together."""
-
-
-class ReportNotWritten(RingfenceError):
-    """There is no new report; a report that stood at the path before still stands there, unchanged."""
-
-    def __init__(self, path: Path, reason: str, way_out: str) -> None:
-        super().__init__(f"{path}: the report was not written: {reason}; {way_out}")
-        self.path = path
-        self.reason = reason
-        self.way_out = way_out
+__all__ = ["write_report"]
 
 
 def write_report(
@@ -43,21 +29,18 @@ def write_report(
     """Write one self-contained page about `runs` and their holders' `statements` to `path`.
 
     `source` says where the prices come from, `verified` what a verification of the journal found (None: there was
-    none). The page loads nothing: scripts, styles and figures stand inside it. Raises ReportRefused when there is no
-    run or a statement names a vault that has none, ReportNotWritten when the file system says no.
+    none). The page loads nothing: scripts, styles and figures stand inside it. Refused: ReportEmpty,
+    ReportWithoutVault (a statement's vault has no run here), ReportNotWritten (the file system says no).
     """
     from ringfence.faces.report.page import page
 
     target = _target(Path(path))
     vaults = {run.vault for run in runs}
     if not vaults:
-        raise ReportRefused(f"{path}: a report needs the run of at least one vault, and there is none")
+        raise ReportEmpty(Path(path))
     for statement in statements:
         if statement.vault not in vaults:
-            known = ", ".join(sorted(vaults))
-            raise ReportRefused(
-                f"statement of {statement.holder}: vault {statement.vault} is not in this report, which has {known}"
-            )
+            raise ReportWithoutVault(statement.holder, statement.vault, tuple(sorted(vaults)))
     text = page(runs, statements, title=title, source=source, verified=verified)
     _write_whole(target, text.encode())
 

@@ -11,8 +11,8 @@ import typer
 
 from ringfence.faces.cli.app import database_url, print_json, print_table
 from ringfence.faces.cli.boundary import guarded
+from ringfence.faces.errors import InputRefused
 from ringfence.runtime.errors import SettingRefused
-from ringfence.words.refusal import RingfenceError
 
 COMMANDS = ("check", "schema", "strategies", "margin", "replay", "backtest", "deposit", "redeem", "vaults", "positions",
             "statement", "events", "verify", "worker", "demo")  # fmt: skip
@@ -77,7 +77,7 @@ def _raise(failure: BaseException) -> None:
 @pytest.mark.parametrize(
     ("failure", "code", "told"),
     [
-        (RingfenceError("the thing is 3; make it 4"), 1, "the thing is 3; make it 4"),
+        (InputRefused("--thing", "3", "make it 4"), 1, "--thing 3: make it 4"),
         (OSError(28, "No space left on device", "/x"), 1, "/x: No space left on device; make room"),
         (MemoryError(), 1, "not enough memory"),
         (KeyboardInterrupt(), 130, "what was committed is kept, and the same command goes on"),
@@ -105,7 +105,7 @@ def test_the_traceback_is_shown_where_it_is_asked_for(monkeypatch: pytest.Monkey
 
 
 def test_control_characters_do_not_reach_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
-    guarded(lambda: _raise(RingfenceError("vault \x1b[31mred")))
+    guarded(lambda: _raise(InputRefused("vault", "\x1b[31mred", "is no vault")))
     assert "\\x1b[31mred" in capsys.readouterr().err
 
 

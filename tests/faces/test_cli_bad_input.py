@@ -390,7 +390,7 @@ def test_a_home_that_cannot_be_written_does_not_stop_the_kernel(here: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--broker", "redis://:secret@localhost:1/0"), "expected the address of a broker that answers"),
+        (("--broker", "redis://:secret@localhost:1/0"), "the broker cannot be reached"),
         (("--broker", "amqp://localhost"), "redis://"),
         (("--db", "/none/x.db"), "/none"),
     ],

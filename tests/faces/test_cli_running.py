@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 from ringfence.faces.cli.app import program
-from ringfence.faces.demo import DemoRefused, example_mandates, fresh_database
+from ringfence.faces.demo import example_mandates, fresh_database
+from ringfence.faces.errors import DemoRefused
 from ringfence.faces.inputs import prepare
 from ringfence.faces.queries import statement_rows
 from ringfence.faces.report.statements import statements_of_run

@@ -7,11 +7,11 @@ from decimal import Decimal
 import pytest
 
 from ringfence.faces import queries
+from ringfence.faces.errors import NothingCalled
 from ringfence.faces.event_lines import EVENT_KINDS
 from ringfence.faces.report.statements import StatementRow
 from ringfence.runtime.acts import deposit, redeem
 from ringfence.runtime.database import lock_vault, unit_of_work
-from ringfence.runtime.errors import NothingCalled
 from ringfence.runtime.history import run_of
 from ringfence.vaults.errors import UnknownHolder, UnknownVault
 from ringfence.words.times import utc

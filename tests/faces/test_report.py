@@ -21,8 +21,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ringfence.faces.causes import BOUND_WORDS, KIND_WORDS
-from ringfence.faces.report import ReportNotWritten, ReportRefused, write_report
+from ringfence.faces.errors import ReportEmpty, ReportNotWritten, ReportWithoutVault
 from ringfence.faces.report import page as report_page
+from ringfence.faces.report import write_report
 from ringfence.faces.report.plots import BOUND_COLOURS, POINTS_MAX, spread
 from ringfence.faces.report.statements import StatementRow
 from ringfence.faces.report.tables import ROWS_MAX
@@ -390,13 +391,13 @@ def test_two_vaults_zoom_apart_and_each_holder_stands_with_their_own_vault(tmp_p
 
 def test_a_statement_of_an_unknown_vault_is_refused_by_name(tmp_path: Path) -> None:
     row = replace(some_statements()[0], vault="elsewhere")
-    with pytest.raises(ReportRefused, match="alice: vault elsewhere is not in this report, which has btc-eth-shield"):
+    with pytest.raises(ReportWithoutVault, match="alice: vault elsewhere is not in this report, which has btc-eth"):
         written(tmp_path, statements=[row])
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_report_about_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ReportRefused, match="at least one vault"):
+    with pytest.raises(ReportEmpty, match="at least one vault"):
         write_report(tmp_path / "report.html", [], [], title="t", source="s", verified=None)
 
 

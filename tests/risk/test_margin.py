@@ -10,7 +10,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from ringfence.risk import margin as formulas
-from ringfence.words.refusal import RingfenceError
+from ringfence.risk.errors import TiersRefused
 from tests.reference import exact
 
 DIGITS = 1e-12
@@ -186,7 +186,7 @@ def test_a_table_that_repeats_its_last_tier_asks_the_same() -> None:
     ],
 )
 def test_tiers_that_do_not_rise_from_zero_are_refused(floors: tuple[int, ...], rates: tuple[int, ...]) -> None:
-    with pytest.raises(RingfenceError, match=r"tier.*expected"):
+    with pytest.raises(TiersRefused, match=r"tier.*expected"):
         formulas.tier_deductions(floors, rates)
 
 

@@ -194,7 +194,7 @@ def test_another_programme_s_database_gets_none_of_our_tables(database_url: str,
     if engine.dialect.name == "postgresql":
         with unit_of_work(engine) as postgresql:
             postgresql.execute(text("CREATE TABLE recipes (name TEXT)"))
-    with pytest.raises(ForeignDatabase, match=r"tables of another programme \(recipes\); name an empty database"):
+    with pytest.raises(ForeignDatabase, match=r"tables of another programme \(recipes\); expected an empty database"):
         migrate(engine)
     assert inspect(engine).get_table_names() == ["recipes"]
     engine.dispose()

@@ -11,7 +11,7 @@ from ringfence.runtime.acts import deposit, redeem
 from ringfence.runtime.database import lock_vault, unit_of_work
 from ringfence.runtime.step import book_of, decide
 from ringfence.vaults.entries import Deposited
-from ringfence.vaults.errors import LedgerDisagrees, WallBreached
+from ringfence.vaults.errors import LedgerDisagrees, StaleFence, WallBreached
 from ringfence.vaults.shares import LARGEST
 from ringfence.vaults.tables import account, holding, journal, mandate, position, redemption, transfer, vault
 from ringfence.vaults.vault import Vault
@@ -273,7 +273,7 @@ def test_a_writer_whose_fence_is_stale_writes_nothing(small: Tide) -> None:
         stale._connection.execute(update(vault).values(version=vault.c.version + 1))
         stale.deposit(START, "bob", UNIT)
 
-    with pytest.raises(LedgerDisagrees, match="version"):
+    with pytest.raises(StaleFence, match=r"vault tide: another process has changed it since version \d+"):
         tampered(small, overtake)
     assert contents(small.engine) == before
 

@@ -117,7 +117,7 @@ def check_text(text: str | bytes, file: str, checks: Checks) -> Checked:
     try:
         source = read_yaml(text, file)
     except MandateError as error:
-        return Checked(None, None, error.problems)
+        return Checked(None, None, tuple(error.problems))
     merged = _Merged(source)
     problems = (*source.problems, *merged.check(checks))
     if problems:

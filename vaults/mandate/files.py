@@ -60,7 +60,7 @@ def _check_file(file: Path, checks: Checks) -> Checked:
     try:
         return check_text(file_text(file, str(file)), str(file), checks)
     except MandateError as error:
-        return Checked(None, None, error.problems)
+        return Checked(None, None, tuple(error.problems))
 
 
 def _shared_names(checked: Sequence[Checked]) -> Iterator[Problem]:

@@ -1,0 +1,59 @@
+"""The command line's way out of each refusal: what a person may type next, by the refusal's code.
+
+The rooms below say the thing, the value and what was expected; which option or command mends it is said here alone.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from ringfence.words.refusal import RingfenceError
+
+__all__ = ["WAYS_OUT", "told", "way_out"]
+
+_LATER = "the same command may succeed later"
+
+
+def _bars(fields: Mapping[str, Any]) -> str:
+    return "add " + " ".join(f"--bars {symbol}=FILE" for symbol in fields["symbols"])
+
+
+def _option(fields: Mapping[str, Any]) -> str:
+    option = {"RINGFENCE_DATABASE": "--db", "RINGFENCE_BROKER": "--broker"}.get(fields["name"])
+    return f"{option} sets it too" if option else ""
+
+
+WAYS_OUT: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
+    "broker_unreachable": "name another with --broker".format_map,
+    "database_missing": "name another with --db, or make this one with `ringfence replay`".format_map,
+    "database_read_only": "or name another file with --db".format_map,
+    "demo_refused": "name another folder with --out".format_map,
+    "disk_fault": "then run the same command again".format_map,
+    "disk_full": "make room and run the same command again".format_map,
+    "foreign_database": "name another with --db".format_map,
+    "ledger_unbalanced": "run `ringfence verify`".format_map,
+    "mandate_changed": "give the file's mandate another name, or use another database with --db".format_map,
+    "no_bars": _bars,
+    "not_a_database": "name another file with --db".format_map,
+    "recording_differs": "use the same files again, or another database with --db".format_map,
+    "schema_missing": "a command that writes (`ringfence replay`) sets it up".format_map,
+    "schema_newer": "or name another database with --db".format_map,
+    "schema_older": "a command that writes (`ringfence replay`, `ringfence deposit`) brings it up to date; keep a copy "
+    "first".format_map,
+    "schema_retired": "name it with --db".format_map,
+    "setting_refused": _option,
+    "statement_disagrees": "run `ringfence verify {name}`".format_map,
+}
+"""From a refusal's fields to the words; a code that is absent has no way out but its own text."""
+
+
+def way_out(refusal: RingfenceError) -> str:
+    """What the command line advises after the refusal's own text; nothing where that says all."""
+    words = WAYS_OUT.get(refusal.code)
+    return words(refusal.fields()) if words else ""
+
+
+def told(refusal: RingfenceError) -> str:
+    """The refusal as the command line tells it: its own text, the way out, and whether to wait is one."""
+    text = str(refusal)
+    parts = (text, way_out(refusal), _LATER if refusal.transient else "")
+    return ("\n" if "\n" in text else "; ").join(part for part in parts if part)
