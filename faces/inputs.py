@@ -1,6 +1,6 @@
-"""What a back-test or a replay is given on its command line: mandates, series or a scenario, and deposits."""
+"""What a back-test or a replay is given: mandates, series or a scenario, and deposits; read, checked and aligned."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -20,7 +20,8 @@ from ringfence.words.refusal import RingfenceError
 from ringfence.words.times import format_duration
 from ringfence.words.units import UnitError, parse_amount
 
-__all__ = ["DEPOSIT_DEFAULT", "InputRefused", "Inputs", "parse_deposits", "parse_series", "prepare"]
+__all__ = ["DEPOSIT_DEFAULT", "InputRefused", "Inputs", "World", "checked_symbol", "demand_bars", "of_scenario",
+           "parse_deposits", "parse_series", "prepare", "set_up"]  # fmt: skip
 
 DEPOSIT_DEFAULT = "depositor=100000"
 """Taken where no deposit is named."""
@@ -53,7 +54,7 @@ class Inputs:
 
 
 @dataclass(frozen=True, eq=False)
-class _World:
+class World:
     """All series at hand, by symbol."""
 
     bars: Mapping[str, Bars]
@@ -91,10 +92,18 @@ def prepare(
         world = _from_files(compiled, traded, bars, funding, marks)
     else:
         world = _from_scenario(compiled, scenario_name, bars, funding, marks)
-    return Inputs(tuple((one, _market_of(one, world)) for one in compiled), taken, world.source)
+    return set_up(compiled, world, taken)
 
 
-def _market_of(compiled: Compiled, world: _World) -> Market:
+def set_up(compiled: Sequence[Compiled], world: World, deposits: dict[str, int]) -> Inputs:
+    """Each mandate with the market of its symbols, which the world holds; deposits in minor units by holder.
+
+    Refused: InputRefused where the bars fill no slot, and what series that do not belong together are refused for.
+    """
+    return Inputs(tuple((one, _market_of(one, world)) for one in compiled), deposits, world.source)
+
+
+def _market_of(compiled: Compiled, world: World) -> Market:
     """The market of one mandate's symbols, in its order and cut into its slots without a rest."""
     mandate, market = compiled.mandate, world.market(compiled.symbols)
     slot, bar = format_duration(mandate.timeframe), format_duration(market.timeframe)
@@ -125,16 +134,27 @@ def parse_series(option: str, texts: Sequence[str], traded: Sequence[str]) -> di
         if not equals or not symbol or not file:
             example = f"{option} {traded[0] if traded else 'BTC/USDT:USDT'}=bars.parquet"
             raise InputRefused(option, repr(text), f"expected SYMBOL=FILE, like {example}")
-        instrument(symbol)
-        if symbol not in traded:
-            known = ", ".join(traded)
-            raise InputRefused(
-                option, symbol, f"no mandate here trades it{did_you_mean(symbol, traded)} (traded: {known})"
-            )
+        checked_symbol(option, symbol, traded)
         if symbol in found:
             raise InputRefused(option, symbol, f"is given twice, as {found[symbol]} and as {file}; give one file")
         found[symbol] = Path(file)
     return found
+
+
+def checked_symbol(option: str, symbol: str, traded: Sequence[str]) -> None:
+    """Passes a known instrument that is traded. Refused: UnknownInstrument, InputRefused with the nearest one."""
+    instrument(symbol)
+    if symbol not in traded:
+        known = ", ".join(traded)
+        raise InputRefused(option, symbol, f"no mandate here trades it{did_you_mean(symbol, traded)} (traded: {known})")
+
+
+def demand_bars(compiled: Sequence[Compiled], given: Collection[str]) -> None:
+    """Passes where bars of every symbol are given. Refused: NoBars, for the first mandate that lacks some."""
+    for one in compiled:
+        missing = tuple(symbol for symbol in one.symbols if symbol not in given)
+        if missing:
+            raise NoBars(one.mandate.name, missing)
 
 
 def _from_files(
@@ -143,19 +163,16 @@ def _from_files(
     bars: Sequence[str],
     funding: Sequence[str],
     marks: Sequence[str],
-) -> _World:
+) -> World:
     files = parse_series("--bars", bars, traded)
     rates, marked = parse_series("--funding", funding, traded), parse_series("--mark", marks, traded)
-    for one in compiled:
-        missing = tuple(symbol for symbol in one.symbols if symbol not in files)
-        if missing:
-            raise NoBars(one.mandate.name, missing)
+    demand_bars(compiled, files)
     series = {symbol: read_bars(file, symbol) for symbol, file in files.items()}
     told = "; ".join(
         f"{symbol}: {len(series[symbol]):,} bars of {format_duration(series[symbol].timeframe)} from {file.name}"
         for symbol, file in files.items()
     )
-    return _World(
+    return World(
         series,
         {symbol: read_bars(file, symbol) for symbol, file in marked.items()},
         {symbol: read_funding(file, symbol) for symbol, file in rates.items()},
@@ -165,18 +182,23 @@ def _from_files(
 
 def _from_scenario(
     compiled: Sequence[Compiled], name: str, bars: Sequence[str], funding: Sequence[str], marks: Sequence[str]
-) -> _World:
+) -> World:
     for option, given in (("--bars", bars), ("--funding", funding), ("--mark", marks)):
         if given:
             raise InputRefused(option, given[0], f"the scenario {name} brings its own; give one or the other")
-    one = scenario(name)
-    for each in compiled:
-        missing = [symbol for symbol in each.symbols if symbol not in one.market.symbols]
+    return of_scenario(compiled, scenario(name), option="--scenario", instead="--bars SYMBOL=FILE")
+
+
+def of_scenario(compiled: Sequence[Compiled], chosen: Scenario, *, option: str, instead: str) -> World:
+    """The world of a scenario. Refused: InputRefused for a symbol that it has no prices of; `option` is how the caller
+    asked for the scenario, and `instead` what he can give in its place."""
+    for one in compiled:
+        missing = [symbol for symbol in one.symbols if symbol not in chosen.market.symbols]
         if missing:
-            known = ", ".join(one.market.symbols)
-            reason = f"has no prices of {', '.join(missing)}, which the mandate {each.mandate.name} trades"
-            raise InputRefused("--scenario", name, f"{reason}; it has {known}. Use --bars SYMBOL=FILE instead")
-    return _World(_paths(one), {}, one.funding, f"{one.title}. {one.source}")
+            known = ", ".join(chosen.market.symbols)
+            reason = f"has no prices of {', '.join(missing)}, which the mandate {one.mandate.name} trades"
+            raise InputRefused(option, chosen.name, f"{reason}; it has {known}. Use {instead} instead")
+    return World(_paths(chosen), {}, chosen.funding, f"{chosen.title}. {chosen.source}")
 
 
 def _paths(one: Scenario) -> dict[str, Bars]:

@@ -21,6 +21,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ringfence.faces.library import Result, backtest, load_mandate, load_mandates, replay
     from ringfence.markets.bars import Bars
     from ringfence.markets.files import read_bars, read_funding
     from ringfence.markets.scenarios import scenario
@@ -114,4 +115,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)
