@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, text
 
+from ringfence.faces import queries as readings
 from ringfence.faces.cli import main
-from ringfence.runtime import readings
 from ringfence.runtime.acts import deposit, redeem
 from tests.reference.tide import SHARE, START, UNIT, Tide, breaches, contents, launch, walk
 

@@ -6,9 +6,9 @@ from decimal import Decimal
 
 import pytest
 
+from ringfence.faces import queries as readings
 from ringfence.faces.event_lines import EVENT_KINDS
 from ringfence.faces.report.row import StatementRow
-from ringfence.runtime import readings
 from ringfence.runtime.acts import deposit, redeem
 from ringfence.runtime.database import lock_vault, unit_of_work
 from ringfence.runtime.errors import NothingCalled
