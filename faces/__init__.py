@@ -1,1 +1,1 @@
-"""What people meet: the command line, the report, the calculator, the demo; nothing here decides."""
+"""What people meet: the command line, Python's face, the report, the calculator, the demo; nothing here decides."""

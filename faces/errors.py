@@ -12,6 +12,7 @@ __all__ = [
     "ExamplesMissing",
     "InputRefused",
     "NothingCalled",
+    "PandasMissing",
     "ReportEmpty",
     "ReportNotWritten",
     "ReportWithoutVault",
@@ -106,3 +107,10 @@ class ExamplesMissing(RingfenceError):
 
     def __str__(self) -> str:
         return f"{self.folder}: the example mandates are missing from this installation; install it again"
+
+
+class PandasMissing(RingfenceError):
+    """No frame was made; the result's arrays are there without it."""
+
+    def __str__(self) -> str:
+        return "a frame is a DataFrame of pandas, which is not installed; pip install pandas, or use the arrays"

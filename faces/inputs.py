@@ -1,6 +1,6 @@
-"""What a back-test or a replay is given on its command line: mandates, series or a scenario, and deposits."""
+"""What a back-test or a replay is given: mandates, series or a scenario, and deposits; read, checked and aligned."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -21,7 +21,8 @@ from ringfence.words.hints import did_you_mean
 from ringfence.words.times import format_duration
 from ringfence.words.units import UnitError
 
-__all__ = ["DEPOSIT_DEFAULT", "Inputs", "parse_deposits", "parse_series", "prepare"]
+__all__ = ["DEPOSIT_DEFAULT", "Inputs", "World", "checked_symbol", "demand_bars", "inputs_of", "of_scenario",
+           "parse_deposits", "parse_series", "prepare"]  # fmt: skip
 
 DEPOSIT_DEFAULT = "depositor=100000"
 """Taken where no deposit is named."""
@@ -46,7 +47,7 @@ class Inputs:
 
 
 @dataclass(frozen=True, eq=False)
-class _World:
+class World:
     """All series at hand, by symbol."""
 
     bars: Mapping[str, Bars]
@@ -78,16 +79,24 @@ def prepare(
     """
     terms = load(mandates)
     taken = parse_deposits(deposits, terms)
-    setup = [set_up(one) for one in terms]
-    traded = tuple(dict.fromkeys(symbol for one in setup for symbol in one.symbols))
+    setups = [set_up(mandate) for mandate in terms]
+    traded = tuple(dict.fromkeys(symbol for setup in setups for symbol in setup.symbols))
     if scenario_name is None:
-        world = _from_files(setup, traded, bars, funding, marks)
+        world = _from_files(setups, traded, bars, funding, marks)
     else:
-        world = _from_scenario(setup, scenario_name, bars, funding, marks)
-    return Inputs(tuple((one, _market_of(one, world)) for one in setup), taken, world.source)
+        world = _from_scenario(setups, scenario_name, bars, funding, marks)
+    return inputs_of(setups, world, taken)
 
 
-def _market_of(setup: Setup, world: _World) -> Market:
+def inputs_of(setups: Sequence[Setup], world: World, deposits: dict[str, int]) -> Inputs:
+    """Each mandate with the market of its symbols, which the world holds; deposits in minor units by holder.
+
+    Refused: InputRefused where the bars fill no slot, and what series that do not belong together are refused for.
+    """
+    return Inputs(tuple((setup, _market_of(setup, world)) for setup in setups), deposits, world.source)
+
+
+def _market_of(setup: Setup, world: World) -> Market:
     """The market of one mandate's symbols, in its order and cut into its slots without a rest."""
     mandate, market = setup.mandate, world.market(setup.symbols)
     slot, bar = format_duration(mandate.timeframe), format_duration(market.timeframe)
@@ -118,37 +127,45 @@ def parse_series(option: str, texts: Sequence[str], traded: Sequence[str]) -> di
         if not equals or not symbol or not file:
             example = f"{option} {traded[0] if traded else 'BTC/USDT:USDT'}=bars.parquet"
             raise InputRefused(option, repr(text), f"expected SYMBOL=FILE, like {example}")
-        instrument(symbol)
-        if symbol not in traded:
-            known = ", ".join(traded)
-            raise InputRefused(
-                option, symbol, f"no mandate here trades it{did_you_mean(symbol, traded)} (traded: {known})"
-            )
+        checked_symbol(option, symbol, traded)
         if symbol in found:
             raise InputRefused(option, symbol, f"is given twice, as {found[symbol]} and as {file}; give one file")
         found[symbol] = Path(file)
     return found
 
 
+def checked_symbol(option: str, symbol: str, traded: Sequence[str]) -> None:
+    """Passes a known instrument that is traded. Refused: UnknownInstrument, InputRefused with the nearest one."""
+    instrument(symbol)
+    if symbol not in traded:
+        known = ", ".join(traded)
+        raise InputRefused(option, symbol, f"no mandate here trades it{did_you_mean(symbol, traded)} (traded: {known})")
+
+
+def demand_bars(setups: Sequence[Setup], given: Collection[str]) -> None:
+    """Passes where bars of every symbol are given. Refused: NoBars, for the first mandate that lacks some."""
+    for setup in setups:
+        missing = tuple(symbol for symbol in setup.symbols if symbol not in given)
+        if missing:
+            raise NoBars(setup.mandate.name, missing)
+
+
 def _from_files(
-    setup: Sequence[Setup],
+    setups: Sequence[Setup],
     traded: Sequence[str],
     bars: Sequence[str],
     funding: Sequence[str],
     marks: Sequence[str],
-) -> _World:
+) -> World:
     files = parse_series("--bars", bars, traded)
     rates, marked = parse_series("--funding", funding, traded), parse_series("--mark", marks, traded)
-    for one in setup:
-        missing = tuple(symbol for symbol in one.symbols if symbol not in files)
-        if missing:
-            raise NoBars(one.mandate.name, missing)
+    demand_bars(setups, files)
     series = {symbol: read_bars(file, symbol) for symbol, file in files.items()}
     told = "; ".join(
         f"{symbol}: {len(series[symbol]):,} bars of {format_duration(series[symbol].timeframe)} from {file.name}"
         for symbol, file in files.items()
     )
-    return _World(
+    return World(
         series,
         {symbol: read_bars(file, symbol) for symbol, file in marked.items()},
         {symbol: read_funding(file, symbol) for symbol, file in rates.items()},
@@ -157,23 +174,28 @@ def _from_files(
 
 
 def _from_scenario(
-    setup: Sequence[Setup], name: str, bars: Sequence[str], funding: Sequence[str], marks: Sequence[str]
-) -> _World:
+    setups: Sequence[Setup], name: str, bars: Sequence[str], funding: Sequence[str], marks: Sequence[str]
+) -> World:
     for option, given in (("--bars", bars), ("--funding", funding), ("--mark", marks)):
         if given:
             raise InputRefused(option, given[0], f"the scenario {name} brings its own; give one or the other")
-    one = scenario(name)
-    for each in setup:
-        missing = [symbol for symbol in each.symbols if symbol not in one.market.symbols]
+    return of_scenario(setups, scenario(name), option="--scenario", instead="--bars SYMBOL=FILE")
+
+
+def of_scenario(setups: Sequence[Setup], chosen: Scenario, *, option: str, instead: str) -> World:
+    """The world of a scenario. Refused: InputRefused for a symbol that it has no prices of; `option` is how the caller
+    asked for the scenario, and `instead` what he can give in its place."""
+    for setup in setups:
+        missing = [symbol for symbol in setup.symbols if symbol not in chosen.market.symbols]
         if missing:
-            known = ", ".join(one.market.symbols)
-            reason = f"has no prices of {', '.join(missing)}, which the mandate {each.mandate.name} trades"
-            raise InputRefused("--scenario", name, f"{reason}; it has {known}. Use --bars SYMBOL=FILE instead")
-    return _World(_paths(one), {}, one.funding, f"{one.title}. {one.source}")
+            known = ", ".join(chosen.market.symbols)
+            reason = f"has no prices of {', '.join(missing)}, which the mandate {setup.mandate.name} trades"
+            raise InputRefused(option, chosen.name, f"{reason}; it has {known}. Use {instead} instead")
+    return World(_paths(chosen), {}, chosen.funding, f"{chosen.title}. {chosen.source}")
 
 
-def _paths(one: Scenario) -> dict[str, Bars]:
-    return {symbol: one.market.bars(column) for column, symbol in enumerate(one.market.symbols)}
+def _paths(chosen: Scenario) -> dict[str, Bars]:
+    return {symbol: chosen.market.bars(column) for column, symbol in enumerate(chosen.market.symbols)}
 
 
 # ---------------------------------------------------------------------------------------------------- deposits

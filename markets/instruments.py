@@ -77,7 +77,8 @@ def currency_decimals(currency: str) -> int:
 def instruments() -> tuple[Instrument, ...]:
     """Every shipped instrument, in the order of the tables."""
     shipped: list[Instrument] = []
-    for table in sorted(resources.files("markets").joinpath("venues").iterdir(), key=lambda entry: entry.name):
+    tables = resources.files("ringfence.markets").joinpath("venues")
+    for table in sorted(tables.iterdir(), key=lambda entry: entry.name):
         if table.name.endswith(".json"):
             venue = json.loads(table.read_text(encoding="utf-8"), parse_float=Decimal)
             shipped += [instrument_from(entry, venue) for entry in venue["instruments"]]

@@ -61,7 +61,7 @@ def scenario(name: str) -> Scenario:
 
 
 def _library() -> Traversable:
-    return resources.files("markets").joinpath("episodes")
+    return resources.files("ringfence.markets").joinpath("episodes")
 
 
 def _file_name(symbol: str) -> str:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from ringfence.risk.edges import AccountKind, Edge
 from ringfence.risk.events import Bound, Event
 from ringfence.risk.tape import Tape, blank_tape, read_events, rewind
 from ringfence.runtime.setup import Setup
+from ringfence.strategies.errors import DuplicateStrategy, UnknownStrategy
 from ringfence.strategies.registry import release
 from ringfence.vaults.entries import Decided, Happened, Held, Moved
 from ringfence.vaults.ledger import margin_account
@@ -74,8 +76,11 @@ def slot_inputs(setup: Setup, slots: Slots, number: int) -> SlotInputs:
 def decided_by(mandate: Mandate) -> tuple[int, dict[str, str]]:
     """Who would decide here and now: the kernel's version, and by position the release of its strategy, if
     it is installed."""
-    releases = {name: release(stated.strategy.name) for name, stated in mandate.positions.items()}
-    return KERNEL, {name: made for name, made in releases.items() if made is not None}
+    releases = {}
+    for name, stated in mandate.positions.items():
+        with suppress(UnknownStrategy, DuplicateStrategy):
+            releases[name] = release(stated.strategy.name)
+    return KERNEL, releases
 
 
 def book_of(vault: Vault) -> Book:

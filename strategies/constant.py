@@ -18,12 +18,12 @@ class Constant(Strategy):
 
     name: ClassVar[str] = "constant"
 
-    leverage_: Annotated[float, MultipleUnit(low="-1000", low_open=False)] = Field(
-        alias="leverage", description="leverage at every bar; below 0 is short"
+    leverage: Annotated[float, MultipleUnit(low="-1000", low_open=False)] = Field(
+        description="leverage at every bar; below 0 is short"
     )
 
-    def window(self, timeframe: int) -> int:
+    def lookback(self, timeframe: int) -> int:
         return 1
 
-    def leverage(self, bars: Bars) -> Floats:
-        return np.full(len(bars), self.leverage_)
+    def propose(self, bars: Bars) -> Floats:
+        return np.full(len(bars), self.leverage)

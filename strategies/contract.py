@@ -1,8 +1,8 @@
 """The contract of a strategy: validated parameters, one causal function of the bars, and the guard it runs behind.
 
-Causal and of bounded memory: the proposal at bar t is a function of exactly the last `window` bars, bit for bit, so
+Causal and of bounded memory: the proposal at bar t is a function of exactly the last `lookback` bars, bit for bit, so
 that a live run, which sees only those, proposes what the back-test did. A rolling quantity must therefore be computed
-from each window anew and in a fixed order; a running sum differs in its last bits and breaks the contract.
+from each stretch of bars anew and in a fixed order; a running sum differs in its last bits and breaks the contract.
 """
 
 from abc import ABC, abstractmethod
@@ -34,14 +34,14 @@ class Strategy(BaseModel, ABC):
     """The name in mandates; the entry point carries the same one."""
 
     @abstractmethod
-    def window(self, timeframe: int) -> int:
+    def lookback(self, timeframe: int) -> int:
         """How many bars of `timeframe` ms a proposal is made from, the current one included."""
 
     @abstractmethod
-    def leverage(self, bars: Bars) -> Proposal | Floats:
-        """The proposal at each bar from the last `window` bars up to and including it: float64, shape (T,).
+    def propose(self, bars: Bars) -> Proposal | Floats:
+        """The leverage at each bar from the last `lookback` bars up to and including it: signed, float64, shape (T,).
 
-        T is at least `window`; the first window - 1 rows make no proposal, whatever stands in them.
+        T is at least `lookback`; the first lookback - 1 rows make no proposal, whatever stands in them.
         """
 
     @classmethod
@@ -54,43 +54,44 @@ class Strategy(BaseModel, ABC):
         """The first paragraph of the strategy's docstring, on one line."""
         return " ".join((cls.__doc__ or "").strip().partition("\n\n")[0].split())
 
-    def rows(self, name: str, duration: int, timeframe: int, least: int = 1) -> int:
-        """How many bars fit into a parameter's length of time, or TimeframeTooLong if fewer than `least`."""
+    def bars_within(self, parameter: str, duration: int, timeframe: int, least: int = 1) -> int:
+        """How many bars of `timeframe` ms fit into a parameter's `duration` ms, or TimeframeTooLong if fewer than
+        `least`; the refusal names the parameter as a mandate does."""
         if duration < least * timeframe:
-            raise TimeframeTooLong(self.name, name, duration, timeframe, least)
+            raise TimeframeTooLong(self.name, parameter, duration, timeframe, least)
         return duration // timeframe
 
 
 def proposals(strategy: Strategy, bars: Bars) -> tuple[Floats, Flags]:
     """The strategy's leverage at each bar behind a guard, as (leverage, valid), each (T,); invalid rows hold 0.0.
 
-    The bars are handed over read-only, and not at all when they are fewer than the window. The first window - 1 rows
-    are invalid whatever the strategy says. Refused: another shape or type than float64 (T,), NaN or infinity in a row
-    that counts (InvalidProposal); any exception of the strategy becomes StrategyFailed, which names it.
+    The bars are handed over read-only, and not at all when they are fewer than the lookback. The first lookback - 1
+    rows are invalid whatever the strategy says. Refused: another shape or type than float64 (T,), NaN or infinity in a
+    row that counts (InvalidProposal); any exception of the strategy becomes StrategyFailed, which names it.
     """
-    window = bars_needed(strategy, bars.timeframe)
-    if len(bars) < window:
+    lookback = bars_needed(strategy, bars.timeframe)
+    if len(bars) < lookback:
         return np.zeros(len(bars)), np.zeros(len(bars), np.bool_)
     try:
-        proposed = strategy.leverage(_each_column(bars, _read_only))
+        proposed = strategy.propose(_each_column(bars, _read_only))
     except Exception as failure:
         reason = f"{type(failure).__name__}: {failure}"
-        raise StrategyFailed(strategy.name, f"leverage on {bars.symbol}", reason) from failure
-    return _accepted(strategy, bars, window, proposed)
+        raise StrategyFailed(strategy.name, f"propose on {bars.symbol}", reason) from failure
+    return _accepted(strategy, bars, lookback, proposed)
 
 
 def bars_needed(strategy: Strategy, timeframe: int) -> int:
-    """The strategy's window for bars of `timeframe` ms behind the same guard; TimeframeTooLong passes as it is."""
+    """The strategy's lookback on bars of `timeframe` ms behind the same guard; TimeframeTooLong passes as it is."""
     try:
-        window = strategy.window(timeframe)
+        lookback = strategy.lookback(timeframe)
     except TimeframeTooLong:
         raise
     except Exception as failure:
         reason = f"{type(failure).__name__}: {failure}"
-        raise StrategyFailed(strategy.name, f"window of {format_duration(timeframe)} bars", reason) from failure
-    if isinstance(window, bool) or not isinstance(window, int | np.integer) or window < 1:
-        raise InvalidProposal(strategy.name, f"a window of {window!r} bars", "an integer of at least 1")
-    return int(window)
+        raise StrategyFailed(strategy.name, f"lookback on bars of {format_duration(timeframe)}", reason) from failure
+    if isinstance(lookback, bool) or not isinstance(lookback, int | np.integer) or lookback < 1:
+        raise InvalidProposal(strategy.name, f"a lookback of {lookback!r} bars", "an integer of at least 1")
+    return int(lookback)
 
 
 def _read_only(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -105,7 +106,7 @@ def _each_column(bars: Bars, change: Callable[[npt.NDArray[Any]], npt.NDArray[An
     return Bars(bars.symbol, bars.timeframe, ts, open, high, low, close, volume)
 
 
-def _accepted(strategy: Strategy, bars: Bars, window: int, proposed: object) -> tuple[Floats, Flags]:
+def _accepted(strategy: Strategy, bars: Bars, lookback: int, proposed: object) -> tuple[Floats, Flags]:
     expected = f"a float64 array of shape ({len(bars)},), one signed leverage a bar"
     if not isinstance(proposed, np.ndarray):
         raise InvalidProposal(strategy.name, f"a {type(proposed).__name__}", expected, bars.symbol)
@@ -113,7 +114,7 @@ def _accepted(strategy: Strategy, bars: Bars, window: int, proposed: object) -> 
         found = f"a {proposed.dtype} array of shape {proposed.shape}"
         raise InvalidProposal(strategy.name, found, expected, bars.symbol)
     valid: Flags = ~np.ma.getmaskarray(proposed)
-    valid[: window - 1] = False
+    valid[: lookback - 1] = False
     values: Floats = np.where(valid, np.ma.getdata(proposed), 0.0)
     odd = np.flatnonzero(~np.isfinite(values))
     if len(odd):
@@ -127,19 +128,19 @@ def check_causal(strategy: Strategy, bars: Bars, cuts: Iterable[int]) -> None:
     """Refuse (ContractBroken) a strategy whose proposals change when bars they must not depend on are taken away.
 
     For each row t of `cuts`, bit for bit: the bars up to t give what all bars give up to t (nothing is seen of later
-    bars); the last `window` bars up to t give what all bars give at t (nothing is remembered from before them). Asking
-    twice gives the same. The error tells the first bar that differs.
+    bars); the last `lookback` bars up to t give what all bars give at t (nothing is remembered from before them).
+    Asking twice gives the same. The error tells the first bar that differs.
     """
     whole = proposals(strategy, _copy(bars))
     _compare(strategy, bars, "changes its mind", whole, proposals(strategy, _copy(bars)), 0, len(bars) - 1)
-    window = bars_needed(strategy, bars.timeframe)
+    lookback = bars_needed(strategy, bars.timeframe)
     for cut in sorted(cuts):
-        first = cut - window + 1
+        first = cut - lookback + 1
         without_future = proposals(strategy, _copy(bars[: cut + 1]))
         _compare(strategy, bars, "sees later bars", whole, without_future, 0, cut)
         if first >= 0:
             values, valid = proposals(strategy, _copy(bars[first : cut + 1]))
-            _compare(strategy, bars, "remembers bars before its window", whole, (values[-1:], valid[-1:]), cut, cut)
+            _compare(strategy, bars, "remembers bars before its lookback", whole, (values[-1:], valid[-1:]), cut, cut)
 
 
 def _copy(bars: Bars) -> Bars:

@@ -29,7 +29,7 @@ class LiquidationDistance(Volatile):
     slippage: Fraction_ = Field(0.0, description="added to the distance, fraction of price")
     side: Side = Field("long", description="direction of the position")
 
-    def leverage(self, bars: Bars) -> Proposal:
+    def propose(self, bars: Bars) -> Proposal:
         volatility, valid = self.volatility(bars)
         move = self.sigmas * math.sqrt(self.horizon / YEAR) * np.where(valid, volatility, 1.0)
         return self.masked(signed(self.side) / (self.maintenance_rate + move + self.slippage), valid)

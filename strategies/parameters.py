@@ -29,7 +29,7 @@ class Parameter:
 
 
 def parameter(name: str, field: FieldInfo) -> Parameter:
-    """The description of one field of a strategy; units are read from the annotations of `markets.units`."""
+    """The description of one field of a strategy; units are read from the annotations of `words.units`."""
     kind, marks = _unwrapped(field.annotation, tuple(field.metadata))
     unit, bounds = _unit(kind, marks)
     default = None if field.is_required() or field.default is None else _written(field.default, marks)

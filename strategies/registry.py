@@ -29,6 +29,8 @@ from ringfence.words.units import shown
 __all__ = ["GROUP", "Registry", "build", "problems", "release", "strategies"]
 
 GROUP = "ringfence.strategies"
+_METHODS = {"propose": "leverage", "lookback": "window"}
+"""What a strategy defines, and what it was called before."""
 
 
 class Registry:
@@ -42,12 +44,23 @@ class Registry:
 
     def strategy(self, name: str) -> type[Strategy]:
         """The class registered under a name, or UnknownStrategy, DuplicateStrategy or BrokenStrategy."""
+        return _loaded(self._point(name))
+
+    def release(self, name: str) -> str:
+        """`vol_target==0.1.0`: a strategy's name and the version of the distribution that registers it, or
+        UnknownStrategy, DuplicateStrategy or BrokenStrategy. Nothing is loaded."""
+        point = self._point(name)
+        if point.dist is None:
+            raise _broken(point, "is registered by no distribution and so has no version")
+        return f"{name}=={point.dist.version}"
+
+    def _point(self, name: str) -> EntryPoint:
         points = self._points.get(name)
         if points is None:
             raise UnknownStrategy(name, self.names)
         if len(points) > 1:
             raise DuplicateStrategy(name, tuple(sorted(_distribution(point) for point in points)))
-        return _loaded(points[0])
+        return points[0]
 
     def strategies(self) -> dict[str, type[Strategy]]:
         """All of them in order of their names; one that cannot be loaded is refused by name."""
@@ -92,22 +105,33 @@ def _distribution(point: EntryPoint) -> str:
     return f"{point.dist.name} {point.dist.version}" if point.dist is not None else "(unknown)"
 
 
-def _loaded(point: EntryPoint) -> type[Strategy]:
-    def broken(reason: str) -> BrokenStrategy:
-        return BrokenStrategy(point.name, point.value, _distribution(point), reason)
+def _broken(point: EntryPoint, reason: str) -> BrokenStrategy:
+    return BrokenStrategy(point.name, point.value, _distribution(point), reason)
 
+
+def _loaded(point: EntryPoint) -> type[Strategy]:
     try:
         strategy = point.load()
     except Exception as failure:  # a stranger's module may raise anything
-        raise broken(f"cannot be imported, {type(failure).__name__}: {failure}") from failure
+        raise _broken(point, f"cannot be imported, {type(failure).__name__}: {failure}") from failure
     if not (isinstance(strategy, type) and issubclass(strategy, Strategy)):
-        raise broken("is no subclass of strategies.contract.Strategy")
+        raise _broken(point, "is no subclass of ringfence.Strategy")
+    for method in _METHODS:
+        if method in strategy.model_fields:
+            way_out = f'give the field another name and alias="{method}"'
+            raise _broken(point, f"has a parameter of the name of its method {method}; {way_out}")
     if inspect.isabstract(strategy):
-        missing = ", ".join(sorted(strategy.__abstractmethods__))
-        raise broken(f"does not define {missing}")
+        raise _broken(point, "; ".join(_missing(strategy, method) for method in sorted(strategy.__abstractmethods__)))
     if getattr(strategy, "name", None) != point.name:
-        raise broken(f"calls itself {getattr(strategy, 'name', None)!r}; expected {point.name!r}")
+        raise _broken(point, f"calls itself {getattr(strategy, 'name', None)!r}; expected {point.name!r}")
     return strategy
+
+
+def _missing(strategy: type[Strategy], method: str) -> str:
+    former = _METHODS.get(method, "")
+    if inspect.isfunction(getattr(strategy, former, None)):
+        return f"calls its method `{former}`; it is `{method}` now"
+    return f"does not define {method}"
 
 
 def _problem(strategy: type[Strategy], error: dict[str, Any]) -> Problem:
@@ -141,6 +165,12 @@ def strategies() -> dict[str, type[Strategy]]:
     return _installed().strategies()
 
 
+@cache
+def release(name: str) -> str:
+    """An installed strategy by name and version, `vol_target==0.1.0` (UnknownStrategy, DuplicateStrategy)."""
+    return _installed().release(name)
+
+
 def build(spec: Mapping[str, Any]) -> Strategy:
     """The strategy that `{name: ..., parameter: ...}` describes; every problem at once (InvalidParameters)."""
     return _installed().build(spec)
@@ -150,10 +180,3 @@ def problems(spec: Any, timeframe: int | None = None) -> list[Problem]:
     """(path, message) of everything that is wrong with a specification; empty when it can be built and, if a timeframe
     in ms is given, run on bars of that length."""
     return _installed().problems(spec, timeframe)
-
-
-@cache
-def release(name: str) -> str | None:
-    """`name==version` of an installed strategy, the version being its distribution's; None where none is installed."""
-    points = [point for point in entry_points(group=GROUP) if point.name == name]
-    return f"{name}=={points[0].dist.version}" if len(points) == 1 and points[0].dist is not None else None

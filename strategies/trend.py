@@ -24,25 +24,26 @@ class Trend(Volatile):
 
     name: ClassVar[str] = "trend"
 
-    lookback: Duration = Field(description="time over which the return's sign is taken")
+    # A mandate says `lookback`, which in Python is the contract's method.
+    return_over: Duration = Field(alias="lookback", description="time over which the return's sign is taken")
     target_volatility: Volatility = Field(description="volatility per year that the position's collateral shall have")
     allow_short: bool = Field(True, description="whether a fall proposes a short position; false: none")
 
-    def window(self, timeframe: int) -> int:
-        return max(super().window(timeframe), self.rows("lookback", self.lookback, timeframe) + 1)
+    def lookback(self, timeframe: int) -> int:
+        return max(super().lookback(timeframe), self.bars_within("lookback", self.return_over, timeframe) + 1)
 
-    def leverage(self, bars: Bars) -> Proposal:
+    def propose(self, bars: Bars) -> Proposal:
         volatility, measured = self.volatility(bars)
         direction, known = self.direction(bars)
         valid = measured & known
-        valid[: self.window(bars.timeframe) - 1] = False
+        valid[: self.lookback(bars.timeframe) - 1] = False
         return self.masked(direction * self.target_volatility / np.where(valid, volatility, 1.0), valid)
 
     def direction(self, bars: Bars) -> tuple[Floats, Flags]:
         """+1 after a rise, -1 (0 without shorts) after a fall, 0 after neither, and whether it is known."""
-        steps = self.rows("lookback", self.lookback, bars.timeframe)
+        steps = self.bars_within("lookback", self.return_over, bars.timeframe)
         # Bars are at least a timeframe apart, so this reaches back by no more than `steps` rows.
-        start = np.searchsorted(bars.ts, bars.ts - self.lookback)
+        start = np.searchsorted(bars.ts, bars.ts - self.return_over)
         known: Flags = 2 * (bars.ts - bars.ts[start]) >= steps * bars.timeframe
         sign = np.sign(bars.close - bars.close[start])
         return (sign if self.allow_short else np.maximum(sign, 0.0)), known

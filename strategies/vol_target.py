@@ -24,7 +24,7 @@ class VolTarget(Volatile):
     target_volatility: Volatility = Field(description="volatility per year that the position's collateral shall have")
     side: Side = Field("long", description="direction of the position")
 
-    def leverage(self, bars: Bars) -> Proposal:
+    def propose(self, bars: Bars) -> Proposal:
         volatility, valid = self.volatility(bars)
         leverage = signed(self.side) * self.target_volatility / np.where(valid, volatility, 1.0)
         return self.masked(leverage, valid)

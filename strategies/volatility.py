@@ -34,7 +34,7 @@ class Volatile(Strategy):
     """A strategy that sizes by realised volatility."""
 
     estimator: Estimator = Field("ewma", description="how volatility is estimated")
-    span: Duration = Field(parse_duration("3d"), alias="window", description="time that the estimate looks back")
+    window: Duration = Field(parse_duration("3d"), description="time that the estimate looks back")
     half_life: Duration | None = Field(
         None, description=f"for ewma: age at which a return counts half; absent: window / {_HALF_LIVES}"
     )
@@ -47,14 +47,14 @@ class Volatile(Strategy):
             raise ValueError(f"half_life is read by ewma only, not by {self.estimator}; remove one of the two")
         return self
 
-    def window(self, timeframe: int) -> int:
-        return self.rows("window", self.span, timeframe, BARS_LEAST[self.estimator])
+    def lookback(self, timeframe: int) -> int:
+        return self.bars_within("window", self.window, timeframe, BARS_LEAST[self.estimator])
 
     def volatility(self, bars: Bars) -> tuple[Floats, Flags]:
         """The estimate per year at each bar, and whether there is one."""
-        half_life = self.half_life or max(self.span // _HALF_LIVES, 1)
+        half_life = self.half_life or max(self.window // _HALF_LIVES, 1)
         return realised_volatility(
-            self.estimator, bars.timeframe, self.span, half_life, self.floor,
+            self.estimator, bars.timeframe, self.window, half_life, self.floor,
             bars.ts, bars.open, bars.high, bars.low, bars.close,
         )  # fmt: skip
 

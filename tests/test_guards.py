@@ -149,6 +149,18 @@ def test_one_forbidden_import_alone_breaks_a_contract(copy: Path, room: str) -> 
     assert f"{room}.planted -> celery" in output
 
 
+def test_a_room_that_imports_the_public_face_breaks_the_layers(copy: Path) -> None:
+    late = "if TYPE_CHECKING:\n    from ringfence.faces import planted"
+    face = f'"""A face."""\n\nfrom typing import TYPE_CHECKING\n\n{late}\n'
+    (copy / "ringfence" / "__init__.py").write_text(face)
+    code, output = run(copy, "make", "imports")
+    assert code == 0, output
+    (copy / "vaults" / "planted.py").write_text('"""Planted."""\n\nfrom ringfence import planted\n')
+    code, output = run(copy, "make", "imports")
+    assert code != 0
+    assert "ringfence.vaults is not allowed to import ringfence.faces" in output
+
+
 def test_the_contracts_hold_in_the_project_itself(project: Path) -> None:
     program = Path(sys.prefix) / "bin" / "lint-imports"
     done = subprocess.run([program, "--no-cache"], cwd=project, capture_output=True, text=True, timeout=300)

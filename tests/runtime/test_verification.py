@@ -13,6 +13,7 @@ from ringfence.runtime.acts import deposit, redeem
 from ringfence.runtime.database import lock_vault, unit_of_work
 from ringfence.runtime.history import run_of
 from ringfence.runtime.verification import Verdict, verify
+from ringfence.strategies.errors import UnknownStrategy
 from ringfence.vaults import journal
 from ringfence.vaults.entries import Amended, Decided
 from ringfence.vaults.errors import AmendmentRefused
@@ -60,7 +61,10 @@ def test_what_another_decided_is_neither_a_breach_nor_decided_again(
 def test_a_strategy_that_is_no_longer_installed_does_not_stop_verification(
     lived: Tide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stepping, "release", lambda name: None)
+    def absent(name: str) -> str:
+        raise UnknownStrategy(name, ())
+
+    monkeypatch.setattr(stepping, "release", absent)
     assert verdict(lived).undecided == (("constant==0.1.0", 30),)
 
 

@@ -1,4 +1,4 @@
-"""The built-in strategies: their formulas, their windows, and the contract for every strategy that is registered."""
+"""The built-in strategies: their formulas, their lookbacks, and the contract for every strategy that is registered."""
 
 import math
 
@@ -101,9 +101,9 @@ def test_defaults_are_described_as_a_mandate_would_write_them() -> None:
         ({"name": "trend", "target_volatility": "1", "lookback": "3d", "window": "1d"}, 73),
     ],
 )
-def test_the_window_is_the_exact_number_of_bars(spec: dict[str, object], bars: int) -> None:
+def test_the_lookback_is_the_exact_number_of_bars(spec: dict[str, object], bars: int) -> None:
     strategy = build(spec)
-    assert strategy.window(HOUR) == bars
+    assert strategy.lookback(HOUR) == bars
     _, valid = proposals(strategy, walk(1, size=bars + 3))
     assert valid.tolist() == [False] * (bars - 1) + [True] * 4
 

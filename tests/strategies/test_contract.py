@@ -29,14 +29,14 @@ class Given(Strategy):
     answer: Any
     bars: Any = 1
 
-    def window(self, timeframe: int) -> int:
+    def lookback(self, timeframe: int) -> int:
         return self.bars
 
-    def leverage(self, bars: Bars) -> Any:
+    def propose(self, bars: Bars) -> Any:
         return self.answer(bars) if callable(self.answer) else self.answer
 
 
-def test_proposals_are_the_strategys_leverage_with_the_first_window_masked() -> None:
+def test_proposals_are_the_strategys_leverage_with_the_first_lookback_masked() -> None:
     leverage, valid = proposals(Given(answer=np.arange(60.0), bars=4), walk())
     assert valid.tolist() == [False] * 3 + [True] * 57
     assert leverage.tolist() == [0.0] * 3 + list(range(3, 60))
@@ -51,7 +51,7 @@ def test_a_masked_row_is_no_opinion_whatever_stands_under_the_mask() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 2])
-def test_fewer_bars_than_the_window_make_no_proposals_and_are_not_shown_to_the_strategy(size: int) -> None:
+def test_fewer_bars_than_the_lookback_make_no_proposals_and_are_not_shown_to_the_strategy(size: int) -> None:
     leverage, valid = proposals(Given(answer="never looked at", bars=3), walk()[:size])
     assert (leverage.tolist(), valid.tolist()) == ([0.0] * size, [False] * size)
 
@@ -88,10 +88,10 @@ def test_proposals_of_another_shape_or_type_are_refused(answer: object, found: s
     assert "a float64 array of shape (60,)" in str(refusal.value)
 
 
-@pytest.mark.parametrize("window", [0, -3, 1.5, True, None, "3"], ids=str)
-def test_a_window_that_is_no_number_of_bars_is_refused(window: object) -> None:
-    with pytest.raises(InvalidProposal, match=r"strategy given proposed a window of .* expected an integer"):
-        proposals(Given(answer=np.ones(SIZE), bars=window), walk())
+@pytest.mark.parametrize("lookback", [0, -3, 1.5, True, None, "3"], ids=str)
+def test_a_lookback_that_is_no_number_of_bars_is_refused(lookback: object) -> None:
+    with pytest.raises(InvalidProposal, match=r"strategy given proposed a lookback of .* expected an integer"):
+        proposals(Given(answer=np.ones(SIZE), bars=lookback), walk())
 
 
 def test_an_exception_of_the_strategy_is_told_with_its_name_and_kept_as_the_cause() -> None:
@@ -101,22 +101,22 @@ def test_an_exception_of_the_strategy_is_told_with_its_name_and_kept_as_the_caus
     with pytest.raises(StrategyFailed) as refusal:
         proposals(Given(answer=fails), walk())
     assert str(refusal.value) == (
-        "strategy given failed in leverage on BTC/USDT:USDT: ZeroDivisionError: division by zero"
+        "strategy given failed in propose on BTC/USDT:USDT: ZeroDivisionError: division by zero"
     )
     assert isinstance(refusal.value.__cause__, ZeroDivisionError)
     assert str(pickle.loads(pickle.dumps(refusal.value))) == str(refusal.value)
 
 
-def test_an_exception_in_the_window_is_told_too_and_a_timeframe_that_is_too_long_passes() -> None:
-    class Windowless(Given):
-        def window(self, timeframe: int) -> int:
-            return self.rows("lookback", 5 * HOUR, timeframe, 2) // self.bars
+def test_an_exception_in_the_lookback_is_told_too_and_a_timeframe_that_is_too_long_passes() -> None:
+    class Forgetful(Given):
+        def lookback(self, timeframe: int) -> int:
+            return self.bars_within("lookback", 5 * HOUR, timeframe, 2) // self.bars
 
-    assert bars_needed(Windowless(answer=None), HOUR) == 5
-    with pytest.raises(StrategyFailed, match="given failed in window of 1h bars: ZeroDivisionError"):
-        bars_needed(Windowless(answer=None, bars=0), HOUR)
+    assert bars_needed(Forgetful(answer=None), HOUR) == 5
+    with pytest.raises(StrategyFailed, match="given failed in lookback on bars of 1h: ZeroDivisionError"):
+        bars_needed(Forgetful(answer=None, bars=0), HOUR)
     with pytest.raises(TimeframeTooLong) as refusal:
-        bars_needed(Windowless(answer=None), 4 * HOUR)
+        bars_needed(Forgetful(answer=None), 4 * HOUR)
     assert str(refusal.value) == (
         "given: lookback of 5h is too short for bars of 4h; expected at least 8h or a shorter timeframe"
     )
@@ -134,11 +134,11 @@ def test_a_strategy_cannot_write_into_the_bars() -> None:
     assert bars.close[0] != 1.0
 
 
-def test_a_class_without_a_window_or_a_leverage_is_no_strategy() -> None:
+def test_a_class_without_a_lookback_or_a_proposal_is_no_strategy() -> None:
     class Half(Strategy):
         name: ClassVar[str] = "half"
 
-        def window(self, timeframe: int) -> int:
+        def lookback(self, timeframe: int) -> int:
             return 1
 
     with pytest.raises(TypeError, match="abstract"):
@@ -199,8 +199,8 @@ def honest(bars: Bars) -> np.ndarray:
         (clairvoyant, "sees later bars"),
         (normalised, "sees later bars"),
         (peeper, "sees later bars"),
-        (running_sum, "remembers bars before its window"),
-        (recursive, "remembers bars before its window"),
+        (running_sum, "remembers bars before its lookback"),
+        (recursive, "remembers bars before its lookback"),
         (moody, "changes its mind"),
     ],
 )
@@ -221,9 +221,9 @@ def test_the_bar_that_is_told_is_the_last_one_a_clairvoyant_could_not_foresee() 
     assert (refusal.value.ts, refusal.value.cut, refusal.value.truncated) == (20 * HOUR, 20 * HOUR, "0.0")
 
 
-def test_an_honest_strategy_passes_and_a_window_declared_too_short_does_not() -> None:
+def test_an_honest_strategy_passes_and_a_lookback_declared_too_short_does_not() -> None:
     check_causal(Given(answer=honest, bars=5), walk(), range(SIZE))
-    with pytest.raises(ContractBroken, match="remembers bars before its window"):
+    with pytest.raises(ContractBroken, match="remembers bars before its lookback"):
         check_causal(Given(answer=honest, bars=4), walk(), range(SIZE))
 
 

@@ -14,16 +14,16 @@ EXAMPLE = TOP / "examples" / "ringfence-mean-reversion"
 USE = """
 import json
 import numpy as np
-from ringfence.markets.bars import Bars
-from ringfence.strategies.contract import check_causal, proposals
-from ringfence.strategies.registry import build, problems, strategies
+from ringfence import Bars, check_causal
+from ringfence.strategies.contract import proposals
+from ringfence.strategies.registry import build, problems, release, strategies
 
 rng = np.random.default_rng(1)
 close = 100.0 * np.exp(np.cumsum(rng.normal(0.0, 0.01, 200)))
 kept = np.r_[0:120, 123:200]
 ts = np.arange(200, dtype=np.int64) * 3_600_000
 bars = Bars("BTC/USDT:USDT", 3_600_000, *(column[kept] for column in (ts, close, close, close, close, close)))
-strategy = build({"name": "mean_reversion", "lookback": "1d", "leverage": 2, "at": "1.5"})
+strategy = build({"name": "mean_reversion", "window": "1d", "leverage": 2, "at": "1.5"})
 check_causal(strategy, bars, range(len(bars)))
 leverage, valid = proposals(strategy, bars)
 window = np.log(bars.close[60 - 23 : 61])
@@ -31,8 +31,9 @@ z = (window[-1] - window.mean()) / window.std(ddof=1)
 still = Bars(bars.symbol, bars.timeframe, bars.ts, *(np.full(197, 0.3),) * 5)
 print(json.dumps({
     "listed": {name: type.__module__ for name, type in strategies().items()},
+    "released": [release(name) for name in ("mean_reversion", "vol_target")],
     "parameters": [parameter.name for parameter in strategies()["mean_reversion"].describe()],
-    "problems": problems({"name": "mean_reversion", "lookback": "1h", "leverage": 2}, 3_600_000),
+    "problems": problems({"name": "mean_reversion", "window": "1h", "leverage": 2}, 3_600_000),
     "mistyped": problems({"name": "mean_revertion"}),
     "absent": [int(row) for row in np.flatnonzero(~valid)],
     "largest": float(np.abs(leverage).max()),
@@ -75,12 +76,16 @@ def test_the_strangers_strategy_is_listed_beside_the_built_in_ones(told: dict[st
         "trend": "ringfence.strategies.trend",
         "vol_target": "ringfence.strategies.vol_target",
     }
-    assert told["parameters"] == ["lookback", "leverage", "at"]
+    assert told["parameters"] == ["window", "leverage", "at"]
+
+
+def test_its_release_is_that_of_its_own_distribution(told: dict[str, object]) -> None:
+    assert told["released"] == ["mean_reversion==0.3.1", "vol_target==0.1.0"]
 
 
 def test_its_name_and_its_timeframe_are_checked_like_those_of_the_built_in_ones(told: dict[str, object]) -> None:
     assert told["problems"] == [
-        [["lookback"], "mean_reversion: lookback of 1h is too short for bars of 1h; expected at least 3h or a shorter "
+        [["window"], "mean_reversion: window of 1h is too short for bars of 1h; expected at least 3h or a shorter "
                        "timeframe"]
     ]  # fmt: skip
     (((path,), message),) = told["mistyped"]

@@ -1,7 +1,7 @@
 """The registry: one door for built-ins and strangers, and refusals that say whose plug-in it is."""
 
 import sys
-from importlib.metadata import distributions
+from importlib.metadata import EntryPoint, distributions, version
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,7 @@ from ringfence.strategies.errors import (
     StrategyFailed,
     UnknownStrategy,
 )
-from ringfence.strategies.registry import GROUP, Registry, build, problems, strategies
+from ringfence.strategies.registry import GROUP, Registry, build, problems, release, strategies
 from ringfence.strategies.vol_target import VolTarget
 
 HOUR = 3_600_000
@@ -44,16 +44,16 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 GOOD = """
 from typing import ClassVar
 import numpy as np
-from ringfence.strategies.contract import Strategy
+from ringfence import Strategy
 
 class Flat(Strategy):
     name: ClassVar[str] = "flat"
     depth: int = 3
 
-    def window(self, timeframe):
+    def lookback(self, timeframe):
         return self.depth
 
-    def leverage(self, bars):
+    def propose(self, bars):
         return np.zeros(len(bars))
 """
 
@@ -69,20 +69,40 @@ def test_the_built_in_strategies_come_through_the_entry_points_of_the_distributi
 def test_a_strangers_strategy_is_listed_and_built(installed) -> None:
     registry = installed(("stranger-flat", "flat", "stranger_flat:Flat", GOOD))
     assert [*registry.strategies()] == ["flat"]
-    assert registry.build({"name": "flat", "depth": 7}).window(HOUR) == 7
+    assert registry.build({"name": "flat", "depth": 7}).lookback(HOUR) == 7
 
 
+FIELD = 'has a parameter of the name of its method lookback; give the field another name and alias="lookback"'
 BROKEN = [
     ("missing_module", "broken_a:Flat", "import a_module_that_is_not_there\n", "cannot be imported, ModuleNotFound"),
     ("syntax", "broken_b:Flat", "def (:\n", "cannot be imported, SyntaxError"),
     ("raising", "broken_c:Flat", "raise RuntimeError('no licence')\n", "RuntimeError: no licence"),
     ("absent", "broken_d:Flat", "", "cannot be imported, AttributeError"),
-    ("function", "broken_e:Flat", "def Flat(): pass\n", "is no subclass of strategies.contract.Strategy"),
-    ("other_class", "broken_f:Flat", "class Flat: pass\n", "is no subclass of strategies.contract.Strategy"),
+    ("function", "broken_e:Flat", "def Flat(): pass\n", "is no subclass of ringfence.Strategy"),
+    ("other_class", "broken_f:Flat", "class Flat: pass\n", "is no subclass of ringfence.Strategy"),
     ("flat_", "broken_g:Flat", GOOD, "calls itself 'flat'; expected 'flat_'"),
     ("nameless", "broken_h:Flat", GOOD.replace('name: ClassVar[str] = "flat"', ""), "calls itself None"),
-    ("flat", "broken_i:Flat", GOOD.replace("def window", "def windows"), "does not define window"),
-    ("flat", "broken_j:Flat", GOOD.replace("def window", "window: int\n    def windows"), "does not define window"),
+    ("flat", "broken_i:Flat", GOOD.replace("def lookback", "def lookbacks"), "does not define lookback;"),
+    ("flat", "broken_j:Flat", GOOD.replace("def lookback", "lookback: int\n    def lookbacks"), FIELD),
+    ("flat", "broken_k:Flat", GOOD.replace("depth: int = 3", "lookback: int = 3"), FIELD),
+    (
+        "flat",
+        "broken_l:Flat",
+        GOOD.replace("def propose", "def leverage"),
+        "calls its method `leverage`; it is `propose` now;",
+    ),
+    (
+        "flat",
+        "broken_m:Flat",
+        GOOD.replace("def propose", "def leverage").replace("def lookback", "def window"),
+        "calls its method `window`; it is `lookback` now; calls its method `leverage`; it is `propose` now;",
+    ),
+    (
+        "flat",
+        "broken_n:Flat",
+        GOOD.replace("depth: int = 3", "leverage: float = 3.0").replace("def propose", "def p"),
+        "does not define propose;",
+    ),
 ]
 
 
@@ -99,7 +119,21 @@ def test_a_broken_plug_in_is_refused_with_its_distribution_and_harms_no_other(
     assert reason in str(refusal.value)
     assert f"strategy {name} ({target}) of distribution broken-plug 1.2" in str(refusal.value)
     assert registry.problems({"name": name}) == [(("name",), str(refusal.value))]
-    assert registry.build({"name": "good"}).window(HOUR) == 3
+    assert registry.build({"name": "good"}).lookback(HOUR) == 3
+
+
+def test_a_release_is_the_name_and_its_own_distributions_version_and_loads_nothing(installed) -> None:
+    registry = installed(("stranger-flat", "flat", "stranger_flat:Flat", "raise RuntimeError"))
+    assert registry.release("flat") == "flat==1.2"
+    assert release("vol_target") == f"vol_target=={version('ringfence')}"
+    with pytest.raises(UnknownStrategy):
+        registry.release("flatt")
+
+
+def test_an_entry_point_of_no_distribution_has_no_release() -> None:
+    registry = Registry([EntryPoint("flat", "somewhere:Flat", GROUP)])
+    with pytest.raises(BrokenStrategy, match="is registered by no distribution and so has no version"):
+        registry.release("flat")
 
 
 def test_a_name_that_two_distributions_register_is_refused_with_both(installed) -> None:
@@ -113,7 +147,7 @@ def test_a_name_that_two_distributions_register_is_refused_with_both(installed) 
 
 def test_a_strangers_validator_that_raises_is_told_as_his(installed) -> None:
     source = GOOD.replace(
-        "    def window", "    def model_post_init(self, context):\n        raise KeyError('x')\n\n    def window"
+        "    def lookback", "    def model_post_init(self, context):\n        raise KeyError('x')\n\n    def lookback"
     )
     registry = installed(("raising-plug", "flat", "raising_plug:Flat", source))
     with pytest.raises(StrategyFailed, match="strategy flat failed in validation: KeyError: 'x'"):
@@ -176,12 +210,12 @@ def test_without_a_timeframe_a_specification_is_checked_for_itself_alone() -> No
     assert [path for path, _ in problems(spec, HOUR)] == [("window",)]
 
 
-def test_a_strangers_window_that_raises_is_a_problem_of_the_whole_specification(installed) -> None:
+def test_a_strangers_lookback_that_raises_is_a_problem_of_the_whole_specification(installed) -> None:
     registry = installed(
-        ("raising-window", "flat", "raising_window:Flat", GOOD.replace("return self.depth", "return 1 / 0"))
+        ("raising-lookback", "flat", "raising_lookback:Flat", GOOD.replace("return self.depth", "return 1 / 0"))
     )
     found = registry.problems({"name": "flat"}, HOUR)
-    assert found == [((), "strategy flat failed in window of 1h bars: ZeroDivisionError: division by zero")]
+    assert found == [((), "strategy flat failed in lookback on bars of 1h: ZeroDivisionError: division by zero")]
 
 
 def test_a_constraint_of_pydantics_own_is_told_with_the_value(installed) -> None:

@@ -5,44 +5,42 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from ringfence.markets.bars import Bars
-from ringfence.strategies.contract import Proposal, Strategy
-from ringfence.words.units import Duration, Multiple
+from ringfence import Bars, Duration, Multiple, Proposal, Strategy
 
 __all__ = ["MeanReversion"]
 
 
 class MeanReversion(Strategy):
-    """Leverage = -leverage x clip(z / at, -1, 1), z = deviations of the log close from its mean over lookback.
+    """Leverage = -leverage x clip(z / at, -1, 1), z = deviations of the log close from its mean over the window.
 
-    No opinion while bars are missing from the lookback, or while the price has not moved in it.
+    No opinion while bars are missing from the window, or while the price has not moved in it.
     """
 
     name: ClassVar[str] = "mean_reversion"
 
-    lookback: Duration = Field(description="time over which mean and deviation are taken")
-    leverage_: Multiple = Field(alias="leverage", description="largest |leverage| proposed")
+    window: Duration = Field(description="time over which mean and deviation are taken")
+    leverage: Multiple = Field(description="largest |leverage| proposed")
     at: Multiple = Field(2.0, description="deviations at which the whole leverage is proposed")
 
-    def window(self, timeframe: int) -> int:
-        return self.rows("lookback", self.lookback, timeframe, 3)
+    def lookback(self, timeframe: int) -> int:
+        return self.bars_within("window", self.window, timeframe, 3)
 
-    def leverage(self, bars: Bars) -> Proposal:
-        window = self.window(bars.timeframe)
-        ages = range(window - 1, -1, -1)
-        rows = len(bars) - window + 1
+    def propose(self, bars: Bars) -> Proposal:
+        depth = self.lookback(bars.timeframe)
+        ages = range(depth - 1, -1, -1)
+        rows = len(bars) - depth + 1
         # One addition per age, oldest first, for all windows at once: each window is summed in the same order however
         # many bars there are, so a proposal is the same to the last bit in a back-test and live. Prices are taken
         # relative to the oldest in the window, so that a price that does not move has a deviation of exactly zero.
         price = np.log(bars.close)
-        start = _aged(price, window - 1, rows)
-        mean = sum((_aged(price, age, rows) - start for age in ages), np.zeros(rows)) / window
-        variance = sum(((_aged(price, age, rows) - start - mean) ** 2 for age in ages), np.zeros(rows)) / (window - 1)
-        whole = _aged(bars.ts, 0, rows) - _aged(bars.ts, window - 1, rows) == (window - 1) * bars.timeframe
+        start = _aged(price, depth - 1, rows)
+        mean = sum((_aged(price, age, rows) - start for age in ages), np.zeros(rows)) / depth
+        variance = sum(((_aged(price, age, rows) - start - mean) ** 2 for age in ages), np.zeros(rows)) / (depth - 1)
+        whole = _aged(bars.ts, 0, rows) - _aged(bars.ts, depth - 1, rows) == (depth - 1) * bars.timeframe
         known = whole & (variance > 0.0)
         z = (_aged(price, 0, rows) - start - mean) / np.sqrt(np.where(known, variance, 1.0))
         proposal = np.ma.MaskedArray(np.zeros(len(bars)), mask=True)
-        proposal[window - 1 :] = np.ma.MaskedArray(-self.leverage_ * np.clip(z / self.at, -1.0, 1.0), mask=~known)
+        proposal[depth - 1 :] = np.ma.MaskedArray(-self.leverage * np.clip(z / self.at, -1.0, 1.0), mask=~known)
         return proposal
 
 
