@@ -83,7 +83,7 @@ VAULT = np.dtype(
         ("funding", _INT),
         ("shortfall", _INT),
         ("world", _INT),  # the holders' side: minus what they have paid in, net
-        ("fees", _INT),
+        ("costs", _INT),  # the venue's fees
         ("wall", _INT),  # what the reserve must hold; derived from mark, loss cap and shares by risk.wall.raise_wall
         ("peak", _INT),  # the least NAV at which the mark may rise; derived likewise
         ("nav_low", _INT),  # NAV below which the two lows are news; reset with `wall` and `peak`

@@ -130,10 +130,10 @@ def pay_venue(vault: Any, position: Any, tape: Any, bar: int, loss: int) -> int:
 
 @inlined
 def charge_fee(vault: Any, position: Any, tape: Any, bar: int, edge: int, due: int) -> int:
-    """A fee (`edge`: fee or liquidation_fee), margin to fees, never more than the margin has. Returns what was paid."""
+    """A fee (`edge`: fee or liquidation_fee), margin to costs, no more than the margin has. Returns what was paid."""
     paid = min(due, position.margin)
     position.margin -= paid
-    vault.fees += paid
+    vault.costs += paid
     record(tape, bar, vault.index, edge, position.index, paid)
     return paid
 

@@ -42,7 +42,7 @@ _HELD = select(holding.c.shares).where(
 _HOLDERS = select(holding.c.holder).where(holding.c.vault_id == bindparam("vault"))
 _PRICE_STORED = 2**63 - 1
 """The largest price of a request that a database stores: 8,192 minor units a share unit, 8 million times the first."""
-_CONTRA = ("venue", "fees", "funding", "shortfall", "world")
+_CONTRA = ("venue", "costs", "funding", "shortfall", "world")
 
 
 @dataclass(frozen=True, eq=False)

@@ -67,7 +67,7 @@ def check_walls(book: Book, keep: Any, marks_before: Any, listing: Rows, bars: R
     assert np.all(reserve * MILLION * ONE >= floor), "W1: the reserve is below the wall"
     assert np.all(net_assets(book, listing, bars) * MILLION * ONE >= floor), "W3: NAV is below the wall"
     assert np.all(marks >= marks_before), "the mark fell"
-    own = [vaults.reserve, vaults.cushion, vaults.fees]
+    own = [vaults.reserve, vaults.cushion, vaults.costs]
     assert min(int(column.min()) for column in [*own, book.positions.margin]) >= 0, "L1: an account is overdrawn"
     total = np.add.reduceat(as_ints(book.positions.margin), vaults["first"])
     for kind in AccountKind:

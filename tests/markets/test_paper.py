@@ -97,7 +97,7 @@ class Exchange:
         self.events = read_events(tape, np.zeros(1, np.int64), 0, 0)
         self.transfers = [row[2:] for row in tape.transfers[: tape.used[0]].tolist()]
         vault = self.vault
-        assert self.own() + sum(int(vault[name]) for name in ("venue", "fees", "funding", "shortfall", "world")) == 0
+        assert self.own() + sum(int(vault[name]) for name in ("venue", "costs", "funding", "shortfall", "world")) == 0
         return self.events
 
     def moved(self, edge: Edge, position: int = 0) -> int:
@@ -363,8 +363,8 @@ def test_alternating_sides_close_before_they_open_and_pay_for_it_each_time() -> 
         assert all(event.quantity_before * event.quantity_after == 0 for event in told)  # never through zero at once
         quantities.append(int(venue.book.positions[0].quantity))
     assert all(a * b < 0 for a, b in itertools.pairwise(quantities))
-    assert venue.own() == before - int(venue.vault.fees) - int(venue.vault.venue)
-    assert venue.vault.fees > 0
+    assert venue.own() == before - int(venue.vault.costs) - int(venue.vault.venue)
+    assert venue.vault.costs > 0
 
 
 def refusal(venue: Exchange, leverage: float, price: float = 20_000.0) -> list[tuple[Kind, Bound]]:

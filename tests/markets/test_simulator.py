@@ -178,7 +178,7 @@ def test_l1_after_every_bar_the_accounts_sum_to_zero_and_none_of_the_vaults_own_
         )
         for row in book.vaults:
             margins = [int(margin) for margin in book.positions.margin[row.first : row.last]]
-            own = [int(row.reserve), int(row.cushion), int(row.fees), *margins]
+            own = [int(row.reserve), int(row.cushion), int(row.costs), *margins]
             assert min(own) >= 0
             assert sum(own) + int(row.venue) + int(row.funding) + int(row.shortfall) + int(row.world) == 0
 

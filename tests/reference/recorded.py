@@ -22,7 +22,7 @@ __all__ = ["WORLDS", "digests", "of_run", "of_world"]
 
 WORLDS = 300
 _VAULT = ("reserve", "cushion", "shares", "waiting", "high_water_mark", "venue", "funding", "shortfall", "world",
-          "fees", "wall", "peak", "price_low", "distance_low")  # fmt: skip
+          "costs", "wall", "peak", "price_low", "distance_low")  # fmt: skip
 _POSITION = ("quantity", "cost", "margin", "refused", "liquidation_watch", "call_watch")
 _TRANSFER = ("bar", "vault", "edge", "position", "amount")
 _EVENT = ("bar", "vault", "position", "kind", "reason", "quantity_before", "quantity_after", "amount", "fee",
@@ -53,7 +53,8 @@ def of_run(run: VaultRun) -> str:
             column = getattr(position, name)
             content.update(np.ma.getmaskarray(column).tobytes())
             content.update(np.ascontiguousarray(np.ma.filled(column, 0)).tobytes())
-    balances = sorted(run.balances.items())
+    # the account of the venue's costs was called fees when the digests were recorded
+    balances = sorted(("fees" if name == "costs" else name, amount) for name, amount in run.balances.items())
     events = [list(astuple(event)) for event in run.events]
     lows = [repr(run.price_low), repr(run.distance_low)]
     content.update(json.dumps([run.vault, events, balances, lows], separators=(",", ":")).encode())
