@@ -34,7 +34,7 @@ class MarketFeed:
         return self.market.slots(self.timeframe)
 
     @property
-    def decision(self) -> Ints:
+    def slot(self) -> Ints:
         """(T,) the slot that the bar closes, or -1."""
         return self._slots[0]
 
@@ -46,7 +46,7 @@ class MarketFeed:
     @cached_property
     def _ends(self) -> Ints:
         """(K,) one past the last bar of each slot."""
-        return (self.decision >= 0).nonzero()[0] + 1
+        return (self.slot >= 0).nonzero()[0] + 1
 
     def span(self, slot: int) -> tuple[int, int]:
         """First and one past the last bar of slot number `slot`."""

@@ -6,9 +6,9 @@ import numpy as np
 
 from ringfence.markets.instruments import currency_decimals
 from ringfence.markets.market import Market
-from ringfence.markets.simulator import Series, blank_series, simulate
+from ringfence.markets.simulator import Record, Series, Walk, blank_series, simulate
 from ringfence.markets.slots import MarketFeed
-from ringfence.risk.book import Book, Floats, Rows
+from ringfence.risk.book import Book, Floats, Rows, Terms
 from ringfence.risk.edges import AccountKind
 from ringfence.risk.events import Event
 from ringfence.risk.tape import blank_tape, read_events, rewind
@@ -30,11 +30,11 @@ def backtest(compiled: Compiled, market: Market, deposits: Mapping[str, int]) ->
     proposals = compiled.decide_all(feed)
     book = _funded(compiled, deposits)
     series = blank_series(len(feed.slots), 1, len(compiled.names))
+    terms, walk = Terms(compiled.limits, compiled.listing), Walk(feed.rows, feed.slot, proposals)
     tape, events, bar = blank_tape(_TAPE, _TAPE // 2), list[Event](), 0
     last = feed.span(len(feed.slots) - 1)[1] if len(feed.slots) else 0
     while bar < last:
-        bar = simulate(book, compiled.limits, compiled.listing, feed.rows, feed.decision, proposals, tape, series,
-                       bar, last)  # fmt: skip
+        bar = simulate(book, terms, walk, Record(tape, series), (bar, last))
         events += read_events(tape, market.ts, 0, 0)
         rewind(tape)
     return _described(compiled, feed, book, series, proposals, events)
@@ -70,7 +70,7 @@ def _described(
     compiled: Compiled, feed: MarketFeed, book: Book, series: Series, proposals: Rows, events: list[Event]
 ) -> VaultRun:
     terms = compiled.mandate
-    closing = np.flatnonzero(feed.decision >= 0)
+    closing = np.flatnonzero(feed.slot >= 0)
     marks = feed.market.mark_close[closing]
     positions = []
     for p, name in enumerate(compiled.names):

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
 
-from ringfence.markets.simulator import blank_series, simulate
-from ringfence.risk.book import Book, Limits, Rows, empty_book
+from ringfence.markets.simulator import Record, Walk, blank_series, simulate
+from ringfence.risk.book import Book, Limits, Rows, Terms, empty_book
 from ringfence.risk.edges import AccountKind, Edge
 from ringfence.risk.events import Event
 from ringfence.risk.tape import Tape, blank_tape, read_events, rewind
@@ -231,9 +231,8 @@ class Vault:
         moves: list[tuple[int, str | None, int]] = []
         bar = 0
         while bar < len(inputs.bars):
-            bar = simulate(
-                book, limits, listing, inputs.bars, decision, inputs.proposals, tape, series, bar, len(inputs.bars)
-            )
+            walk = Walk(inputs.bars, decision, inputs.proposals)
+            bar = simulate(book, Terms(limits, listing), walk, Record(tape, series), (bar, len(inputs.bars)))
             events += read_events(tape, inputs.ts, 0, 0)
             moves += self._moves(tape)
             rewind(tape)

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ringfence.markets.simulator import blank_series, simulate
-from ringfence.risk.tape import blank_tape, rewind
+from ringfence.markets.simulator import simulate
+from ringfence.risk.tape import rewind
 from ringfence.runtime.runs import VaultRun
 from tests.reference.worlds import Rough, world
 
@@ -68,11 +68,10 @@ def of_world(seed: int) -> str:
     one = world(rng, vaults=vaults, each=each, symbols=1 + seed % 4, bars=200, every=1 + seed % 4,
                 rough=Rough(often=0.02 + 0.01 * (seed % 4)))  # fmt: skip
     book, content = one.book, hashlib.sha256()
-    series = blank_series(len(one.proposals), vaults, vaults * each)
-    tape, bar = blank_tape(2_000, 700), 0
+    record, bar = one.record(2_000, 700), 0
+    tape, series = record
     while bar < len(one.bars):
-        bar = simulate(book, one.limits, one.listing, one.bars, one.decision, one.proposals, tape, series, bar,
-                       len(one.bars))  # fmt: skip
+        bar = simulate(book, one.terms, one.walk, record, (bar, len(one.bars)))
         _columns(content, tape.transfers[: tape.used[0]], _TRANSFER)
         _columns(content, tape.events[: tape.used[1]], _EVENT)
         rewind(tape)
