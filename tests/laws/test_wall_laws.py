@@ -197,6 +197,14 @@ BROKEN = {
         "risk/wall.py", "    paid = min(due, position.margin)\n", "    paid = due\n",
     ),
     "the shortfall is the reserve's": ("risk/wall.py", "    vault.shortfall -= rest\n", "    vault.reserve -= rest\n"),
+    "settlement books a loss beyond the margin": (
+        "risk/settlement.py", "        shortfall = pay_venue(vault, position, tape, -gain)\n",
+        "        receive_venue(vault, position, tape, gain)\n",
+    ),
+    "settlement takes a fee around the wall": (
+        "risk/settlement.py", "    paid = charge_fee(seat.vault, position, tape, Edge.fee, report.fee)\n",
+        "    paid = report.fee\n    position.margin -= paid\n",
+    ),
     "the mark rises and the wall does not": (
         "risk/wall.py", "    vault.high_water_mark = mark\n    raise_wall(vault, keep)\n",
         "    vault.high_water_mark = mark\n",
