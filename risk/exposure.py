@@ -2,8 +2,8 @@
 
 One engine for what is and for what would be: whatever takes a `position` here takes a row of POSITION, or a `Holding`
 that a caller changed; `instrument` is a row of INSTRUMENT. Linear contracts settle in the quote, inverse ones in the
-base coin, and the difference is made in the values, in the sign of the profit and in the root, nowhere else. Only
-`value_*`, `profit`, `risk_at` and `liquidation_level` know what a position holds.
+base coin: a branch in values, profit, leverage and root. Only these, `risk_at` and `liquidation_level` know what a
+position holds, so that an option's legs can come behind them.
 
 Units: quantities int lots, prices float64 > 0, money int minor units, rates parts per million. A position's `cost` is
 the exact sum that its open lots were bought or sold for (inverse: the coin that they were worth), never a rounded
