@@ -13,33 +13,33 @@ from typing import Any
 import numpy as np
 
 from benchmarks._inputs import ASSETS, KEEP, best, funded, proposals, terms, tiers, walk
-from ringfence.markets.simulator import blank_series, simulate
-from ringfence.risk.book import Rows
+from ringfence.markets.simulator import Record, Walk, blank_series, simulate
+from ringfence.risk.book import Rows, Seat, Terms
 from ringfence.risk.compiled import compiled
-from ringfence.risk.engine import blank_plan, gross_multiplier, plan_position
+from ringfence.risk.engine import Budget, blank_plan, gross_multiplier, plan_position
 from ringfence.risk.tape import blank_tape, rewind
 
 
 @compiled
-def leverage_only(
-    positions: Any, vault_limits: Any, limits: Any, instruments: Any, bars: Any, decision: Any, proposals: Any,
-    plans: Any, assets: int, wall: int, navs: Any,
-) -> float:  # fmt: skip
-    nav = float(assets)
+def leverage_only(book: Any, terms: Any, walk: Any, plans: Any, navs: Any) -> float:
+    vaults, positions = book
+    (vault_limits, limits), instruments = terms
+    bars, slot, proposals = walk
+    assets = vaults.size * ASSETS
+    nav, wall = float(assets), assets // 10**6 * KEEP
     for bar in range(1, bars.shape[0]):
         for p in range(positions.size):
             s = positions[p].symbol
             moved = bars[bar, s].mark_close - bars[bar - 1, s].mark_close
             nav += float(positions[p].quantity * instruments[s].unit) * moved
-        row = decision[bar]
+        row = slot[bar]
         if row < 0:
             continue
-        capital, gross = max(0, int(nav) - wall), 0.0
+        budget, gross = Budget(max(0, int(nav) - wall), 1.0), 0.0
         for p in range(positions.size):
             s = positions[p].symbol
-            gross += plan_position(
-                positions[p], limits[p], instruments[s], bars[bar, s], proposals[row, p], capital, 1.0, plans[p]
-            )
+            seat = Seat(vaults[0], positions[p], limits[p], instruments[s])
+            gross += plan_position(seat, bars[bar, s], proposals[row, p], budget, plans[p])
         if gross_multiplier(vault_limits[0], int(nav), gross) == 1.0:
             for p in range(positions.size):
                 positions[p].quantity = plans[p].target
@@ -63,14 +63,13 @@ class Case:
     def __init__(self, bars: int, vaults: int, each: int, every: int) -> None:
         self.bars, self.vaults, self.each, self.every = bars, vaults, each, every
         positions = vaults * each
-        self.rows = walk(bars, each)
-        self.proposals = proposals(self.rows, every, positions)
-        self.decision = np.full(bars, -1, np.int64)
-        self.decision[every - 1 :: every] = np.arange(bars // every)
-        self.terms, self.tiers = terms(vaults, each), tiers(each)
-        self.tape = blank_tape(200_000, 100_000)
-        self.series = blank_series(bars // every, vaults, positions, detailed=False)
-        self.series.vaults.nav[:] = 1
+        table, slot = walk(bars, each), np.full(bars, -1, np.int64)
+        slot[every - 1 :: every] = np.arange(bars // every)
+        self.walk = Walk(table, slot, proposals(table, every, positions))
+        self.terms = Terms(terms(vaults, each), tiers(each))
+        series = blank_series(bars // every, vaults, positions, detailed=False)
+        series.vaults.nav[:] = 1
+        self.record = Record(blank_tape(200_000, 100_000), series)
         self.plans: Rows = blank_plan(positions)
         self.navs = np.ones(bars // every)
         self.prepare()
@@ -81,14 +80,11 @@ class Case:
     def whole(self) -> None:
         bar = 0
         while bar < self.bars:
-            bar = simulate(self.book, self.terms, self.tiers, self.rows, self.decision, self.proposals, self.tape,
-                           self.series, bar, self.bars)  # fmt: skip
-            rewind(self.tape)
+            bar = simulate(self.book, self.terms, self.walk, self.record, (bar, self.bars))
+            rewind(self.record.tape)
 
     def bare(self) -> None:
-        leverage_only(self.book.positions, self.terms.vaults, self.terms.positions, self.tiers, self.rows,
-                      self.decision, self.proposals, self.plans, self.vaults * ASSETS,
-                      self.vaults * ASSETS * KEEP // 10**6, self.navs)  # fmt: skip
+        leverage_only(self.book, self.terms, self.walk, self.plans, self.navs)
 
     def measure(self) -> dict[str, Any]:
         times = [(best(self.whole, self.prepare, 3), best(self.bare, self.prepare, 3)) for _ in range(3)]

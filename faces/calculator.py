@@ -4,12 +4,18 @@ import math
 from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
-import numpy as np
-
 from ringfence.faces.errors import InputRefused
 from ringfence.markets.errors import UnknownInstrument
-from ringfence.markets.instruments import Instrument, Tier, currency_decimals, instrument, instruments
-from ringfence.risk import margin as formulas
+from ringfence.markets.instruments import Instrument, Tier, currency_decimals, instrument, instruments, listed
+from ringfence.risk.book import Holding
+from ringfence.risk.exposure import (
+    bankruptcy_price,
+    initial_margin,
+    liquidation_price,
+    risk_at,
+    tier_of,
+    value_up,
+)
 from ringfence.words.amounts import AMOUNT_MAX, parse_amount
 from ringfence.words.numbers import format_amount
 from ringfence.words.numbers import format_ppm as percent_of
@@ -134,28 +140,19 @@ def calculate(asked: Request) -> Calculation:
     mark = entry if asked.mark is None else _price("--mark", asked.mark)
     for price in (entry, mark):
         _within_range(one, lots, price, asked.quantity)
-    rates, deductions = [tier.rate for tier in one.tiers], [tier.deduction for tier in one.tiers]
-    lines = np.array(rates, np.int64), np.array(deductions, np.int64)
-    floors = np.array([tier.floor for tier in one.tiers], np.int64)
-    linear = one.kind == "linear"
-    value = formulas.notional_up if linear else formulas.notional_inverse_up
-    at_entry, at_mark = (int(value(lots, one.unit, float(price))) for price in (entry, mark))
-    margin, initial = _margin(asked, one, at_entry, int(formulas.tier_index(at_entry, floors)))
-    cost = _cost(one, lots, entry, side)
+    row = listed(one)
+    at_entry, at_mark = (value_up(row, lots, float(price)) for price in (entry, mark))
+    margin, initial = _margin(asked, one, at_entry, tier_of(row, at_entry))
     fee = 0 if asked.fee is None else int(_read("--fee", _FEE, asked.fee))
-    gain = (formulas.profit if linear else formulas.profit_inverse)(side, lots, one.unit, float(mark), cost)
-    position = (side, lots, one.unit, cost, margin)
-    liquidated = formulas.liquidation_price if linear else formulas.liquidation_price_inverse
-    bankrupt = formulas.bankruptcy_price if linear else formulas.bankruptcy_price_inverse
-    level, bankruptcy = liquidated(*position, rates, deductions, fee), float(bankrupt(*position, fee))
-    held_there = None if level is None else int(formulas.tier_index(int(value(lots, one.unit, level)), floors)) + 1
+    position = Holding(side * lots, _cost(one, lots, entry, side), margin)
+    risk, level = risk_at(position, row, float(mark)), liquidation_price(position, row, fee)
     return Calculation(
         instrument=one, side=side, quantity=quantity, entry=entry, mark=mark, margin=margin,
         notional_entry=at_entry, notional=at_mark, initial_margin=initial,
-        maintenance_margin=int(formulas.maintenance_requirement(at_mark, *lines)),
-        tier=int(formulas.tier_index(at_mark, floors)) + 1, open_profit=int(gain),
-        equity=int(formulas.equity(margin, int(gain))), liquidation_price=level, liquidation_tier=held_there,
-        bankruptcy_price=bankruptcy if math.isfinite(bankruptcy) else None,
+        maintenance_margin=risk.maintenance, tier=tier_of(row, at_mark) + 1, open_profit=risk.equity - margin,
+        equity=risk.equity, liquidation_price=level or None,
+        liquidation_tier=tier_of(row, value_up(row, lots, level)) + 1 if level else None,
+        bankruptcy_price=bankruptcy_price(position, row, fee) or None,
     )  # fmt: skip
 
 
@@ -272,7 +269,7 @@ def _margin(asked: Request, one: Instrument, notional: int, tier: int) -> tuple[
         leverage = _read("--leverage", MultipleUnit(), asked.leverage)
         if leverage > most:
             raise InputRefused("--leverage", asked.leverage, f"the venue's highest for this size is {most:g}")
-        margin = int(formulas.initial_margin(notional, leverage))
+        margin = initial_margin(notional, leverage)
         return margin, margin
     margin = _amount("--margin", str(asked.margin), one.decimals)
-    return margin, (int(formulas.initial_margin(notional, most)) if math.isfinite(most) else None)
+    return margin, (initial_margin(notional, most) if math.isfinite(most) else None)

@@ -15,7 +15,7 @@ from ringfence.faces.causes import BOUND_WORDS
 from ringfence.faces.errors import NothingCalled
 from ringfence.faces.event_lines import EVENT_KINDS, told
 from ringfence.faces.report.statements import StatementRow
-from ringfence.markets.instruments import Instrument, instrument
+from ringfence.markets.instruments import Instrument, instrument, listed
 from ringfence.runtime.database import unit_of_work
 from ringfence.vaults import journal
 from ringfence.vaults.entries import Amended, Decided, Held, Opened
@@ -171,27 +171,22 @@ def _marked(
     traded: Instrument, quantity: int, cost: int, margin: int, price: float, decimals: int
 ) -> dict[str, str | None]:
     """What an open position is worth at a price, by the formulas that the step itself uses."""
-    import numpy as np
+    from ringfence.risk.book import Holding
+    from ringfence.risk.exposure import leverage_of, liquidation_price, risk_at
 
-    from ringfence.risk import margin as formulas
-
-    side, lots = (1 if quantity > 0 else -1), abs(quantity)
-    rates, deductions = ([getattr(tier, name) for tier in traded.tiers] for name in ("rate", "deduction"))
-    tiers = np.array(rates, np.int64), np.array(deductions, np.int64)
-    notional = int(formulas.notional_up(lots, traded.unit, price))
-    gained = int(formulas.profit(side, lots, traded.unit, price, cost))
-    trigger = formulas.liquidation_price(side, lots, traded.unit, cost, margin, rates, deductions)
-    equity, places = margin + gained, max(2, -int(traded.tick.as_tuple().exponent))
+    position, row = Holding(quantity, cost, margin), listed(traded)
+    risk, trigger = risk_at(position, row, price), liquidation_price(position, row)
+    lots, places = abs(quantity), max(2, -int(traded.tick.as_tuple().exponent))
     with localcontext(prec=50):
         entry = (Decimal(cost) / (lots * traded.unit)).quantize(traded.tick.scaleb(-2), rounding=ROUND_DOWN)
     return {
         "entry_price": format(entry, "f"),
-        "leverage": format_multiple(side * notional / equity) if equity > 0 else None,
-        "equity": format_amount(equity, decimals),
-        "open_profit": format_amount(gained, decimals),
-        "maintenance_margin": format_amount(int(formulas.maintenance_requirement(notional, *tiers)), decimals),
-        "liquidation_price": None if trigger is None else f"{trigger:.{places}f}",
-        "liquidation_distance": None if trigger is None else f"{abs(price - trigger) / price:.6f}",
+        "leverage": format_multiple(leverage_of(position, row, price)) if risk.equity > 0 else None,
+        "equity": format_amount(risk.equity, decimals),
+        "open_profit": format_amount(risk.equity - margin, decimals),
+        "maintenance_margin": format_amount(risk.maintenance, decimals),
+        "liquidation_price": f"{trigger:.{places}f}" if trigger else None,
+        "liquidation_distance": f"{abs(price - trigger) / price:.6f}" if trigger else None,
     }
 
 

@@ -13,9 +13,18 @@ from importlib import resources
 from typing import Any, Literal
 
 from ringfence.markets.errors import InvalidInstrument, UnknownInstrument
-from ringfence.risk.book import INSTRUMENT, Rows, rows
+from ringfence.risk.book import INSTRUMENT, Rows, rows, tier_deductions
 
-__all__ = ["Instrument", "Tier", "currency_decimals", "instrument", "instrument_from", "instruments", "listing"]
+__all__ = [
+    "Instrument",
+    "Tier",
+    "currency_decimals",
+    "instrument",
+    "instrument_from",
+    "instruments",
+    "listed",
+    "listing",
+]
 
 MILLION = 1_000_000
 _CURRENCY_DECIMALS = {"USDT": 6, "USDC": 6}
@@ -93,21 +102,27 @@ def instrument(symbol: str) -> Instrument:
     raise UnknownInstrument(symbol, tuple(candidate.symbol for candidate in instruments()))
 
 
-def listing(chosen: Iterable[Instrument]) -> Rows:
-    """The kernel's rows (N,) of INSTRUMENT.
+def listed(chosen: Instrument) -> Any:
+    """The kernel's row of INSTRUMENT, linear or inverse."""
+    row, count = rows(INSTRUMENT, 1)[0], len(chosen.tiers)
+    row.unit, row.notional_min, row.inverse = chosen.unit, chosen.notional_min, chosen.kind == "inverse"
+    row.tiers = count
+    row.tier[:count] = [(tier.floor, tier.rate, tier.deduction, tier.leverage_max) for tier in chosen.tiers]
+    return row
 
-    An inverse instrument is refused (InvalidInstrument): the kernel values a lot at quantity * unit * price.
+
+def listing(chosen: Iterable[Instrument]) -> Rows:
+    """The rows (N,) of INSTRUMENT that a vault's positions trade.
+
+    An inverse instrument is refused (InvalidInstrument): a vault's cash is in the quote, its margin would be in coin.
     """
-    wanted = tuple(chosen)
-    table = rows(INSTRUMENT, len(wanted))
-    for row, one in zip(table, wanted, strict=True):
-        if one.kind != "linear":
-            raise InvalidInstrument(
-                one.symbol, "kind", one.kind, "a linear instrument; the kernel settles in the quote"
-            )
-        count = len(one.tiers)
-        row.unit, row.notional_min, row.tiers = one.unit, one.notional_min, count
-        row.tier[:count] = [(tier.floor, tier.rate, tier.deduction, tier.leverage_max) for tier in one.tiers]
+    traded = tuple(chosen)
+    table = rows(INSTRUMENT, len(traded))
+    for n, contract in enumerate(traded):
+        if contract.kind != "linear":
+            expected = "a linear instrument; the kernel settles in the quote"
+            raise InvalidInstrument(contract.symbol, "kind", contract.kind, expected)
+        table[n] = listed(contract)
     return table
 
 
@@ -145,11 +160,11 @@ def instrument_from(entry: Mapping[str, Any], venue: Mapping[str, Any]) -> Instr
 
 
 def _tiers(symbol: str, rows: Sequence[Sequence[Any]], decimals: int) -> tuple[Tier, ...]:
-    """Deductions by continuity: c_1 = 0, c_n = c_(n-1) + floor_n * (r_n - r_(n-1)), whole minor units or refused."""
+    """Deductions by continuity (`tier_deductions`), whole minor units or refused."""
     if not rows:
         raise InvalidInstrument(symbol, "tiers", "empty", "at least one tier")
     tiers: list[Tier] = []
-    reached = deduction = 0
+    reached = 0
     for number, (floor_, cap_, rate_, leverage_, published) in enumerate(rows, start=1):
         where = f"tier {number}"
         floor = _whole(symbol, f"{where} floor", Decimal(floor_) * 10**decimals)
@@ -166,8 +181,12 @@ def _tiers(symbol: str, rows: Sequence[Sequence[Any]], decimals: int) -> tuple[T
             raise InvalidInstrument(symbol, f"{where} leverage_max", leverage_, "a leverage below the tier before")
         if not 0 < rate * leverage < MILLION or leverage < 1:
             raise InvalidInstrument(symbol, f"{where} rate", rate_, f"a rate above 0 and below 1 / {leverage_}")
-        step = Decimal(floor * (rate - (tiers[-1].rate if tiers else 0))) / MILLION
-        deduction += _whole(symbol, f"{where} deduction", step)
+        *_, deduction = tier_deductions(
+            [*(tier.floor for tier in tiers), floor], [*(tier.rate for tier in tiers), rate]
+        )
+        if tiers and floor * (rate - tiers[-1].rate) != (deduction - tiers[-1].deduction) * MILLION:
+            expected = "a floor and rates that make it a whole number of minor units"
+            raise InvalidInstrument(symbol, f"{where} deduction", deduction, expected)
         if published is not None and Decimal(published) * 10**decimals != deduction:
             expected = f"{Decimal(deduction) / 10**decimals}, which makes the requirement continuous"
             raise InvalidInstrument(symbol, f"{where} deduction", published, expected)

@@ -1,33 +1,28 @@
 """The simulator: the paper exchange's rules and the vault's decisions, bar by bar, in one compiled loop.
 
-`run` is the only loop. A back-test calls it once over all bars; the task that steps a vault calls it over the bars of
-one slot. All state is in its arguments, so cutting a run into pieces changes nothing.
+`_run` is the only loop. A back-test calls it once over all bars; the task that steps a vault calls it over the bars of
+one slot; `decide` is the same loop when it may not act. Three things meet here and nowhere else: `risk.orders` says
+what to trade, `markets.paper` at what price, `risk.settlement` what that does to the book. All state is in the
+arguments, so cutting a run into pieces changes nothing.
 """
 
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ringfence.markets.paper import (
-    arm,
-    call_margin,
-    grow_position,
-    leverage_of,
-    liquidate,
-    liquidation_price,
-    settle_funding,
-    shrink_position,
-)
-from ringfence.risk.book import Book, Ints, Limits, Rows, rows
+from ringfence.markets.paper import fill, fund, liquidate
+from ringfence.risk.book import Book, Ints, Rows, Seat, Terms, rows
 from ringfence.risk.compiled import compiled, inlined
-from ringfence.risk.engine import blank_plan, capital_at_risk, equity_at, gross_multiplier, plan_position
+from ringfence.risk.engine import Budget, blank_plan, capital_at_risk, gross_multiplier, plan_position
 from ringfence.risk.events import Bound
-from ringfence.risk.tape import Tape
-from ringfence.risk.wall import raise_wall, ratchet
+from ringfence.risk.exposure import arm, equity_at, leverage_of, liquidation_price
+from ringfence.risk.orders import excess_margin, grows, increase, is_settled, lacking_margin, margin_call, reduction
+from ringfence.risk.settlement import close_lots, funding, liquidated, open_lots, refused, shift_collateral
+from ringfence.risk.tape import Tape, blank_tape
+from ringfence.risk.wall import post_margin, raise_wall, ratchet, release_margin
 
-__all__ = ["POSITION_STATE", "VAULT_STATE", "Series", "blank_series", "simulate"]
+__all__ = ["POSITION_STATE", "VAULT_STATE", "Record", "Series", "Walk", "blank_series", "decide", "simulate"]
 
-_NO_PRICE = int(Bound.no_price)
 _TRANSFERS_PER_POSITION, _EVENTS_PER_POSITION = 24, 8
 
 VAULT_STATE = np.dtype([("nav", np.int64), ("high_water_mark", np.int64)])
@@ -42,6 +37,17 @@ POSITION_STATE = np.dtype(
 )
 
 
+class Walk(NamedTuple):
+    """What a book lives through."""
+
+    bars: Rows
+    """(T, N) of BAR."""
+    slot: Ints
+    """(T,): the row of `proposals` that is decided at the bar's close, or -1."""
+    proposals: Rows
+    """(K, P) of PROPOSAL."""
+
+
 class Series(NamedTuple):
     """What is written down after each of K decisions."""
 
@@ -51,29 +57,49 @@ class Series(NamedTuple):
     """(K, P) of POSITION_STATE, or (0, P) when positions are not recorded."""
 
 
+class Record(NamedTuple):
+    """What is written down."""
+
+    tape: Tape
+    series: Series
+
+
 def blank_series(decisions: int, vaults: int, positions: int, *, detailed: bool = True) -> Series:
     return Series(
         rows(VAULT_STATE, (decisions, vaults)), rows(POSITION_STATE, (decisions if detailed else 0, positions))
     )
 
 
+# The venue's rules and the margin call
+
+
 @compiled
-def _venue_rules(vault: Any, position: Any, limit: Any, instrument: Any, tape: Any, bar: int, prices: Any) -> None:
+def _venue_rules(seat: Any, tape: Any, prices: Any) -> None:
     """Funding of the stamp, then maintenance at the bar's worst mark, then the margin call at its close."""
-    if prices.funding:
-        settle_funding(vault, position, limit, instrument, tape, bar, prices.mark_open, prices.funding_rate)
+    position, limit, instrument = seat.position, seat.limit, seat.instrument
+    if prices.funding and position.quantity != 0:
+        funding(seat, tape, fund(position, instrument, prices))
+        arm(position, limit, instrument)
     if not prices.valid:
         return
+    if _reaches(position, position.liquidation_watch, prices.mark_low, prices.mark_high):
+        report = liquidate(position, limit, instrument, prices)
+        if report.lots != 0:
+            liquidated(seat, tape, report)
+            arm(position, limit, instrument)
+    if _reaches(position, position.call_watch, prices.mark_close, prices.mark_close):
+        order = margin_call(seat, prices)
+        if order.lots != 0:
+            close_lots(seat, tape, fill(order, limit, instrument, prices), Bound.margin_call)
+            arm(position, limit, instrument)
+
+
+@inlined
+def _reaches(position: Any, watch: float, low: float, high: float) -> bool:
+    """Whether marks from `low` to `high` touch a watch of the position."""
     if position.quantity > 0:
-        if prices.mark_low <= position.liquidation_watch:
-            liquidate(vault, position, limit, instrument, tape, bar, prices)
-    elif position.quantity < 0 and prices.mark_high >= position.liquidation_watch:
-        liquidate(vault, position, limit, instrument, tape, bar, prices)
-    if position.quantity > 0:
-        if prices.mark_close <= position.call_watch:
-            call_margin(vault, position, limit, instrument, tape, bar, prices)
-    elif position.quantity < 0 and prices.mark_close >= position.call_watch:
-        call_margin(vault, position, limit, instrument, tape, bar, prices)
+        return low <= watch
+    return position.quantity < 0 and high >= watch
 
 
 @inlined
@@ -84,24 +110,60 @@ def _needs_venue(position: Any, prices: Any) -> bool:
     return position.quantity < 0 and (prices.mark_high >= position.call_watch or prices.funding)
 
 
-@inlined
-def _is_settled(position: Any, limit: Any, plan: Any) -> bool:
-    """Whether the plan asks for no order and the equity lies within its collateral's band, or there is no price."""
-    if plan.bound == _NO_PRICE:
-        return True
-    if plan.target != position.quantity:
-        return False
-    if position.quantity == 0:
-        return position.margin == 0
-    return abs(plan.equity - plan.collateral) <= limit.band * plan.collateral
+# The two halves of a decision
 
 
 @inlined
-def _write_detail(position: Any, instrument: Any, mark: float, plan: Any, detail: Any) -> None:
-    detail.quantity = position.quantity
+def _sweep(seat: Any, tape: Any, mark: float, plan: Any) -> None:
+    """Back to the cushion what the position can give; what a flat one leaves behind is no news."""
+    excess = excess_margin(seat, mark, plan)
+    if seat.position.quantity == 0:
+        release_margin(seat.vault, seat.position, tape, excess)
+    elif excess > 0:
+        shift_collateral(seat, tape, mark, -excess)
+
+
+@compiled
+def _shrink(seat: Any, tape: Any, prices: Any, plan: Any) -> None:
+    """The first half of a plan at the bar's close: the reduction it asks for, and what that and open profit free."""
+    position, quantity, margin = seat.position, seat.position.quantity, seat.position.margin
+    order = reduction(seat, prices, plan)
+    if order.lots != 0:
+        close_lots(seat, tape, fill(order, seat.limit, seat.instrument, prices), plan.bound)
+    _sweep(seat, tape, prices.mark_close, plan)
+    if position.quantity != quantity or position.margin != margin:
+        arm(position, seat.limit, seat.instrument)
+
+
+@compiled
+def _grow(seat: Any, tape: Any, prices: Any, plan: Any) -> None:
+    """The second half, once every position of the vault has freed what it could: top-up, then the increase."""
+    position, quantity, margin = seat.position, seat.position.quantity, seat.position.margin
+    mark, growing = prices.mark_close, grows(position, plan)
+    lacking = lacking_margin(seat, mark, plan)
+    if growing:
+        post_margin(seat.vault, position, tape, lacking)
+        intent = increase(seat, prices, plan)
+        if intent.order.lots != 0:
+            open_lots(seat, tape, fill(intent.order, seat.limit, seat.instrument, prices), intent.bound)
+        elif intent.bound != Bound.nothing:
+            refused(seat, tape, mark, intent.bound, plan.target)
+        _sweep(seat, tape, mark, plan)
+    elif lacking > 0:
+        shift_collateral(seat, tape, mark, lacking)
+    if position.quantity != quantity or position.margin != margin:
+        arm(position, seat.limit, seat.instrument)
+
+
+# What is written down
+
+
+@inlined
+def _write_detail(seat: Any, mark: float, plan: Any, detail: Any) -> None:
+    detail.quantity = seat.position.quantity
     detail.allowed = plan.allowed
-    detail.leverage = leverage_of(position, instrument, mark)
-    detail.liquidation_price = liquidation_price(position, instrument)
+    detail.leverage = leverage_of(seat.position, seat.instrument, mark)
+    detail.liquidation_price = liquidation_price(seat.position, seat.instrument)
     detail.bound = plan.bound
 
 
@@ -119,115 +181,104 @@ def _note_lows(vault: Any, nav: int) -> None:
     vault.distance_low = min(vault.distance_low, (nav - vault.wall) / nav)
 
 
+# The loop
+
+
 @compiled
-def _run(
-    vaults: Any, positions: Any, vault_limits: Any, limits: Any, instruments: Any, bars: Any, decision: Any,
-    proposals: Any, plans: Any, tape: Any, states: Any, details: Any, start: int, stop: int,
-) -> int:  # fmt: skip
+def _run(book: Any, terms: Any, walk: Any, record: Any, plans: Any, span: Any, act: bool) -> int:
     """Longer than 60 lines because the one function that owns the arrays must hold every loop over them: passing them
-    on would cost more than the step itself."""
+    on would cost more than the step itself. More than five arguments because nothing may be allocated here."""
+    vaults, positions = book
+    (vault_limits, limits), instruments = terms
+    bars, slot, proposals = walk
+    tape, (states, details) = record
     for p in range(positions.size):
         arm(positions[p], limits[p], instruments[positions[p].symbol])
     for v in range(vaults.size):
         raise_wall(vaults[v], vault_limits[v].keep)
     transfers = tape.transfers.size - _TRANSFERS_PER_POSITION * positions.size - vaults.size
     events = tape.events.size - _EVENTS_PER_POSITION * positions.size
-    for bar in range(start, stop):
+    for bar in range(span[0], span[1]):
         if tape.used[0] > transfers or tape.used[1] > events:
             return bar
-        row = decision[bar]
+        tape.used[2] = bar
+        row = slot[bar]
         for v in range(vaults.size):
             vault = vaults[v]
             nav = 0
             for p in range(vault.first, vault.last):
                 position = positions[p]
                 prices, instrument = bars[bar, position.symbol], instruments[position.symbol]
-                if _needs_venue(position, prices):
-                    _venue_rules(vault, position, limits[p], instrument, tape, bar, prices)
-                equity = max(0, equity_at(position, instrument.unit, prices.mark_close))
+                if act and _needs_venue(position, prices):
+                    _venue_rules(Seat(vault, position, limits[p], instrument), tape, prices)
+                equity = max(0, equity_at(position, instrument, prices.mark_close))
                 if row >= 0:
                     plans[p].equity = equity
                 nav += equity
             nav += vault.reserve + vault.cushion
-            if nav < vault.nav_low:
+            if act and nav < vault.nav_low:
                 _note_lows(vault, nav)
             if row < 0:
                 continue
-            if nav >= vault.peak and vault.reserve + vault.cushion > vault.wall:
-                ratchet(vault, vault_limits[v].keep, tape, bar, nav)
-            capital, multiplier, rounds, settled = capital_at_risk(vault, nav), 1.0, 0, True
-            while rounds == 0 or (rounds == 1 and multiplier < 1.0):
+            if act and nav >= vault.peak and vault.reserve + vault.cushion > vault.wall:
+                ratchet(vault, vault_limits[v].keep, tape, nav)
+            budget, rounds, settled = Budget(capital_at_risk(vault, nav), 1.0), 0, True
+            while rounds == 0 or (rounds == 1 and budget.multiplier < 1.0):
                 gross, settled = 0.0, True
                 for p in range(vault.first, vault.last):
-                    position, s = positions[p], positions[p].symbol
-                    gross += plan_position(
-                        position, limits[p], instruments[s], bars[bar, s], proposals[row, p], capital, multiplier,
-                        plans[p],
-                    )  # fmt: skip
-                    plans[p].settled = _is_settled(position, limits[p], plans[p])
+                    s = positions[p].symbol
+                    seat = Seat(vault, positions[p], limits[p], instruments[s])
+                    gross += plan_position(seat, bars[bar, s], proposals[row, p], budget, plans[p])
+                    plans[p].settled = is_settled(positions[p], limits[p], plans[p])
                     settled = settled and plans[p].settled
-                multiplier = gross_multiplier(vault_limits[v], nav, gross)
+                budget = Budget(budget.capital, gross_multiplier(vault_limits[v], nav, gross))
                 rounds += 1
-            if not settled:
+            if act and not settled:
                 for p in range(vault.first, vault.last):
                     s = positions[p].symbol
                     if not plans[p].settled:
-                        shrink_position(
-                            vault, positions[p], limits[p], instruments[s], tape, bar, bars[bar, s], plans[p]
-                        )
+                        _shrink(Seat(vault, positions[p], limits[p], instruments[s]), tape, bars[bar, s], plans[p])
                 for p in range(vault.first, vault.last):
                     s = positions[p].symbol
                     if not plans[p].settled:
-                        grow_position(vault, positions[p], limits[p], instruments[s], tape, bar, bars[bar, s], plans[p])
+                        _grow(Seat(vault, positions[p], limits[p], instruments[s]), tape, bars[bar, s], plans[p])
                 nav = vault.reserve + vault.cushion
                 for p in range(vault.first, vault.last):
                     s = positions[p].symbol
-                    nav += max(0, equity_at(positions[p], instruments[s].unit, bars[bar, s].mark_close))
+                    nav += max(0, equity_at(positions[p], instruments[s], bars[bar, s].mark_close))
             _write_state(vault, nav, states[row, v])
             if details.shape[0] > 0:
                 for p in range(vault.first, vault.last):
-                    symbol = positions[p].symbol
-                    _write_detail(positions[p], instruments[symbol], bars[bar, symbol].mark_close, plans[p],
-                                  details[row, p])  # fmt: skip
-    return stop
+                    s = positions[p].symbol
+                    seat = Seat(vault, positions[p], limits[p], instruments[s])
+                    _write_detail(seat, bars[bar, s].mark_close, plans[p], details[row, p])
+    return span[1]
 
 
-def simulate(
-    book: Book,
-    limits: Limits,
-    instruments: Rows,
-    bars: Rows,
-    decision: Ints,
-    proposals: Rows,
-    tape: Tape,
-    series: Series,
-    start: int,
-    stop: int,
-) -> int:
-    """Step bars start .. stop - 1; returns `stop`, or the bar before which it stopped because the tape is full.
+def simulate(book: Book, terms: Terms, walk: Walk, record: Record, span: tuple[int, int]) -> int:
+    """Live through the bars from `span[0]` up to but without `span[1]`; returns the bar before which it stopped,
+    `span[1]` unless the tape is full.
 
-    bars (T, N) of BAR; decision (T,): the row of `proposals` (K, P) of PROPOSAL that is decided at the bar's close, or
-    -1. Changes `book`, `tape` and `series`. ValueError for a tape that could not hold what one bar may bring.
+    Changes `book` and `record`. ValueError for a tape that could not hold what one bar may bring.
     """
-    room = _TRANSFERS_PER_POSITION * len(book.positions) + len(book.vaults)
-    if len(tape.transfers) < room or len(tape.events) < _EVENTS_PER_POSITION * len(book.positions):
+    tape, positions = record.tape, len(book.positions)
+    room = _TRANSFERS_PER_POSITION * positions + len(book.vaults)
+    if len(tape.transfers) < room or len(tape.events) < _EVENTS_PER_POSITION * positions:
         raise ValueError(f"the tape is too small: it needs {room} transfers and "
-                         f"{_EVENTS_PER_POSITION * len(book.positions)} events")  # fmt: skip
-    return int(
-        _run(
-            book.vaults,
-            book.positions,
-            limits.vaults,
-            limits.positions,
-            instruments,
-            bars,
-            decision,
-            proposals,
-            blank_plan(len(book.positions)),
-            tape,
-            series.vaults,
-            series.positions,
-            start,
-            stop,
-        )
-    )
+                         f"{_EVENTS_PER_POSITION * positions} events")  # fmt: skip
+    return int(_run(book, terms, walk, record, blank_plan(positions), span, True))
+
+
+def decide(book: Book, terms: Terms, bars: Rows, proposals: Rows) -> Rows:
+    """One tick for all vaults and positions of a book, without effects: a row of PLAN for each position.
+
+    `bars` (N,) of BAR: the tick's prices, `proposals` (P,) of PROPOSAL. Where a proposal or a volatility is absent or
+    not finite the position may only shrink; where its symbol has no valid bar it stays as it is.
+    """
+    vaults, positions = len(book.vaults), len(book.positions)
+    plans, copy = blank_plan(positions), Book(book.vaults.copy(), book.positions.copy())
+    walk = Walk(bars[np.newaxis], np.zeros(1, np.int64), proposals[np.newaxis])
+    tape = blank_tape(_TRANSFERS_PER_POSITION * positions + vaults, _EVENTS_PER_POSITION * positions)
+    record = Record(tape, blank_series(1, vaults, positions, detailed=False))
+    _run(copy, terms, walk, record, plans, (0, 1), False)
+    return plans

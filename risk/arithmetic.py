@@ -1,4 +1,4 @@
-"""Exact arithmetic on int64: products with a float price, parts per million, and 124-bit products for the wall.
+"""Exact arithmetic on int64: products with and quotients by a float price, parts per million, 124-bit products.
 
 Money and quantities are integers, prices are float64. Every function here returns the mathematically exact floor or
 ceiling of the exact product of its arguments (a float64 *is* a rational number), so that a rounding can be named and a
@@ -11,7 +11,7 @@ import math
 from ringfence.risk.compiled import compiled, formula
 
 __all__ = ["INT_MAX", "MILLION", "PRICE_BITS", "portion_down", "portion_up", "price_per_share_down", "product_down",
-           "product_up", "scaled_down", "scaled_up"]  # fmt: skip
+           "product_up", "quotient_down", "quotient_up", "ratio_down", "scaled_down", "scaled_up"]  # fmt: skip
 
 MILLION = 1_000_000
 INT_MAX = 2**63 - 1
@@ -56,6 +56,47 @@ def product_up(amount: int, price: float) -> int:
     if product == whole and _product_error(factor, price, product) > 0.0:
         return int(whole) + 1
     return int(whole)
+
+
+@formula
+def quotient_down(amount: int, price: float) -> int:
+    """floor(amount / price), exact; amount and the result below 2**53.
+
+    The rounded quotient never falls on the wrong side of an integer, it only ever lands on one: so one exact product
+    settles it.
+    """
+    whole = math.floor(float(amount) / price)
+    if product_up(whole, price) > amount:
+        return whole - 1
+    return whole
+
+
+@formula
+def quotient_up(amount: int, price: float) -> int:
+    """ceil(amount / price), exact; amount and the result below 2**53."""
+    whole = math.ceil(float(amount) / price)
+    if product_down(whole, price) < amount:
+        return whole + 1
+    return whole
+
+
+@formula
+def ratio_down(amount: int, part: int, whole: int) -> int:
+    """floor(amount * part / whole) for amount < whole < 2**62 and part <= whole: long division, bit by bit."""
+    quotient = 0
+    rest = 0
+    for bit in range(61, -1, -1):
+        quotient *= 2
+        rest *= 2
+        if rest >= whole:
+            rest -= whole
+            quotient += 1
+        if (part >> bit) & 1:
+            rest += amount
+            if rest >= whole:
+                rest -= whole
+                quotient += 1
+    return quotient
 
 
 @formula

@@ -6,10 +6,13 @@ second truth. Rows are records because compiled functions then pass one pointer 
 """
 
 from collections.abc import Sequence
+from enum import IntEnum
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from ringfence.risk.errors import TiersRefused
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -18,8 +21,9 @@ Rows = Any
 """A numpy record array of one of the row types below."""
 
 __all__ = ["BAR", "INSTRUMENT", "POSITION", "POSITION_LIMITS", "PROPOSAL", "TIER", "TIERS_MAX",
-           "VAULT", "VAULT_LIMITS", "Book", "Flags", "Floats", "Ints", "Limits", "Rows", "empty_book",
-           "limits", "rows"]  # fmt: skip
+           "VAULT", "VAULT_LIMITS", "Book", "Flags", "Floats", "Holding", "Ints", "Limits", "Order", "Report",
+           "ReportKind", "Rows", "Seat", "Terms", "empty_book", "limits", "rows",
+           "tier_deductions"]  # fmt: skip
 
 TIERS_MAX = 20
 _INT, _FLOAT, _FLAG = np.int64, np.float64, np.bool_
@@ -35,9 +39,10 @@ TIER = np.dtype(
 
 INSTRUMENT = np.dtype(
     [
-        ("unit", _INT),  # minor units that one lot is worth at a price of 1
+        ("unit", _INT),  # minor units of the settlement currency that one lot is worth at a price of 1
         ("notional_min", _INT),  # smallest order value, minor units
         ("tiers", _INT),  # how many of the tiers are in use
+        ("inverse", _FLAG),  # settled in the base coin: a lot is worth unit / price in place of unit * price
         ("tier", TIER, (TIERS_MAX,)),
     ],
     align=True,
@@ -83,7 +88,7 @@ VAULT = np.dtype(
         ("funding", _INT),
         ("shortfall", _INT),
         ("world", _INT),  # the holders' side: minus what they have paid in, net
-        ("fees", _INT),
+        ("costs", _INT),  # the venue's fees
         ("wall", _INT),  # what the reserve must hold; derived from mark, loss cap and shares by risk.wall.raise_wall
         ("peak", _INT),  # the least NAV at which the mark may rise; derived likewise
         ("nav_low", _INT),  # NAV below which the two lows are news; reset with `wall` and `peak`
@@ -145,6 +150,91 @@ class Book(NamedTuple):
     """(V,) of VAULT."""
     positions: Rows
     """(P,) of POSITION."""
+
+
+class Terms(NamedTuple):
+    """What a book is run under."""
+
+    limits: Limits
+    listing: Rows
+    """(N,) of INSTRUMENT; a position's `symbol` is the row of its instrument."""
+
+
+class Seat(NamedTuple):
+    """One position with everything that decides about it, a row each; as an argument it costs four pointers."""
+
+    vault: Any
+    """VAULT."""
+    position: Any
+    """POSITION."""
+    limit: Any
+    """POSITION_LIMITS."""
+    instrument: Any
+    """INSTRUMENT."""
+
+
+class Holding(NamedTuple):
+    """A position as it would be. Whatever reads these three columns of a POSITION takes a holding in its place."""
+
+    quantity: int
+    """Signed lots."""
+    cost: int
+    margin: int
+
+
+class Order(NamedTuple):
+    """What a venue is asked for: lots at the market. No lots are no order."""
+
+    position: int
+    """Row of the position; an option's or a basket's leg would be named beside it."""
+    lots: int
+    """Bought (+) or sold (-)."""
+
+
+class ReportKind(IntEnum):
+    """What a venue reports."""
+
+    fill = 1
+    liquidation = 2
+    funding = 3
+
+
+class Report(NamedTuple):
+    """What a venue did to a position. No lots of a fill or a liquidation: nothing happened."""
+
+    kind: int
+    """ReportKind."""
+    position: int
+    lots: int
+    """Bought (+) or sold (-); fewer than were ordered where a venue fills in parts. 0 of a funding payment."""
+    price: float
+    """What they were filled at; the rate of a funding payment."""
+    mark: float
+    """The mark at which it happened."""
+    fee: int
+    """What the venue charges for it, minor units."""
+    amount: int
+    """Funding received (+) or due (-), minor units; 0 of a fill or a liquidation."""
+
+
+def tier_deductions(floors: Sequence[int], rates: Sequence[int]) -> tuple[int, ...]:
+    """The deductions that make maintenance continuous: c_0 = 0, c_k = c_(k-1) + floor_k * (r_k - r_(k-1)) / 10**6.
+
+    Summed exactly, then rounded down to whole minor units (no rounding where floors are whole units of a currency with
+    six decimals). Refused: tables that do not start at 0 or in which floors or rates do not rise, since only rising
+    tables make the requirement the largest of its lines.
+    """
+    if len(floors) != len(rates) or not floors or floors[0] != 0:
+        raise TiersRefused(tuple(floors), tuple(rates), "one rate a floor, from 0 up")
+    exact = 0
+    deductions = [0]
+    for k in range(1, len(floors)):
+        if floors[k] <= floors[k - 1] or rates[k] <= rates[k - 1]:
+            expected = "both to rise; sort the table by floor and merge tiers of one rate"
+            raise TiersRefused(tuple(floors[k - 1 : k + 1]), tuple(rates[k - 1 : k + 1]), expected, k)
+        exact += floors[k] * (rates[k] - rates[k - 1])
+        deductions.append(exact // 10**6)
+    return tuple(deductions)
 
 
 def rows(kind: "np.dtype[Any]", size: int | tuple[int, ...], **columns: Any) -> Rows:

@@ -17,7 +17,8 @@ class AccountKind(StrEnum):
     margin = "margin"
     venue = "venue"
     """The venue's side of the vault's profit and loss."""
-    fees = "fees"
+    costs = "costs"
+    """What the venue took: its fees for trading and for liquidating."""
     funding = "funding"
     shortfall = "shortfall"
     """What the venue lost past a margin."""
@@ -75,8 +76,8 @@ _ENDS: dict[Edge, tuple[AccountKind, AccountKind]] = {
     Edge.release: (AccountKind.margin, AccountKind.cushion),
     Edge.loss: (AccountKind.margin, AccountKind.venue),
     Edge.profit: (AccountKind.venue, AccountKind.margin),
-    Edge.fee: (AccountKind.margin, AccountKind.fees),
-    Edge.liquidation_fee: (AccountKind.margin, AccountKind.fees),
+    Edge.fee: (AccountKind.margin, AccountKind.costs),
+    Edge.liquidation_fee: (AccountKind.margin, AccountKind.costs),
     Edge.funding_paid: (AccountKind.margin, AccountKind.funding),
     Edge.funding_received: (AccountKind.funding, AccountKind.margin),
     Edge.shortfall: (AccountKind.shortfall, AccountKind.venue),

@@ -1,4 +1,7 @@
-"""The tape: what the compiled step writes down, row by row, for the ledger and for people."""
+"""The tape: what the compiled step writes down, row by row, for the ledger and for people.
+
+It knows the bar that is being lived through, so that whoever writes on it need not.
+"""
 
 from typing import Any, NamedTuple
 
@@ -8,7 +11,8 @@ from ringfence.risk.book import Ints, Rows, rows
 from ringfence.risk.compiled import inlined
 from ringfence.risk.events import Bound, Event, Kind
 
-__all__ = ["EVENT", "TRANSFER", "Tape", "blank_tape", "emit", "read_events", "record", "rewind"]
+__all__ = ["EVENT", "TRANSFER", "Tape", "Told", "blank_tape", "emit", "read_events", "rewind",
+           "transfer"]  # fmt: skip
 
 TRANSFER = np.dtype([(name, np.int64) for name in ("bar", "vault", "edge", "position", "amount")])
 EVENT = np.dtype(
@@ -26,50 +30,52 @@ class Tape(NamedTuple):
     events: Rows
     """(E,) of EVENT."""
     used: Ints
-    """(2,): rows in use of each."""
+    """(3,): rows in use of each, and the bar that is being lived through."""
+
+
+class Told(NamedTuple):
+    """The figures of one event; 0.0 where a price or a leverage does not apply."""
+
+    quantities: tuple[int, int]
+    """Before and after."""
+    amounts: tuple[int, int, int]
+    """Amount, fee, shortfall."""
+    prices: tuple[float, float, float]
+    """Price, mark, liquidation price."""
+    leverages: tuple[float, float]
+    """Before and after."""
 
 
 def blank_tape(transfers: int, events: int) -> Tape:
     """An empty tape with room for so many rows of each."""
-    return Tape(rows(TRANSFER, transfers), rows(EVENT, events), np.zeros(2, np.int64))
+    return Tape(rows(TRANSFER, transfers), rows(EVENT, events), np.zeros(3, np.int64))
 
 
 def rewind(tape: Tape) -> None:
     """Forget what is on the tape."""
-    tape.used[:] = 0
+    tape.used[:2] = 0
 
 
 @inlined
-def record(tape: Any, bar: int, vault: int, edge: int, position: int, amount: int) -> None:
-    """One transfer; an amount of 0 is none."""
+def transfer(tape: Any, vault: int, edge: int, position: int, amount: int) -> None:
+    """Write down one transfer, by the vault's and the position's `index` (-1: none); an amount of 0 is none."""
     if amount == 0:
         return
     row = tape.transfers[tape.used[0]]
-    row.bar, row.vault, row.edge, row.position, row.amount = bar, vault, edge, position, amount
+    row.bar, row.vault, row.edge, row.position, row.amount = tape.used[2], vault, edge, position, amount
     tape.used[0] += 1
 
 
 @inlined
-def emit(
-    tape: Any,
-    bar: int,
-    vault: int,
-    position: int,
-    kind: int,
-    reason: int,
-    quantities: tuple[int, int],
-    amounts: tuple[int, int, int],
-    prices: tuple[float, float, float],
-    leverages: tuple[float, float],
-) -> None:
-    """One event: quantities (before, after), amounts (amount, fee, shortfall), prices (price, mark, liquidation
-    price), leverages (before, after)."""
+def emit(seat: Any, tape: Any, kind: int, reason: int, told: Told) -> None:
+    """Write down one event of a seat's position."""
     row = tape.events[tape.used[1]]
-    row.bar, row.vault, row.position, row.kind, row.reason = bar, vault, position, kind, reason
-    row.quantity_before, row.quantity_after = quantities
-    row.amount, row.fee, row.shortfall = amounts
-    row.price, row.mark, row.liquidation_price = prices
-    row.leverage_before, row.leverage_after = leverages
+    row.bar, row.vault, row.position = tape.used[2], seat.vault.index, seat.position.index
+    row.kind, row.reason = kind, reason
+    row.quantity_before, row.quantity_after = told.quantities
+    row.amount, row.fee, row.shortfall = told.amounts
+    row.price, row.mark, row.liquidation_price = told.prices
+    row.leverage_before, row.leverage_after = told.leverages
     tape.used[1] += 1
 
 

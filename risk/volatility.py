@@ -143,7 +143,8 @@ def ewma(timeframe: int, window: int, half_life: int, ts: Ints, close: Floats) -
 def _over_time(
     timeframe: int, window: int, ts: Ints, open: Floats, close: Floats, inside: Floats
 ) -> tuple[Floats, Flags]:
-    """sum (variance inside each bar + squared return over each gap) / time from the first open to the last close."""
+    """sum (variance inside each bar + squared return over each gap) / time from the first open to the last close.
+    More than five arguments because bars are columns."""
     rows, size = window // timeframe, len(ts)
     volatility, valid = np.zeros(size), np.zeros(size, np.bool_)
     steps = inside.copy()
@@ -167,7 +168,8 @@ def _over_time(
 def parkinson(
     timeframe: int, window: int, ts: Ints, open: Floats, high: Floats, low: Floats, close: Floats
 ) -> tuple[Floats, Flags]:
-    """Mean of (ln H/L)^2 / (4 ln 2) per bar. Parkinson 1980. Arrays (T,), unchecked; returns (volatility, valid)."""
+    """Mean of (ln H/L)^2 / (4 ln 2) per bar. Parkinson 1980. Arrays (T,), unchecked; returns (volatility, valid).
+    More than five arguments because bars are columns."""
     inside = np.empty(len(ts))
     for row in range(len(ts)):
         inside[row] = math.log(high[row] / low[row]) ** 2 / (4.0 * math.log(2.0))
@@ -179,7 +181,7 @@ def garman_klass(
     timeframe: int, window: int, ts: Ints, open: Floats, high: Floats, low: Floats, close: Floats
 ) -> tuple[Floats, Flags]:
     """Mean of (ln H/L)^2 / 2 - (2 ln 2 - 1)(ln C/O)^2 per bar. Garman and Klass 1980. Arrays (T,), unchecked; returns
-    (volatility, valid)."""
+    (volatility, valid). More than five arguments because bars are columns."""
     inside = np.empty(len(ts))
     for row in range(len(ts)):
         spread = math.log(high[row] / low[row])
@@ -200,7 +202,7 @@ def rogers_satchell(
     timeframe: int, window: int, ts: Ints, open: Floats, high: Floats, low: Floats, close: Floats
 ) -> tuple[Floats, Flags]:
     """Mean of u(u - c) + d(d - c) per bar, blind to drift. Rogers and Satchell 1991. Arrays (T,), unchecked; returns
-    (volatility, valid)."""
+    (volatility, valid). More than five arguments because bars are columns."""
     inside = np.empty(len(ts))
     for row in range(len(ts)):
         inside[row] = _rogers_satchell_inside(open[row], high[row], low[row], close[row])
@@ -215,7 +217,7 @@ def yang_zhang(
 
     C' is the close before, N the bars that have one inside the window (all but its first). The sum of N such variances
     is divided by the time from the first close to the last, so a gap's return counts over the gap's own time.
-    Arrays (T,), unchecked; returns (volatility, valid), each (T,).
+    Arrays (T,), unchecked; returns (volatility, valid), each (T,). More than five arguments because bars are columns.
     """
     rows, size = window // timeframe, len(ts)
     volatility, valid = np.zeros(size), np.zeros(size, np.bool_)
@@ -308,7 +310,8 @@ def jump_variance(timeframe: int, window: int, ts: Ints, close: Floats) -> tuple
 
 @compiled
 def _first_fault(timeframe: int, ts: Ints, open: Floats, high: Floats, low: Floats, close: Floats) -> tuple[int, int]:
-    """(row, which rule) of the first bar that no estimator may see; row = -1 when there is none."""
+    """(row, which rule) of the first bar that no estimator may see; row = -1 when there is none. More than five
+    arguments because bars are columns."""
     for row in range(len(ts)):
         if row > 0 and ts[row] - ts[row - 1] < timeframe:
             return row, _TIME
@@ -371,7 +374,7 @@ def realised_volatility(
     Arrays (T,): `ts` int64 ms, prices float64; `half_life` in ms is read for `ewma` only. Returns (volatility, valid),
     each (T,); an invalid row holds 0.0. Refuses unknown settings (EstimatorRefused), columns of unequal length
     (ColumnRefused), bars out of order (TimeRefused), and prices that are not finite, not positive, or outside their
-    bar's high and low (PriceRefused).
+    bar's high and low (PriceRefused). More than five arguments because bars are columns and settings a mandate's.
     """
     _refuse_settings(estimator, timeframe, window, half_life, floor)
     times: Ints = _read_only(ts, np.int64)

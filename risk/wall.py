@@ -12,7 +12,7 @@ from ringfence.risk.arithmetic import INT_MAX, MILLION, portion_up, price_per_sh
 from ringfence.risk.book import Ints
 from ringfence.risk.compiled import compiled, inlined
 from ringfence.risk.edges import Edge
-from ringfence.risk.tape import record
+from ringfence.risk.tape import transfer
 
 __all__ = ["PRICE_LARGEST", "VIRTUAL_SHARES", "charge_fee", "pay_venue", "post_margin", "raise_wall", "ratchet",
            "receive_venue", "release_margin", "settle_venue_funding", "wall_amount", "wall_series"]  # fmt: skip
@@ -24,9 +24,6 @@ PRICE_LARGEST = 2**53 - 1
 """No mark is higher: 8 minor units a share unit, 8,000 times the price of a first deposit."""
 
 _PER_SHARE_LARGEST = 8
-_POST, _RELEASE, _RATCHET = int(Edge.post), int(Edge.release), int(Edge.ratchet)
-_LOSS, _PROFIT, _SHORTFALL = int(Edge.loss), int(Edge.profit), int(Edge.shortfall)
-_FUNDING_PAID, _FUNDING_RECEIVED = int(Edge.funding_paid), int(Edge.funding_received)
 
 
 @inlined
@@ -61,7 +58,7 @@ def _price_down(assets: int, shares: int) -> int:
 
 
 @inlined
-def ratchet(vault: Any, keep: int, tape: Any, bar: int, nav: int) -> None:
+def ratchet(vault: Any, keep: int, tape: Any, nav: int) -> None:
     """Lift the mark to min(NAV per share, what cash can wall off), and fill the reserve up to its wall.
 
     Both quotients are rounded down, so the new wall never needs more than reserve + cushion. NAV is divided by the
@@ -83,72 +80,72 @@ def ratchet(vault: Any, keep: int, tape: Any, bar: int, nav: int) -> None:
     if lacking > 0:
         vault.cushion -= lacking
         vault.reserve += lacking
-        record(tape, bar, vault.index, _RATCHET, -1, lacking)
+        transfer(tape, vault.index, Edge.ratchet, -1, lacking)
 
 
 @inlined
-def post_margin(vault: Any, position: Any, tape: Any, bar: int, wanted: int) -> int:
+def post_margin(vault: Any, position: Any, tape: Any, wanted: int) -> int:
     """Cushion to margin: as much of `wanted` as the cushion has. Returns what was posted."""
     posted = max(0, min(wanted, vault.cushion))
     vault.cushion -= posted
     position.margin += posted
-    record(tape, bar, vault.index, _POST, position.index, posted)
+    transfer(tape, vault.index, Edge.post, position.index, posted)
     return posted
 
 
 @inlined
-def release_margin(vault: Any, position: Any, tape: Any, bar: int, wanted: int) -> int:
+def release_margin(vault: Any, position: Any, tape: Any, wanted: int) -> int:
     """Margin to cushion: as much of `wanted` as the margin account has. Returns what was released."""
     released = max(0, min(wanted, position.margin))
     position.margin -= released
     vault.cushion += released
-    record(tape, bar, vault.index, _RELEASE, position.index, released)
+    transfer(tape, vault.index, Edge.release, position.index, released)
     return released
 
 
 @inlined
-def receive_venue(vault: Any, position: Any, tape: Any, bar: int, profit: int) -> None:
+def receive_venue(vault: Any, position: Any, tape: Any, profit: int) -> None:
     """Realised profit, venue to margin."""
     vault.venue -= profit
     position.margin += profit
-    record(tape, bar, vault.index, _PROFIT, position.index, profit)
+    transfer(tape, vault.index, Edge.profit, position.index, profit)
 
 
 @inlined
-def pay_venue(vault: Any, position: Any, tape: Any, bar: int, loss: int) -> int:
+def pay_venue(vault: Any, position: Any, tape: Any, loss: int) -> int:
     """Realised loss, margin to venue, capped at the margin; the rest is the venue's own and returned as shortfall."""
     paid = min(loss, position.margin)
     position.margin -= paid
     vault.venue += paid
-    record(tape, bar, vault.index, _LOSS, position.index, paid)
+    transfer(tape, vault.index, Edge.loss, position.index, paid)
     rest = loss - paid
     vault.shortfall -= rest
     vault.venue += rest
-    record(tape, bar, vault.index, _SHORTFALL, -1, rest)
+    transfer(tape, vault.index, Edge.shortfall, -1, rest)
     return rest
 
 
 @inlined
-def charge_fee(vault: Any, position: Any, tape: Any, bar: int, edge: int, due: int) -> int:
-    """A fee (`edge`: fee or liquidation_fee), margin to fees, never more than the margin has. Returns what was paid."""
+def charge_fee(vault: Any, position: Any, tape: Any, edge: int, due: int) -> int:
+    """A fee (`edge`: fee or liquidation_fee), margin to costs, no more than the margin has. Returns what was paid."""
     paid = min(due, position.margin)
     position.margin -= paid
-    vault.fees += paid
-    record(tape, bar, vault.index, edge, position.index, paid)
+    vault.costs += paid
+    transfer(tape, vault.index, edge, position.index, paid)
     return paid
 
 
 @inlined
-def settle_venue_funding(vault: Any, position: Any, tape: Any, bar: int, amount: int) -> int:
+def settle_venue_funding(vault: Any, position: Any, tape: Any, amount: int) -> int:
     """Funding received (+) or paid (-), between margin and the venue's funding account. Returns what the margin could
     not pay."""
     if amount >= 0:
         vault.funding -= amount
         position.margin += amount
-        record(tape, bar, vault.index, _FUNDING_RECEIVED, position.index, amount)
+        transfer(tape, vault.index, Edge.funding_received, position.index, amount)
         return 0
     paid = min(-amount, position.margin)
     position.margin -= paid
     vault.funding += paid
-    record(tape, bar, vault.index, _FUNDING_PAID, position.index, paid)
+    transfer(tape, vault.index, Edge.funding_paid, position.index, paid)
     return -amount - paid

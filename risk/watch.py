@@ -1,10 +1,23 @@
-"""The watch over many positions at once: columns in, one pass, no allocation."""
+"""The watch over many positions at once: columns in, one pass, no allocation.
 
-from ringfence.risk.book import Floats, Ints
+Only its benchmark calls it so far; it is what the watch process, which will check every position at every tick, stands
+on. Linear contracts only, as everything that a vault trades.
+"""
+
+from typing import NamedTuple
+
+from ringfence.risk.book import Floats, Holding, Ints
 from ringfence.risk.compiled import compiled
-from ringfence.risk.margin import profit
+from ringfence.risk.exposure import profit
 
 __all__ = ["mark_positions"]
+
+
+class _Contract(NamedTuple):
+    """What an INSTRUMENT says of a lot's value."""
+
+    unit: int
+    inverse: bool
 
 
 @compiled
@@ -13,6 +26,7 @@ def mark_positions(
 ) -> tuple[int, int]:
     """Sum of the equities (minor units; one below zero counts as zero) and how many positions need a maintenance check.
 
+    More than five arguments because positions come as plain columns: rows would be read with a stride.
     Columns (P,): signed lots, cost basis and margin in minor units, `trigger` the mark at or past which maintenance is
     checked; `unit` and `marks` (N,) by symbol. A position without a trigger has 0.0 (long) or inf (short).
     """
@@ -20,8 +34,7 @@ def mark_positions(
     for p in range(symbol.size):
         s = symbol[p]
         mark, lots = marks[s], quantity[p]
-        long = lots > 0
-        open_profit = profit(1 if long else -1, abs(lots), unit[s], mark, cost[p])
-        total += max(0, margin[p] + open_profit)
-        crossed += mark <= trigger[p] if long else mark >= trigger[p]
+        position = Holding(lots, cost[p], margin[p])
+        total += max(0, margin[p] + profit(position, _Contract(unit[s], False), mark))
+        crossed += mark <= trigger[p] if lots > 0 else mark >= trigger[p]
     return total, crossed

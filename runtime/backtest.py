@@ -6,9 +6,9 @@ import numpy as np
 
 from ringfence.markets.instruments import currency_decimals
 from ringfence.markets.market import Market
-from ringfence.markets.simulator import Series, blank_series, simulate
+from ringfence.markets.simulator import Record, Series, Walk, blank_series, simulate
 from ringfence.markets.slots import Slots
-from ringfence.risk.book import Book, Rows, empty_book
+from ringfence.risk.book import Book, Rows, Terms, empty_book
 from ringfence.risk.edges import AccountKind
 from ringfence.risk.events import Event
 from ringfence.risk.tape import blank_tape, read_events, rewind
@@ -30,11 +30,11 @@ def backtest(setup: Setup, market: Market, deposits: Mapping[str, int]) -> Vault
     proposals = setup.propose_all(slots)
     book = _funded(setup, deposits)
     series = blank_series(len(slots), 1, len(setup.names))
+    terms, walk = Terms(setup.limits, setup.listing), Walk(slots.rows, slots.closes, proposals)
     tape, events, bar = blank_tape(_TAPE, _TAPE // 2), list[Event](), 0
     last = slots.span(len(slots) - 1)[1] if len(slots) else 0
     while bar < last:
-        bar = simulate(book, setup.limits, setup.listing, slots.rows, slots.closes, proposals, tape, series,
-                       bar, last)  # fmt: skip
+        bar = simulate(book, terms, walk, Record(tape, series), (bar, last))
         events += read_events(tape, market.ts, 0, 0)
         rewind(tape)
     return _described(setup, slots, book, series, proposals, events)

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ringfence.markets.simulator import Series, blank_series, simulate
+from ringfence.markets.simulator import Record, Series, Walk, blank_series, simulate
 from ringfence.markets.slots import Slots
 from ringfence.risk import KERNEL
-from ringfence.risk.book import Book, Rows, empty_book
+from ringfence.risk.book import Book, Rows, Terms, empty_book
 from ringfence.risk.edges import AccountKind, Edge
 from ringfence.risk.events import Bound, Event
 from ringfence.risk.tape import Tape, blank_tape, read_events, rewind
@@ -102,15 +102,13 @@ def decide(setup: Setup, book: Book, inputs: SlotInputs) -> Decision:
     count = len(setup.names)
     closes = np.full(len(inputs.bars), -1, np.int64)
     closes[-1] = 0
+    terms, walk = Terms(setup.limits, setup.listing), Walk(inputs.bars, closes, inputs.proposals)
     tape, series = blank_tape(64 * (count + 1), 32 * (count + 1)), blank_series(1, 1, count)
     events: list[Happened] = []
     transfers: list[Moved] = []
     bar = 0
     while bar < len(inputs.bars):
-        bar = simulate(
-            book, setup.limits, setup.listing, inputs.bars, closes, inputs.proposals, tape, series, bar,
-            len(inputs.bars),
-        )  # fmt: skip
+        bar = simulate(book, terms, walk, Record(tape, series), (bar, len(inputs.bars)))
         events += [_happened(event, setup.names) for event in read_events(tape, inputs.ts, 0, 0)]
         transfers += _moved(tape, setup.names)
         rewind(tape)

@@ -27,6 +27,11 @@ def late() -> None:
     """Late."""
     import celery
 '''
+VENUES = ("markets/venue", "markets/paper")
+BEHIND_THE_VENUE = (
+    "markets/simulator",
+    *(f"risk/{name}" for name in ("edges", "engine", "events", "orders", "settlement", "tape", "wall")),
+)
 PASSING = '"""A test that passes."""\n\n\ndef test_that_passes() -> None:\n    assert True\n'
 
 
@@ -45,6 +50,8 @@ def copy(project: Path, tmp_path: Path) -> Path:
         (top / "ringfence" / room).symlink_to(Path("..") / room)
         (top / room / "__init__.py").write_text(f'"""The room {room}."""\n')
         (top / room / "planted.py").write_text(CLEAN)
+    for module in VENUES + BEHIND_THE_VENUE:  # the contract between them names them
+        (top / f"{module}.py").write_text(CLEAN)
     (top / "tests" / "test_planted.py").write_text(PASSING)
     return top
 
@@ -67,7 +74,7 @@ def run(top: Path, *command: str) -> tuple[int, str]:
 def test_the_copy_without_a_fault_passes_check_and_tests(copy: Path) -> None:
     code, output = run(copy, ".ci/run")
     assert code == 0, output
-    assert "Contracts: 5 kept, 0 broken." in output
+    assert "Contracts: 6 kept, 0 broken." in output
     assert output.rstrip().splitlines()[-1].startswith("1 passed"), "the last line is pytest's summary"
 
 
@@ -141,6 +148,20 @@ def test_every_forbidden_import_breaks_a_contract_and_is_named(copy: Path) -> No
     assert missed == []
 
 
+def test_a_venue_that_looks_at_the_vault_breaks_a_contract(copy: Path) -> None:
+    """Through a module between them as well."""
+    behind = [module.replace("/", ".") for module in BEHIND_THE_VENUE]
+    imports = "".join(f"import ringfence.{module}\n" for module in behind)
+    (copy / "markets" / "paper.py").write_text(f'"""Planted."""\n\n{imports}')
+    (copy / "markets" / "venue.py").write_text('"""Planted."""\n\nimport ringfence.risk.planted\n')
+    (copy / "risk" / "planted.py").write_text('"""Planted."""\n\nimport ringfence.risk.wall\n')
+    code, output = run(copy, "make", "imports")
+    assert code != 0
+    report = " ".join(output.split())
+    assert [module for module in behind if f"markets.paper -> ringfence.{module} " not in report] == []
+    assert "markets.venue -> ringfence.risk.planted" in report
+
+
 @pytest.mark.parametrize("room", ROOMS[:-2])
 def test_one_forbidden_import_alone_breaks_a_contract(copy: Path, room: str) -> None:
     (copy / room / "planted.py").write_text(LATE)
@@ -165,7 +186,7 @@ def test_the_contracts_hold_in_the_project_itself(project: Path) -> None:
     program = Path(sys.prefix) / "bin" / "lint-imports"
     done = subprocess.run([program, "--no-cache"], cwd=project, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout
-    assert "Contracts: 5 kept, 0 broken." in done.stdout
+    assert "Contracts: 6 kept, 0 broken." in done.stdout
 
 
 @pytest.mark.parametrize(

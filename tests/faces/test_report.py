@@ -76,7 +76,7 @@ def a_run(vault: str = "btc-eth-shield", decisions: int = 744, *, seed: int = 7,
         mandate="9f2c61d07be4a8835512c0ffee01d7aa94b3c6e8f1029384756aabbccddeeff0", ts=ts, nav=nav, wall=wall,
         shares=shares, high_water_mark=np.round(mark * 1e-3 * 2.0**50).astype(np.int64), positions=positions,
         events=tuple(some_events(rng, ts, positions)), price_low=0.000809417, distance_low=0.01234567,
-        balances={"reserve": 200_000_000_000, "cushion": 9_876_543_210, "margin:btc": 1_234_567_890, "fees": -42},
+        balances={"reserve": 200_000_000_000, "cushion": 9_876_543_210, "margin:btc": 1_234_567_890, "costs": -42},
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ringfence.markets.errors import InvalidInstrument, UnknownInstrument
 from ringfence.markets.instruments import currency_decimals, instrument, instrument_from, instruments, listing
-from ringfence.markets.paper import requirement
+from ringfence.risk.exposure import maintenance_margin
 
 LINEAR = ("BTC/USDT:USDT", "ETH/USDT:USDT", "SOL/USDT:USDT", "XRP/USDT:USDT", "DOGE/USDT:USDT", "LINK/USDT:USDT")
 FIRST = ["0", "50000", "0.004", "125", "0"]
@@ -175,7 +175,7 @@ def test_a_listing_holds_each_instruments_tiers_and_how_many_they_are() -> None:
 @given(st.integers(0, 10**16))
 def test_the_kernel_asks_for_the_maintenance_of_the_table(notional: int) -> None:
     sol = instrument("SOL/USDT:USDT")
-    asked = requirement(listing([instrument("BTC/USDT:USDT"), sol])[1], notional)
+    asked = maintenance_margin(listing([instrument("BTC/USDT:USDT"), sol])[1], notional)
     assert asked == max(-(-notional * tier.rate // 10**6) - tier.deduction for tier in sol.tiers)
 
 

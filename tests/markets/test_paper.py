@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ringfence.markets.instruments import instrument, listing
-from ringfence.markets.paper import leverage_of, liquidation_price, requirement
-from ringfence.markets.simulator import blank_series, simulate
-from ringfence.risk.book import BAR, INSTRUMENT, PROPOSAL, empty_book, limits, rows
+from ringfence.markets.simulator import Record, Walk, blank_series, simulate
+from ringfence.risk.book import BAR, INSTRUMENT, PROPOSAL, Terms, empty_book, limits, rows
 from ringfence.risk.edges import Edge
 from ringfence.risk.events import Bound, Event, Kind
+from ringfence.risk.exposure import leverage_of, liquidation_price, maintenance_margin
 from ringfence.risk.tape import blank_tape, read_events
 from ringfence.risk.wall import wall_amount
 from tests.reference import exact
@@ -90,14 +90,13 @@ class Exchange:
         proposals = rows(PROPOSAL, (1, self.symbols), volatility=0.5, proposed=True, known=True)
         if asked is not None:
             proposals.leverage[0] = asked
-        tape = blank_tape(200, 100)
-        decision = np.array([-1 if asked is None else 0])
-        series = blank_series(1, 1, self.symbols)
-        simulate(self.book, self.limits, self.listing, bars, decision, proposals, tape, series, 0, 1)
+        tape, slot = blank_tape(200, 100), np.array([-1 if asked is None else 0])
+        record = Record(tape, blank_series(1, 1, self.symbols))
+        simulate(self.book, Terms(self.limits, self.listing), Walk(bars, slot, proposals), record, (0, 1))
         self.events = read_events(tape, np.zeros(1, np.int64), 0, 0)
         self.transfers = [row[2:] for row in tape.transfers[: tape.used[0]].tolist()]
         vault = self.vault
-        assert self.own() + sum(int(vault[name]) for name in ("venue", "fees", "funding", "shortfall", "world")) == 0
+        assert self.own() + sum(int(vault[name]) for name in ("venue", "costs", "funding", "shortfall", "world")) == 0
         return self.events
 
     def moved(self, edge: Edge, position: int = 0) -> int:
@@ -363,8 +362,8 @@ def test_alternating_sides_close_before_they_open_and_pay_for_it_each_time() -> 
         assert all(event.quantity_before * event.quantity_after == 0 for event in told)  # never through zero at once
         quantities.append(int(venue.book.positions[0].quantity))
     assert all(a * b < 0 for a, b in itertools.pairwise(quantities))
-    assert venue.own() == before - int(venue.vault.fees) - int(venue.vault.venue)
-    assert venue.vault.fees > 0
+    assert venue.own() == before - int(venue.vault.costs) - int(venue.vault.venue)
+    assert venue.vault.costs > 0
 
 
 def refusal(venue: Exchange, leverage: float, price: float = 20_000.0) -> list[tuple[Kind, Bound]]:
@@ -422,7 +421,7 @@ def test_open_profit_is_swept_but_never_below_what_keeps_the_position_above_its_
     price = 20_000.0 + side * 5_000.0
     (event,) = [one for one in venue.bar(price, asked=(side * 90.0,)) if one.kind is Kind.collateral]
     assert event.amount < 0
-    required = int(requirement(venue.listing[0], math.ceil(exact.value(abs(int(held.quantity)), 1_000, price))))
+    required = int(maintenance_margin(venue.listing[0], math.ceil(exact.value(abs(int(held.quantity)), 1_000, price))))
     equity = int(held.margin) + exact.profit(side, abs(int(held.quantity)), 1_000, price, int(held.cost))
     assert held.margin >= 3 * required
     assert equity >= 3 * required
@@ -465,7 +464,7 @@ def test_a_position_that_grows_into_a_higher_tier_needs_that_tiers_margin() -> N
     notional = abs(int(held.quantity)) * 1_000 * 20_000
     floors, rates = row.tier["floor"][: row.tiers].tolist(), row.tier["rate"][: row.tiers].tolist()
     assert exact.tier_of(notional, floors) >= 2
-    assert int(requirement(row, notional)) == math.ceil(exact.maintenance(notional, floors, rates))
+    assert int(maintenance_margin(row, notional)) == math.ceil(exact.maintenance(notional, floors, rates))
     highest = float(row.tier["leverage_max"][exact.tier_of(notional, floors)])
     assert leverage_of(held, row, 20_000.0) <= highest
 

@@ -7,11 +7,11 @@ import numpy as np
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from ringfence.markets.simulator import Series, blank_series, simulate
+from ringfence.markets.simulator import Series, simulate
 from ringfence.risk.book import Book, Limits
 from ringfence.risk.edges import AccountKind, Edge
 from ringfence.risk.events import Kind
-from ringfence.risk.tape import blank_tape, rewind
+from ringfence.risk.tape import rewind
 from tests.reference.slow_step import SlowBook, TooLarge
 from tests.reference.worlds import Rough, World, copied, world
 
@@ -43,16 +43,13 @@ def drawn(seed: int, shape: tuple[int, int, int, int], rough: Rough, bars: int =
 def run(one: World, tape_rows: int = 20_000, pieces: tuple[int, ...] = ()) -> tuple[Book, Series, list[Any], list[Any]]:
     """The book after the bars of a world, its series, its transfers and its events; stops at each of `pieces`."""
     book = copied(one.book)
-    series = blank_series(len(one.proposals), len(book.vaults), len(book.positions))
-    tape = blank_tape(tape_rows, tape_rows)
+    tape, series = record = one.record(tape_rows, tape_rows)
     transfers: list[Any] = []
     events: list[Any] = []
     bar = 0
     for stop in sorted({*pieces, len(one.bars)}):
         while bar < stop:
-            bar = simulate(
-                book, one.limits, one.listing, one.bars, one.decision, one.proposals, tape, series, bar, stop
-            )
+            bar = simulate(book, one.terms, one.walk, record, (bar, stop))
             transfers += tape.transfers[: tape.used[0]].tolist()
             events += tape.events[: tape.used[1]].tolist()
             rewind(tape)
@@ -66,7 +63,7 @@ def smallest_tape(one: World) -> int:
 def assert_equals_the_twin(one: World) -> SlowBook:
     book, series, transfers, events = run(one)
     twin = SlowBook(one.book, one.limits, one.listing)
-    states, details = twin.run(one.bars, one.decision, one.proposals)
+    states, details = twin.run(one.bars, one.slot, one.proposals)
     for v, vault in enumerate(twin.vaults):
         assert [row for row in events if row[1] == v] == vault.events
         assert [row for row in transfers if row[1] == v] == vault.transfers
@@ -170,29 +167,25 @@ def test_l1_after_every_bar_the_accounts_sum_to_zero_and_none_of_the_vaults_own_
     seed: int, shape: tuple[int, int, int, int], rough: Rough
 ) -> None:
     one = drawn(seed, shape, rough)
-    book, tape = copied(one.book), blank_tape(20_000, 20_000)
-    series = blank_series(len(one.proposals), len(book.vaults), len(book.positions))
+    book, record = copied(one.book), one.record()
     for bar in range(len(one.bars)):
-        assert bar + 1 == simulate(
-            book, one.limits, one.listing, one.bars, one.decision, one.proposals, tape, series, bar, bar + 1
-        )
+        assert bar + 1 == simulate(book, one.terms, one.walk, record, (bar, bar + 1))
         for row in book.vaults:
             margins = [int(margin) for margin in book.positions.margin[row.first : row.last]]
-            own = [int(row.reserve), int(row.cushion), int(row.fees), *margins]
+            own = [int(row.reserve), int(row.cushion), int(row.costs), *margins]
             assert min(own) >= 0
             assert sum(own) + int(row.venue) + int(row.funding) + int(row.shortfall) + int(row.world) == 0
 
 
 def test_a_run_stops_before_the_bar_that_its_tape_might_not_hold() -> None:
     one = drawn(5, (1, 2, 2, 1), Rough(often=0.2))
-    book, tape = copied(one.book), blank_tape(smallest_tape(one), 16)
-    series = blank_series(len(one.proposals), 1, 2)
-    arguments = (book, one.limits, one.listing, one.bars, one.decision, one.proposals, tape, series)
-    stopped = simulate(*arguments, 0, len(one.bars))
+    record = one.record(smallest_tape(one), 16)
+    arguments = (copied(one.book), one.terms, one.walk, record)
+    stopped = simulate(*arguments, (0, len(one.bars)))
     assert 0 < stopped < len(one.bars)
-    assert simulate(*arguments, stopped, len(one.bars)) == stopped  # until what is on it has been read
-    rewind(tape)
-    assert simulate(*arguments, stopped, len(one.bars)) > stopped
+    assert simulate(*arguments, (stopped, len(one.bars))) == stopped  # until what is on it has been read
+    rewind(record.tape)
+    assert simulate(*arguments, (stopped, len(one.bars))) > stopped
 
 
 def test_an_empty_vault_decides_nothing_and_has_no_lows() -> None:
@@ -211,9 +204,9 @@ def test_an_empty_vault_decides_nothing_and_has_no_lows() -> None:
 def test_series_without_positions_change_nothing_else() -> None:
     one = drawn(9, (2, 2, 2, 2), Rough())
     book, series, *_ = run(one)
-    bare, tape = copied(one.book), blank_tape(20_000, 20_000)
-    short = blank_series(len(one.proposals), 2, 4, detailed=False)
-    simulate(bare, one.limits, one.listing, one.bars, one.decision, one.proposals, tape, short, 0, len(one.bars))
+    bare, record = copied(one.book), one.record(detailed=False)
+    simulate(bare, one.terms, one.walk, record, (0, len(one.bars)))
+    short = record.series
     assert bare.positions.tobytes() == book.positions.tobytes()
     assert short.vaults.tobytes() == series.vaults.tobytes()
     assert short.positions.shape == (0, 4)

@@ -1,4 +1,4 @@
-"""The slow, exact twin of risk.margin and risk.arithmetic: the definitions in Fraction and unbounded integers.
+"""The slow, exact twin of risk.exposure and risk.arithmetic: the definitions in Fraction and unbounded integers.
 
 Every function says what the thing *is*, by another road than the compiled formula wherever there is one: the tier is
 looked up, the liquidation price is the root that lies in its own tier.

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ringfence.markets.simulator import blank_series, simulate
-from ringfence.risk.tape import blank_tape, rewind
+from ringfence.markets.simulator import simulate
+from ringfence.risk.tape import rewind
 from ringfence.runtime.runs import VaultRun
 from tests.reference.worlds import Rough, world
 
@@ -22,7 +22,7 @@ __all__ = ["WORLDS", "digests", "of_run", "of_world"]
 
 WORLDS = 300
 _VAULT = ("reserve", "cushion", "shares", "waiting", "high_water_mark", "venue", "funding", "shortfall", "world",
-          "fees", "wall", "peak", "price_low", "distance_low")  # fmt: skip
+          "costs", "wall", "peak", "price_low", "distance_low")  # fmt: skip
 _POSITION = ("quantity", "cost", "margin", "refused", "liquidation_watch", "call_watch")
 _TRANSFER = ("bar", "vault", "edge", "position", "amount")
 _EVENT = ("bar", "vault", "position", "kind", "reason", "quantity_before", "quantity_after", "amount", "fee",
@@ -53,7 +53,8 @@ def of_run(run: VaultRun) -> str:
             column = getattr(position, name)
             content.update(np.ma.getmaskarray(column).tobytes())
             content.update(np.ascontiguousarray(np.ma.filled(column, 0)).tobytes())
-    balances = sorted(run.balances.items())
+    # the account of the venue's costs was called fees when the digests were recorded
+    balances = sorted(("fees" if name == "costs" else name, amount) for name, amount in run.balances.items())
     events = [list(astuple(event)) for event in run.events]
     lows = [repr(run.price_low), repr(run.distance_low)]
     content.update(json.dumps([run.vault, events, balances, lows], separators=(",", ":")).encode())
@@ -67,11 +68,10 @@ def of_world(seed: int) -> str:
     one = world(rng, vaults=vaults, each=each, symbols=1 + seed % 4, bars=200, every=1 + seed % 4,
                 rough=Rough(often=0.02 + 0.01 * (seed % 4)))  # fmt: skip
     book, content = one.book, hashlib.sha256()
-    series = blank_series(len(one.proposals), vaults, vaults * each)
-    tape, bar = blank_tape(2_000, 700), 0
+    record, bar = one.record(2_000, 700), 0
+    tape, series = record
     while bar < len(one.bars):
-        bar = simulate(book, one.limits, one.listing, one.bars, one.decision, one.proposals, tape, series, bar,
-                       len(one.bars))  # fmt: skip
+        bar = simulate(book, one.terms, one.walk, record, (bar, len(one.bars)))
         _columns(content, tape.transfers[: tape.used[0]], _TRANSFER)
         _columns(content, tape.events[: tape.used[1]], _EVENT)
         rewind(tape)

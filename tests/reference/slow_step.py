@@ -447,7 +447,9 @@ class Vault:
         equity, notional = self.margin(one) - due + after.profit(mark), after.notional(mark)
         highest = one.instrument.leverages[one.instrument.tier(float(notional))]
         called_below = ceil_part(one.instrument.maintenance(notional), one.limit.call_at)
-        return float(equity) * highest >= float(notional) and equity >= called_below
+        numerator, denominator = highest.as_integer_ratio()
+        initial = -(-notional * denominator // numerator)
+        return equity >= initial and equity >= called_below
 
     # ------------------------------------------------------------------------------------------------ one bar
 
@@ -505,11 +507,11 @@ class SlowBook:
                       positions, accounts, one.price_low, one.distance_low)
             )  # fmt: skip
 
-    def run(self, bars: Any, decision: Any, proposals: Any) -> tuple[list[Any], list[Any]]:
+    def run(self, bars: Any, slot: Any, proposals: Any) -> tuple[list[Any], list[Any]]:
         """(rows of VAULT_STATE, rows of POSITION_STATE) in order of decision, then vault or position."""
         states, details = [], []
         for bar in range(len(bars)):
-            at = int(decision[bar])
+            at = int(slot[bar])
             prices = [plain(row) for row in bars[bar]]
             asked = [plain(row) for row in proposals[at]] if at >= 0 else None
             for vault in self.vaults:

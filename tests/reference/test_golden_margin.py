@@ -7,13 +7,14 @@ from math import isclose
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from ringfence.risk import margin as formulas
+from ringfence.risk import exposure
+from ringfence.risk.book import Holding, tier_deductions
 from tests.reference import exact
+from tests.reference.worlds import contract
 
 USDT = 10**6
 BTC = 10**8
@@ -30,7 +31,7 @@ COIN_TENTH = COIN // 10
 
 OLDER_FLOORS = tuple(floor * USDT for floor in (0, 50_000, 250_000, 1_000_000, 10_000_000))
 OLDER_RATES = (4_000, 5_000, 10_000, 25_000, 50_000)
-TRAP = (LONG, 40_000, LOT, 2_000_000 * USDT, 100_000 * USDT)
+TRAP = Holding(40_000, 2_000_000 * USDT, 100_000 * USDT)
 """40 BTC bought at 50 000 with a leverage of 20."""
 
 
@@ -47,7 +48,7 @@ def rounds_to(actual: float | None, expected: float, places: int = 4) -> bool:
     ],
 )
 def test_one_bitcoin_at_ten_times_is_liquidated_at(side: int, rate: int, closing_fee: int, expected: float) -> None:
-    price = formulas.liquidation_price(side, 1000, LOT, ENTRY, TENTH, (rate,), (0,), closing_fee)
+    price = exposure.liquidation_price(Holding(side * 1000, ENTRY, TENTH), contract(LOT, (rate,)), closing_fee)
     assert rounds_to(price, expected)
 
 
@@ -63,52 +64,52 @@ def test_maintenance_at_the_entry_value_is_bankruptcy_with_the_maintenance_set_a
     side: int, rate: int, expected: float
 ) -> None:
     """The older form of Bybit: entry -+ (initial - maintenance) / quantity."""
-    set_aside = int(formulas.maintenance_margin(ENTRY, rate, 0))
-    price = formulas.bankruptcy_price(side, 1000, LOT, ENTRY, TENTH - set_aside, 0)
+    row = contract(LOT, (rate,))
+    set_aside = exposure.maintenance_margin(row, ENTRY)
+    price = exposure.bankruptcy_price(Holding(side * 1000, ENTRY, TENTH - set_aside), row)
     assert rounds_to(price, expected)
 
 
 @pytest.mark.parametrize("reference", [48_000.0, 50_000.0, 52_000.0])
 def test_the_form_that_starts_at_a_reference_price_gives_the_same_from_any_price(reference: float) -> None:
     """Hyperliquid: P - s * (margin available at P) / q / (1 - l*s), l the maintenance rate."""
-    value = int(formulas.notional_down(1000, LOT, reference))
-    standing = formulas.equity(TENTH, formulas.profit(LONG, 1000, LOT, reference, ENTRY))
-    available = int(standing - formulas.maintenance_margin(value, 5_000, 0))
+    risk = exposure.risk_at(Holding(1000, ENTRY, TENTH), contract(LOT, (5_000,)), reference)
+    available = risk.equity - risk.maintenance
     assert rounds_to(reference - available / USDT / (1 - 0.005), 45_226.1307)
 
 
 def test_older_deductions_follow_from_continuity() -> None:
-    deductions = formulas.tier_deductions(OLDER_FLOORS, OLDER_RATES)
+    deductions = tier_deductions(OLDER_FLOORS, OLDER_RATES)
     assert [deduction // USDT for deduction in deductions] == [0, 50, 1_300, 16_300, 266_300]
 
 
 def test_forty_bitcoin_at_twenty_times_fall_in_the_tier_of_their_value_and_not_of_their_collateral() -> None:
-    deductions = formulas.tier_deductions(OLDER_FLOORS, OLDER_RATES)
-    price = formulas.liquidation_price(*TRAP, OLDER_RATES, deductions)
+    deductions = tier_deductions(OLDER_FLOORS, OLDER_RATES)
+    row = contract(LOT, OLDER_RATES, OLDER_FLOORS)
+    price = exposure.liquidation_price(TRAP, row)
     assert rounds_to(price, 48_300.00, places=2)
 
-    by_collateral = formulas.tier_index(100_000 * USDT, np.array(OLDER_FLOORS))
-    late = formulas.liquidation_root(*TRAP, OLDER_RATES[by_collateral], deductions[by_collateral], 0)
+    by_collateral = exposure.tier_of(row, 100_000 * USDT)
+    mistaken = contract(LOT, (OLDER_RATES[by_collateral],), (0,), (deductions[by_collateral],))
+    late = exposure.liquidation_price(TRAP, mistaken)
     assert rounds_to(late, 47_737.44, places=2)
-    assert price is not None
     assert 562 < price - late < 563, "the classic mistake liquidates later: unsafe"
-    held = formulas.notional_up(40_000, LOT, price)
-    assert formulas.tier_index(int(held), np.array(OLDER_FLOORS)) == 3
+    assert exposure.tier_of(row, exposure.value_up(row, 40_000, price)) == 3
 
 
 def test_forty_bitcoin_at_twenty_times_under_the_recorded_tiers(recorded: Path) -> None:
     rows = json.loads((recorded / "binance_leverage_tiers.json").read_text())["BTC/USDT:USDT"]
     floors = [int(row["minNotional"]) * USDT for row in rows]
     rates = [int(Decimal(row["info"]["maintMarginRatio"]) * 10**6) for row in rows]
-    deductions = formulas.tier_deductions(floors, rates)
-    price = formulas.liquidation_price(*TRAP, rates, deductions)
+    row, deductions = contract(LOT, rates, floors), tier_deductions(floors, rates)
+    price = exposure.liquidation_price(TRAP, row)
     assert rounds_to(price, 47_786.86, places=2)
-    assert price is not None
-    k = int(formulas.tier_index(int(formulas.notional_up(40_000, LOT, price)), np.array(floors)))
+    k = exposure.tier_of(row, exposure.value_up(row, 40_000, price))
     assert (rates[k], deductions[k]) == (6_500, 950 * USDT)
 
-    by_collateral = formulas.tier_index(100_000 * USDT, np.array(floors))
-    late = formulas.liquidation_root(*TRAP, rates[by_collateral], deductions[by_collateral], 0)
+    by_collateral = exposure.tier_of(row, 100_000 * USDT)
+    mistaken = contract(LOT, (rates[by_collateral],), (0,), (deductions[by_collateral],))
+    late = exposure.liquidation_price(TRAP, mistaken)
     assert rounds_to(late, 47_737.44, places=2)
 
 
@@ -120,17 +121,18 @@ def test_forty_bitcoin_at_twenty_times_under_the_recorded_tiers(recorded: Path) 
     ],
 )
 def test_sixty_thousand_inverse_contracts_at_ten_times(side: int, liquidated: float, bankrupt: float) -> None:
-    position = (side, CONTRACTS, BTC, COIN, COIN_TENTH)
-    assert rounds_to(formulas.liquidation_price_inverse(*position, (5_000,), (0,)), liquidated)
-    price = float(formulas.bankruptcy_price_inverse(*position, 0))
+    position, row = Holding(side * CONTRACTS, COIN, COIN_TENTH), contract(BTC, (5_000,), inverse=True)
+    assert rounds_to(exposure.liquidation_price(position, row), liquidated)
+    price = exposure.bankruptcy_price(position, row)
     assert rounds_to(price, bankrupt)
     assert isclose(price, 50_000 * 10 / (10 + side), rel_tol=1e-12), "P0 * L / (L +- 1)"
 
 
 def test_an_inverse_long_with_maintenance_at_the_entry_value() -> None:
     """The older form of Bybit: Q / (V + initial - maintenance)."""
-    set_aside = int(formulas.maintenance_margin(COIN, 5_000, 0))
-    price = formulas.bankruptcy_price_inverse(LONG, CONTRACTS, BTC, COIN, COIN_TENTH - set_aside, 0)
+    row = contract(BTC, (5_000,), inverse=True)
+    set_aside = exposure.maintenance_margin(row, COIN)
+    price = exposure.bankruptcy_price(Holding(CONTRACTS, COIN, COIN_TENTH - set_aside), row)
     assert rounds_to(price, 45_662.1005)
 
 
@@ -138,9 +140,9 @@ def test_an_inverse_long_with_maintenance_at_the_entry_value() -> None:
 def test_an_inverse_price_as_the_venue_writes_it(side: int) -> None:
     """Bybit, 2026: Q (1 +- rate) / (Q/EP +- Q/EP/L +- deduction), with nothing extra."""
     deduction = BTC // 1000
-    ours = formulas.liquidation_price_inverse(side, CONTRACTS, BTC, COIN, COIN_TENTH, (5_000,), (deduction,))
+    row = contract(BTC, (5_000,), (0,), (deduction,), inverse=True)
+    ours = exposure.liquidation_price(Holding(side * CONTRACTS, COIN, COIN_TENTH), row)
     theirs = 60_000 * (1 + side * 0.005) / (1.2 + side * (0.12 + 0.001))
-    assert ours is not None
     assert isclose(ours, theirs, rel_tol=1e-12)
 
 
@@ -154,20 +156,21 @@ def test_an_inverse_price_as_the_venue_writes_it(side: int) -> None:
     ],
 )
 def test_one_bitcoin_at_ten_times_is_bankrupt_at(side: int, closing_fee: int, expected: float) -> None:
-    price = formulas.bankruptcy_price(side, 1000, LOT, ENTRY, TENTH, closing_fee)
+    position, row = Holding(side * 1000, ENTRY, TENTH), contract(LOT)
+    price = exposure.bankruptcy_price(position, row, closing_fee)
     assert isclose(price, expected, rel_tol=1e-12)
-    left = formulas.equity(TENTH, formulas.profit(side, 1000, LOT, price, ENTRY))
-    assert abs(left - formulas.fee(formulas.notional_up(1000, LOT, price), closing_fee)) <= 2
+    left = exposure.equity_at(position, row, price)
+    assert abs(left - exposure.fee(exposure.value_up(row, 1000, price), closing_fee)) <= 2
 
 
 def test_a_quote_balance_of_minus_96_is_bankrupt_at_96_and_fillable_at_99_8() -> None:
     """dYdX's worked example: long 1 at an oracle price of 100, maintenance 0.6 of an initial margin of 10 %."""
-    assert formulas.bankruptcy_price(LONG, 1000, LOT, 96 * USDT, 0, 0) == 96.0
-    requirement = formulas.maintenance_margin(100 * USDT, 60_000, 0)
-    net = formulas.equity(0, formulas.profit(LONG, 1000, LOT, 100.0, 96 * USDT))
-    spread = 1 - net / requirement
+    position, row = Holding(1000, 96 * USDT, 0), contract(LOT, (60_000,))
+    assert exposure.bankruptcy_price(position, row) == 96.0
+    risk = exposure.risk_at(position, row, 100.0)
+    spread = 1 - risk.equity / risk.maintenance
     assert isclose(spread, 1 / 3)
-    assert isclose((100 * USDT - spread * 0.1 * requirement) / USDT, 99.8)
+    assert isclose((100 * USDT - spread * 0.1 * risk.maintenance) / USDT, 99.8)
 
 
 @pytest.mark.parametrize(
@@ -181,26 +184,31 @@ def test_a_quote_balance_of_minus_96_is_bankrupt_at_96_and_fillable_at_99_8() ->
 )
 def test_funding_on_one_bitcoin_at_50_000(side: int, rate: float, expected: int) -> None:
     """50 000 USDT / 8192 = 6.103515625 USDT."""
-    assert formulas.funding_payment(side, 1000, LOT, 50_000.0, rate) == expected
+    assert exposure.funding_payment(Holding(side * 1000, ENTRY, TENTH), contract(LOT), 50_000.0, rate) == expected
 
 
 def test_inverse_funding_is_paid_in_coin() -> None:
     """60 000 USD at 50 000 are 1.2 BTC; / 8192 = 14 648.4375 units of 10**-8 BTC."""
-    assert formulas.funding_payment_inverse(LONG, CONTRACTS, BTC, 50_000.0, 2.0**-13) == -14_649
-    assert formulas.funding_payment_inverse(SHORT, CONTRACTS, BTC, 50_000.0, 2.0**-13) == 14_648
+    row = contract(BTC, inverse=True)
+    for side, payment in ((LONG, -14_649), (SHORT, 14_648)):
+        position = Holding(side * CONTRACTS, COIN, COIN_TENTH)
+        assert exposure.funding_payment(position, row, 50_000.0, 2.0**-13) == payment
 
 
 def test_half_of_two_bitcoin_bought_at_two_prices_realises_against_half_of_the_exact_cost() -> None:
     cost = 100_001 * USDT + 1
-    assert formulas.cost_closed(cost, 1000, 2000) == cost // 2
-    assert formulas.realised_profit(LONG, 1000, 2000, LOT, 51_000.0, cost) == 51_000 * USDT - cost // 2
-    assert formulas.realised_profit(SHORT, 1000, 2000, LOT, 51_000.0, cost) == cost // 2 - 51_000 * USDT
-    assert formulas.realised_profit_inverse(LONG, 30_000, 60_000, BTC, 60_000.0, COIN) == COIN // 2 - BTC // 2
+    assert exposure.cost_closed(cost, 1000, 2000) == cost // 2
+    for side, gain in ((LONG, 51_000 * USDT - cost // 2), (SHORT, cost // 2 - 51_000 * USDT)):
+        part = exposure.closed_part(Holding(side * 2000, cost, 0), 1000)
+        assert exposure.profit(part, contract(LOT), 51_000.0) == gain
+    part = exposure.closed_part(Holding(CONTRACTS, COIN, 0), CONTRACTS // 2)
+    assert exposure.profit(part, contract(BTC, inverse=True), 60_000.0) == COIN // 2 - BTC // 2
 
 
 def test_the_twin_itself_reproduces_the_published_prices() -> None:
     """An oracle that nobody has checked proves nothing."""
-    found = exact.liquidation_prices(*TRAP, OLDER_FLOORS, OLDER_RATES)
+    trap = (LONG, TRAP.quantity, LOT, TRAP.cost, TRAP.margin)
+    found = exact.liquidation_prices(*trap, OLDER_FLOORS, OLDER_RATES)
     assert {k: round(float(price), 2) for k, price in found.items()} == {3: 48_300.00}
     inverse = exact.liquidation_prices(SHORT, CONTRACTS, BTC, COIN, COIN_TENTH, (0,), (5_000,), inverse=True)
     assert round(float(inverse[0]), 4) == 55_277.7778
@@ -215,13 +223,13 @@ def test_the_twin_itself_reproduces_the_published_prices() -> None:
 
 def test_leverage_for_four_deviations_over_eight_hours() -> None:
     """Volatility 80 % a year, maintenance 0.5 %, slippage 1 %: 1 / (0.005 + 4 * 0.8 * sqrt(8 / 8760) + 0.01)."""
-    leverage = 1.0 / formulas.liquidation_distance(5_000, 0.8, 4 * (8 / 8760) ** 0.5, 0.01)
+    leverage = 1.0 / exposure.liquidation_distance(5_000, 0.8, 4 * (8 / 8760) ** 0.5, 0.01)
     assert rounds_to(leverage, 8.9523)
 
 
 @given(st.integers(1, 100_000), st.floats(0.05, 5.0), st.floats(0.0, 1.0), st.floats(0.0, 0.05))
 def test_the_distance_is_the_exact_one(rate: int, volatility: float, sigmas: float, slippage: float) -> None:
-    distance = formulas.liquidation_distance(rate, volatility, sigmas, slippage)
+    distance = exposure.liquidation_distance(rate, volatility, sigmas, slippage)
     assert isclose(distance, exact.liquidation_distance(rate, volatility, sigmas, slippage), rel_tol=1e-12)
 
 
@@ -230,12 +238,12 @@ def test_the_distance_is_the_exact_one(rate: int, volatility: float, sigmas: flo
 def test_a_position_of_that_leverage_stands_that_far_from_its_liquidation(
     side: int, rate: int, volatility: float, sigmas: float, slippage: float
 ) -> None:
-    leverage = 1.0 / float(formulas.liquidation_distance(rate, volatility, sigmas, slippage))
+    leverage = 1.0 / float(exposure.liquidation_distance(rate, volatility, sigmas, slippage))
     assume(leverage > 1.0)
     cost = 50_000 * 10**6
-    margin = int(formulas.initial_margin(cost, leverage))
-    price = formulas.liquidation_price(side, 1000, 1000, cost, margin, (rate,), (0,))
-    assume(price is not None)
+    margin = exposure.initial_margin(cost, leverage)
+    price = exposure.liquidation_price(Holding(side * 1000, cost, margin), contract(1000, (rate,)))
+    assume(price > 0.0)
     distance = abs(50_000.0 - price) / 50_000.0
     asked = sigmas * volatility + slippage
     assert distance >= asked / (1.0 if side > 0 else 1.0 + rate / 1e6) - 1e-12
@@ -273,9 +281,10 @@ def markets(recorded: Path) -> dict[str, list[Bracket]]:
     }
 
 
-def _columns(brackets: list[Bracket]) -> tuple[list[int], np.ndarray, np.ndarray]:
-    rates = np.array([bracket.rate for bracket in brackets])
-    return [bracket.floor for bracket in brackets], rates, np.array([bracket.cum for bracket in brackets])
+def _columns(brackets: list[Bracket]) -> tuple[list[int], list[int], list[int]]:
+    columns = zip(*((bracket.floor, bracket.rate, bracket.cum) for bracket in brackets), strict=True)
+    floors, rates, cums = map(list, columns)
+    return floors, rates, cums
 
 
 def _probes(brackets: list[Bracket]) -> list[int]:
@@ -291,35 +300,40 @@ def test_every_recorded_deduction_is_ours_by_continuity(markets: dict[str, list[
     assert len(markets) == 42
     for symbol, brackets in markets.items():
         floors, rates, cums = _columns(brackets)
-        assert formulas.tier_deductions(floors, rates.tolist()) == tuple(cums.tolist()), symbol
+        assert tier_deductions(floors, rates) == tuple(cums), symbol
 
 
 def test_the_largest_line_is_the_line_of_the_recorded_tier_in_every_market(markets: dict[str, list[Bracket]]) -> None:
     for symbol, brackets in markets.items():
         floors, rates, cums = _columns(brackets)
+        row = contract(LOT, rates, floors, cums)
         for notional in _probes(brackets):
             k = exact.tier_of(notional, floors)
-            assert formulas.tier_index(notional, np.array(floors)) == k, (symbol, notional)
-            looked_up = formulas.maintenance_margin(notional, brackets[k].rate, brackets[k].cum)
-            assert formulas.maintenance_requirement(notional, rates, cums) == looked_up, (symbol, notional)
+            assert exposure.tier_of(row, notional) == k, (symbol, notional)
+            looked_up = exact.fee(notional, brackets[k].rate) - brackets[k].cum
+            assert exposure.maintenance_margin(row, notional) == looked_up, (symbol, notional)
 
 
 def test_maintenance_is_continuous_and_never_falls_in_every_recorded_market(markets: dict[str, list[Bracket]]) -> None:
     for symbol, brackets in markets.items():
         floors, rates, cums = _columns(brackets)
+        row = contract(LOT, rates, floors, cums)
         for lower in floors[1:]:
-            around = [int(formulas.maintenance_requirement(lower + step, rates, cums)) for step in (-1, 0, 1)]
+            around = [exposure.maintenance_margin(row, lower + step) for step in (-1, 0, 1)]
             assert around == sorted(around), symbol
             assert around[2] - around[0] <= 2, symbol
-        levels = [int(formulas.maintenance_requirement(notional, rates, cums)) for notional in _probes(brackets)]
+        levels = [exposure.maintenance_margin(row, notional) for notional in _probes(brackets)]
         assert levels == sorted(levels), symbol
 
 
 def test_maintenance_is_below_initial_margin_in_every_recorded_tier(markets: dict[str, list[Bracket]]) -> None:
     for symbol, brackets in markets.items():
-        _, rates, cums = _columns(brackets)
+        floors, rates, cums = _columns(brackets)
+        row = contract(LOT, rates, floors, cums)
         for bracket in brackets:
             for notional in (bracket.floor + 10**6, (bracket.floor + bracket.cap) // 2, bracket.cap):
                 held = min(notional, 2**53)
-                requirement = formulas.maintenance_requirement(held, rates, cums)
-                assert requirement < formulas.initial_margin(held, bracket.leverage_max), (symbol, held)
+                assert exposure.maintenance_margin(row, held) < exposure.initial_margin(held, bracket.leverage_max), (
+                    symbol,
+                    held,
+                )

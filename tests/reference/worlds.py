@@ -3,13 +3,27 @@
 Everything is drawn from one numpy generator, a whole table at once, so that ten thousand vaults cost little.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from ringfence.risk.book import BAR, INSTRUMENT, PROPOSAL, Book, Limits, Rows, empty_book, limits, rows
-from ringfence.risk.margin import tier_deductions
+from ringfence.markets.simulator import Record, Walk, blank_series
+from ringfence.risk.book import (
+    BAR,
+    INSTRUMENT,
+    PROPOSAL,
+    Book,
+    Limits,
+    Rows,
+    Terms,
+    empty_book,
+    limits,
+    rows,
+    tier_deductions,
+)
+from ringfence.risk.tape import blank_tape
 from ringfence.risk.wall import wall_amount
 
 Floats = npt.NDArray[np.float64]
@@ -24,8 +38,22 @@ class World(NamedTuple):
     limits: Limits
     listing: Rows
     bars: Rows
-    decision: npt.NDArray[np.int64]
+    slot: npt.NDArray[np.int64]
     proposals: Rows
+
+    @property
+    def terms(self) -> Terms:
+        return Terms(self.limits, self.listing)
+
+    @property
+    def walk(self) -> Walk:
+        return Walk(self.bars, self.slot, self.proposals)
+
+    def record(self, transfers: int = 20_000, events: int = 20_000, *, detailed: bool = True) -> Record:
+        """A blank tape and blank series of every decision."""
+        vaults, positions = len(self.book.vaults), len(self.book.positions)
+        series = blank_series(len(self.proposals), vaults, positions, detailed=detailed)
+        return Record(blank_tape(transfers, events), series)
 
 
 class Rough(NamedTuple):
@@ -47,6 +75,17 @@ class Rough(NamedTuple):
     """The largest half spread and the largest slippage."""
     odd: float = 0.03
     """The probability of a proposal that is absent, not finite or absurd."""
+
+
+def contract(
+    unit: int, rates: Sequence[int] = (0,), floors: Sequence[int] = (0,), saved: Sequence[int] | None = None,
+    inverse: bool = False,
+) -> Any:  # fmt: skip
+    """A row of INSTRUMENT; deductions by continuity unless `saved` states them."""
+    row = rows(INSTRUMENT, 1, unit=unit, inverse=inverse, tiers=len(rates))[0]
+    deductions = tier_deductions(floors, rates) if saved is None else saved
+    row.tier[: len(rates)] = list(zip(floors, rates, deductions, [100.0] * len(rates), strict=True))
+    return row
 
 
 def paths(rng: np.random.Generator, bars: int, start: Floats, rough: Rough) -> Rows:
@@ -156,11 +195,11 @@ def world(
     # neighbours on the same path make no path more random, so position p of vault v trades symbol v*each + p
     book.positions.symbol = np.arange(vaults * each) % symbols
     fund(book, allowed, nav)
-    decision = np.full(bars, -1, np.int64)
-    decision[every - 1 :: every] = np.arange(len(decision[every - 1 :: every]))
+    slot = np.full(bars, -1, np.int64)
+    slot[every - 1 :: every] = np.arange(len(slot[every - 1 :: every]))
     return World(
-        book, allowed, listing, paths(rng, bars, start, rough), decision,
-        opinions(rng, len(decision[every - 1 :: every]), vaults * each, rough),
+        book, allowed, listing, paths(rng, bars, start, rough), slot,
+        opinions(rng, len(slot[every - 1 :: every]), vaults * each, rough),
     )  # fmt: skip
 
 

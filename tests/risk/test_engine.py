@@ -9,11 +9,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ringfence.markets.simulator import blank_series, simulate
-from ringfence.risk.book import BAR, INSTRUMENT, PROPOSAL, Book, Limits, Rows, empty_book, limits, rows
-from ringfence.risk.engine import decide
+from ringfence.markets.simulator import Walk, decide, simulate
+from ringfence.risk.book import BAR, INSTRUMENT, PROPOSAL, Book, Limits, Rows, Terms, empty_book, limits, rows
 from ringfence.risk.events import Bound
-from ringfence.risk.tape import blank_tape
 from tests.reference.slow_step import SlowBook, plain
 from tests.reference.worlds import Rough, copied, fund, world
 
@@ -23,7 +21,7 @@ PRICE = 20_000.0
 CAPITAL = 20_000_000_000
 """Of the book below: NAV 100,000 less a wall of 80,000, in minor units."""
 
-Scene = tuple[Book, Limits, Rows, Rows, Rows]
+Scene = tuple[Book, Terms, Rows, Rows]
 
 
 def scene(leverage: float, quantity: int = 0, *, volatility: float = 0.5, **terms: float) -> Scene:
@@ -46,7 +44,7 @@ def scene(leverage: float, quantity: int = 0, *, volatility: float = 0.5, **term
     proposals = rows(PROPOSAL, 1, leverage=leverage, volatility=volatility, proposed=True, known=True)
     held = book.positions[0]
     held.quantity, held.cost = quantity, int(abs(quantity) * 1_000 * PRICE)
-    return book, bounds, listing, bars, proposals
+    return book, Terms(bounds, listing), bars, proposals
 
 
 FLAGS = ("funding", "valid")
@@ -65,9 +63,9 @@ def lots(leverage: float) -> int:
 
 
 def test_the_collateral_is_the_share_of_what_stands_above_the_wall_rounded_down() -> None:
-    book, bounds, *rest = scene(1.0, share=333_333)
+    book, *rest = scene(1.0, share=333_333)
     capital = 100_000_000_000 - int(book.vaults[0].reserve)
-    assert plain(decide(book, bounds, *rest)[0]).collateral == capital * 333_333 // MILLION
+    assert plain(decide(book, *rest)[0]).collateral == capital * 333_333 // MILLION
 
 
 @pytest.mark.parametrize("side", [1, -1])
@@ -101,13 +99,14 @@ def test_the_distance_uses_the_tier_of_the_notional_that_was_proposed() -> None:
 
 def test_the_gross_multiplier_scales_every_proposal_of_the_vault_and_of_no_other() -> None:
     book = empty_book([0, 1], vaults=2)
-    one = scene(0.0)
-    columns = {name: np.repeat(one[1].positions[name], 4) for name in one[1].positions.dtype.names}
+    _, terms, bars, _ = scene(0.0)
+    single = terms.limits.positions
+    columns = {name: np.repeat(single[name], 4) for name in single.dtype.names}
     bounds = limits(keep=[800_000] * 2, gross_leverage_max=[0.5, 1e9], **columns)
     fund(book, bounds, np.array([100_000_000_000] * 2))
-    listing, bars = np.repeat(one[2], 2), np.repeat(one[3], 2)
+    listing, bars = np.repeat(terms.listing, 2).view(np.recarray), np.repeat(bars, 2).view(np.recarray)
     asked = rows(PROPOSAL, 4, leverage=[6.0, -4.0, 6.0, -4.0], volatility=0.5, proposed=True, known=True)
-    plans = decide(book, bounds, listing.view(np.recarray), bars.view(np.recarray), asked)
+    plans = decide(book, Terms(bounds, listing), bars, asked)
     # 60,000 + 40,000 asked for, 50,000 allowed: one half, to within the wall's rounding of the capital
     assert plans.allowed.tolist() == pytest.approx([3.0, -2.0, 6.0, -4.0], rel=1e-9)
     assert plans.bound.tolist() == [Bound.gross_leverage] * 2 + [Bound.nothing] * 2
@@ -116,14 +115,15 @@ def test_the_gross_multiplier_scales_every_proposal_of_the_vault_and_of_no_other
 
 
 def test_an_absurd_proposal_counts_as_its_hard_cap_and_leaves_the_others_their_part() -> None:
-    one = scene(0.0, leverage_max=8.0)
-    columns = {name: np.repeat(one[1].positions[name], 2) for name in one[1].positions.dtype.names}
+    _, terms, bars, _ = scene(0.0, leverage_max=8.0)
+    single = terms.limits.positions
+    columns = {name: np.repeat(single[name], 2) for name in single.dtype.names}
     bounds = limits(keep=[800_000], gross_leverage_max=[0.6], **columns)
     book = empty_book([0, 1])
     fund(book, bounds, np.array([100_000_000_000]))
-    listing, bars = np.repeat(one[2], 2).view(np.recarray), np.repeat(one[3], 2).view(np.recarray)
+    listing, bars = np.repeat(terms.listing, 2).view(np.recarray), np.repeat(bars, 2).view(np.recarray)
     asked = rows(PROPOSAL, 2, leverage=[1e300, 4.0], volatility=0.5, proposed=True, known=True)
-    plans = decide(book, bounds, listing, bars, asked)
+    plans = decide(book, Terms(bounds, listing), bars, asked)
     assert plans.allowed.tolist() == pytest.approx([4.0, 2.0], rel=1e-9)  # 8 and 4 shared out, 120,000 to 60,000
     assert plans.bound.tolist() == [Bound.gross_leverage] * 2
 
@@ -174,25 +174,25 @@ def test_hard_caps_come_after_the_band(side: int) -> None:
 
 @pytest.mark.parametrize("side", [1, -1])
 def test_an_order_below_the_venues_smallest_is_not_asked_of_an_open_position(side: int) -> None:
-    book, bounds, listing, bars, asked = scene(side * 4.0, side * lots(4.05))
-    listing.notional_min = 10**9
-    plan = plain(decide(book, bounds, listing, bars, asked)[0])
+    book, terms, bars, asked = scene(side * 4.0, side * lots(4.05))
+    terms.listing.notional_min = 10**9
+    plan = plain(decide(book, terms, bars, asked)[0])
     assert plan.target == side * lots(4.05)
 
 
 @pytest.mark.parametrize("side", [1, -1])
 def test_no_order_is_too_small_to_come_back_under_a_hard_cap(side: int) -> None:
-    book, bounds, listing, bars, asked = scene(side * 4.0, side * lots(4.05), leverage_max=3.9)
-    listing.notional_min = 10**9
-    plan = plain(decide(book, bounds, listing, bars, asked)[0])
+    book, terms, bars, asked = scene(side * 4.0, side * lots(4.05), leverage_max=3.9)
+    terms.listing.notional_min = 10**9
+    plan = plain(decide(book, terms, bars, asked)[0])
     assert 0 < abs(plan.target) <= lots(3.9)
 
 
 @pytest.mark.parametrize("side", [1, -1])
 def test_a_position_on_the_wrong_side_is_never_too_small_to_be_turned(side: int) -> None:
-    book, bounds, listing, bars, asked = scene(side * 0.04, -side * lots(0.04))
-    listing.notional_min = 10**9
-    plan = plain(decide(book, bounds, listing, bars, asked)[0])
+    book, terms, bars, asked = scene(side * 0.04, -side * lots(0.04))
+    terms.listing.notional_min = 10**9
+    plan = plain(decide(book, terms, bars, asked)[0])
     assert plan.target * side > 0
 
 
@@ -200,9 +200,9 @@ def test_a_vault_without_risk_capital_closes_what_it_holds() -> None:
     book, *rest = scene(4.0, lots(2.0))
     book.vaults.cushion = 0
     assert plain(decide(book, *rest)[0]).target == 0
-    book, bounds, listing, bars, asked = scene(4.0, lots(2.0))
+    book, terms, bars, asked = scene(4.0, lots(2.0))
     book.vaults.cushion, asked.proposed = 0, False
-    assert plain(decide(book, bounds, listing, bars, asked)[0]).target == 0
+    assert plain(decide(book, terms, bars, asked)[0]).target == 0
 
 
 # ---------------------------------------------------------------------------------------------------- law W5
@@ -235,13 +235,13 @@ def test_w5_no_more_is_held_than_was_proposed_and_nothing_unknown_raises_leverag
     leverage: float, volatility: float, proposed: bool, known: bool, quantity: int, band: float, leverage_max: float,
     volatility_max: float, slippage: float, sigmas: float, gross: float, smallest: int, waiting: float,
 ) -> None:  # fmt: skip
-    book, bounds, listing, bars, asked = scene(
+    book, terms, bars, asked = scene(
         leverage, quantity, volatility=volatility, band=band, leverage_max=leverage_max, volatility_max=volatility_max,
         distance_slippage=slippage, distance_sigmas=sigmas, gross_leverage_max=gross,
     )  # fmt: skip
-    listing.notional_min, asked.proposed, asked.known = smallest, proposed, known
+    terms.listing.notional_min, asked.proposed, asked.known = smallest, proposed, known
     book.vaults.waiting = int(float(book.vaults[0].shares) * waiting)
-    plan = plain(decide(book, bounds, listing, bars, asked)[0])
+    plan = plain(decide(book, terms, bars, asked)[0])
     usable = proposed and known and math.isfinite(leverage) and math.isfinite(volatility) and volatility > 0
     assert math.isfinite(plan.allowed)
     assert math.isfinite(plan.leverage)
@@ -263,9 +263,9 @@ def test_w5_no_more_is_held_than_was_proposed_and_nothing_unknown_raises_leverag
 
 @pytest.mark.parametrize("quantity", [0, 700, -700])
 def test_without_a_valid_bar_a_position_stays_as_it_is(quantity: int) -> None:
-    book, bounds, listing, bars, asked = scene(4.0, quantity)
+    book, terms, bars, asked = scene(4.0, quantity)
     bars.valid = False
-    plan = plain(decide(book, bounds, listing, bars, asked)[0])
+    plan = plain(decide(book, terms, bars, asked)[0])
     assert (plan.target, plan.bound) == (quantity, Bound.no_price)
 
 
@@ -278,13 +278,12 @@ def test_decide_has_no_effects_and_equals_the_twin_and_what_the_simulator_does(
     seed: int, each: int, vaults: int
 ) -> None:
     one = world(np.random.default_rng(seed), vaults=vaults, each=each, symbols=3, bars=9, every=3, rough=Rough(odd=0.1))
-    book, tape, series = copied(one.book), blank_tape(5_000, 5_000), blank_series(3, vaults, vaults * each)
-    arguments = (one.limits, one.listing, one.bars, one.decision, one.proposals, tape, series)
-    simulate(book, *arguments, 0, 6)
+    book, record = copied(one.book), one.record(5_000, 5_000)
+    simulate(book, one.terms, one.walk, record, (0, 6))
     # what the tick of bar 8 decides on: the book once the venue has had the bar and the mark has been lifted
-    at, quiet = one.bars[8], one.decision.copy()
+    at, quiet = one.bars[8], one.slot.copy()
     quiet[8] = -1
-    simulate(book, one.limits, one.listing, one.bars, quiet, one.proposals, tape, series, 6, 9)
+    simulate(book, one.terms, one.walk._replace(slot=quiet), record, (6, 9))
     twin = SlowBook(book, one.limits, one.listing)
     for vault in twin.vaults:
         vault.ratchet(8, vault.nav([plain(bar) for bar in at]))
@@ -294,9 +293,9 @@ def test_decide_has_no_effects_and_equals_the_twin_and_what_the_simulator_does(
                 balance for name, balance in vault.accounts.items() if getattr(name, "value", None) == kind
             )
     before = [table.tobytes() for table in (*book, *one.limits, one.listing, at, one.proposals[2])]
-    plans = decide(book, one.limits, one.listing, at, one.proposals[2])
+    plans = decide(book, one.terms, at, one.proposals[2])
     assert before == [table.tobytes() for table in (*book, *one.limits, one.listing, at, one.proposals[2])]
-    assert plans.tobytes() == decide(book, one.limits, one.listing, at, one.proposals[2]).tobytes()
+    assert plans.tobytes() == decide(book, one.terms, at, one.proposals[2]).tobytes()
     prices, asked = [plain(bar) for bar in at], [plain(row) for row in one.proposals[2]]
     for vault in twin.vaults:
         for position, slow in zip(vault.positions, vault.plan(prices, asked, vault.nav(prices)), strict=True):
@@ -308,7 +307,9 @@ def test_decide_has_no_effects_and_equals_the_twin_and_what_the_simulator_does(
     calm.positions.call_at, closes.funding = 0, False
     for name in ("mark_low", "mark_high"):
         closes[name] = closes.mark_close
-    simulate(copied(book), calm, one.listing, closes, np.array([2]), one.proposals, tape, series, 0, 1)
+    last = Walk(closes, np.array([2]), one.proposals)
+    simulate(copied(book), one.terms._replace(limits=calm), last, record, (0, 1))
+    series = record.series
     assert series.positions[2].allowed.tolist() == plans.allowed.tolist()
     assert series.positions[2].bound.tolist() == plans.bound.tolist()
 
@@ -316,16 +317,17 @@ def test_decide_has_no_effects_and_equals_the_twin_and_what_the_simulator_does(
 def test_a_thousand_vaults_are_decided_as_each_would_be_alone() -> None:
     vaults = 20 if SLOW else 1000
     one = world(np.random.default_rng(4), vaults=vaults, each=2, symbols=5, bars=1, every=1, rough=Rough(odd=0.1))
-    together = decide(one.book, one.limits, one.listing, one.bars[0], one.proposals[0])
+    together = decide(one.book, one.terms, one.bars[0], one.proposals[0])
     for v in range(0, vaults, 7):
         first, last = 2 * v, 2 * v + 2
         row = one.book.vaults[v : v + 1].copy()
         row.first, row.last = 0, 2
         alone = decide(
             Book(row, one.book.positions[first:last]),
-            Limits(one.limits.vaults[v : v + 1], one.limits.positions[first:last]),
-            one.listing, one.bars[0], one.proposals[0, first:last],
-        )  # fmt: skip
+            one.terms._replace(limits=Limits(one.limits.vaults[v : v + 1], one.limits.positions[first:last])),
+            one.bars[0],
+            one.proposals[0, first:last],
+        )
         assert alone.tobytes() == together[first:last].tobytes()
 
 
@@ -339,8 +341,8 @@ def test_limits_with_a_column_missing_or_unknown_are_refused_by_name() -> None:
 @pytest.mark.parametrize("side", [1, -1])
 def test_a_price_of_next_to_nothing_never_turns_the_side(side: int) -> None:
     """More lots than an int64 counts must not become lots of the other side."""
-    book, bounds, listing, bars, asked = scene(side * 50.0)
+    book, terms, bars, asked = scene(side * 50.0)
     for name in ("mark_open", "mark_high", "mark_low", "mark_close"):
         bars[name] = 1e-20
-    plan = plain(decide(book, bounds, listing, bars, asked)[0])
+    plan = plain(decide(book, terms, bars, asked)[0])
     assert plan.target == side * 2**61

@@ -73,21 +73,21 @@ def test_every_move_takes_what_is_there_and_no_more(cushion: int, margin: int, a
 
     posted, released, paid = min(amount, cushion), min(amount, margin), min(amount, margin)
     expected: list[tuple[Any, int, dict[AccountKind, int]]] = [
-        (lambda v, p, t: post_margin(v, p, t, 0, amount), posted,
+        (lambda v, p, t: post_margin(v, p, t, amount), posted,
          {AccountKind.cushion: -posted, AccountKind.margin: posted}),
-        (lambda v, p, t: release_margin(v, p, t, 0, amount), released,
+        (lambda v, p, t: release_margin(v, p, t, amount), released,
          {AccountKind.margin: -released, AccountKind.cushion: released}),
-        (lambda v, p, t: receive_venue(v, p, t, 0, amount), 0,
+        (lambda v, p, t: receive_venue(v, p, t, amount), 0,
          {AccountKind.venue: -amount, AccountKind.margin: amount}),
-        (lambda v, p, t: pay_venue(v, p, t, 0, amount), amount - paid,
+        (lambda v, p, t: pay_venue(v, p, t, amount), amount - paid,
          {AccountKind.margin: -paid, AccountKind.venue: amount, AccountKind.shortfall: paid - amount}),
-        (lambda v, p, t: charge_fee(v, p, t, 0, int(Edge.fee), amount), paid,
-         {AccountKind.margin: -paid, AccountKind.fees: paid}),
-        (lambda v, p, t: charge_fee(v, p, t, 0, int(Edge.liquidation_fee), amount), paid,
-         {AccountKind.margin: -paid, AccountKind.fees: paid}),
-        (lambda v, p, t: settle_venue_funding(v, p, t, 0, amount), 0,
+        (lambda v, p, t: charge_fee(v, p, t, Edge.fee, amount), paid,
+         {AccountKind.margin: -paid, AccountKind.costs: paid}),
+        (lambda v, p, t: charge_fee(v, p, t, Edge.liquidation_fee, amount), paid,
+         {AccountKind.margin: -paid, AccountKind.costs: paid}),
+        (lambda v, p, t: settle_venue_funding(v, p, t, amount), 0,
          {AccountKind.funding: -amount, AccountKind.margin: amount}),
-        (lambda v, p, t: settle_venue_funding(v, p, t, 0, -amount), amount - paid,
+        (lambda v, p, t: settle_venue_funding(v, p, t, -amount), amount - paid,
          {AccountKind.margin: -paid, AccountKind.funding: paid}),
     ]  # fmt: skip
     for act, returned, changes in expected:
@@ -97,8 +97,8 @@ def test_every_move_takes_what_is_there_and_no_more(cushion: int, margin: int, a
 @given(wanted=st.integers(-(2**50), -1))
 def test_a_negative_amount_moves_nothing(wanted: int) -> None:
     vault, position = vault_of(cushion=7), rows(POSITION, 1, margin=7)[0]
-    assert moves(vault, position, lambda v, p, t: post_margin(v, p, t, 0, wanted)) == (0, {})
-    assert moves(vault, position, lambda v, p, t: release_margin(v, p, t, 0, wanted)) == (0, {})
+    assert moves(vault, position, lambda v, p, t: post_margin(v, p, t, wanted)) == (0, {})
+    assert moves(vault, position, lambda v, p, t: release_margin(v, p, t, wanted)) == (0, {})
 
 
 @given(mark=marks, keep=keeps, shares=share_counts)
@@ -135,7 +135,7 @@ def test_the_ratchet_lifts_the_mark_to_what_nav_and_cash_bear_and_no_higher(
     cash, nav = wall_before + above, wall_before + above + equity
     most = Fraction(nav * ONE, shares + VIRTUAL_SHARES)
     position = rows(POSITION, 1)[0]
-    _, changes = moves(vault, position, lambda v, p, t: ratchet(v, keep, t, 0, nav))
+    _, changes = moves(vault, position, lambda v, p, t: ratchet(v, keep, t, nav))
     after = int(vault.high_water_mark)
     assert after >= mark
     assert int(vault.reserve) + int(vault.cushion) == cash
@@ -157,17 +157,17 @@ def test_a_few_shares_that_own_everything_lift_the_mark_no_higher_than_the_kerne
     """What many asked back and forwent may fall to a handful of shares; their price would not fit into an int64."""
     vault = vault_of(shares=1000, high_water_mark=ONE // 1000, reserve=1000, cushion=assets)
     raise_wall(vault, 1)
-    ratchet(vault, 1, blank_tape(4, 1), 0, assets + 1000)
+    ratchet(vault, 1, blank_tape(4, 1), assets + 1000)
     assert vault.high_water_mark == PRICE_LARGEST == people.PRICE_LARGEST
     assert int(vault.reserve) >= people.wall(PRICE_LARGEST, 1, 1000)
-    ratchet(vault, 1, blank_tape(4, 1), 0, assets + 1000)
+    ratchet(vault, 1, blank_tape(4, 1), assets + 1000)
     assert vault.high_water_mark == PRICE_LARGEST
 
 
 def test_an_empty_vault_has_no_mark_to_lift() -> None:
     vault = vault_of(cushion=10**9)
     raise_wall(vault, 800_000)
-    assert moves(vault, rows(POSITION, 1)[0], lambda v, p, t: ratchet(v, 800_000, t, 0, 10**9)) == (0, {})
+    assert moves(vault, rows(POSITION, 1)[0], lambda v, p, t: ratchet(v, 800_000, t, 10**9)) == (0, {})
     assert vault.high_water_mark == 0
 
 
@@ -175,7 +175,7 @@ def test_crumbs_of_an_all_but_empty_vault_lift_no_mark() -> None:
     """One minor unit over one share unit is a thousand times the price at which anyone entered."""
     vault = vault_of(shares=1, high_water_mark=ONE // 1000, reserve=1)
     raise_wall(vault, 800_000)
-    ratchet(vault, 800_000, blank_tape(4, 1), 0, 1)
+    ratchet(vault, 800_000, blank_tape(4, 1), 1)
     assert vault.high_water_mark == ONE // 1000
 
 

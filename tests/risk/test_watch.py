@@ -4,8 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ringfence.risk.book import POSITION, rows
-from ringfence.risk.engine import equity_at
+from ringfence.risk.book import INSTRUMENT, POSITION, rows
+from ringfence.risk.exposure import equity_at
 from ringfence.risk.watch import mark_positions
 
 _position = st.tuples(
@@ -27,8 +27,8 @@ def test_the_sum_of_equities_and_the_crossings_are_those_of_each_position_alone(
         table[row].symbol, table[row].quantity, table[row].margin = symbol, quantity, margin
         table[row].cost = cost if quantity else 0
         triggers[row] = trigger
-    unit, prices = np.array([1000, 1, 10**6]), np.array(marks)
-    equities = [equity_at(one, int(unit[one.symbol]), float(prices[one.symbol])) for one in table]
+    listing, prices = rows(INSTRUMENT, 3, unit=[1000, 1, 10**6]), np.array(marks)
+    equities = [equity_at(one, listing[one.symbol], float(prices[one.symbol])) for one in table]
     crossed = [
         prices[one.symbol] <= trigger if one.quantity > 0 else prices[one.symbol] >= trigger
         for one, trigger in zip(table, triggers, strict=True)
@@ -38,7 +38,7 @@ def test_the_sum_of_equities_and_the_crossings_are_those_of_each_position_alone(
         np.ascontiguousarray(table.symbol).astype(np.int32),
         *(np.ascontiguousarray(table[name]) for name in ("quantity", "cost", "margin")),
         triggers,
-        unit,
+        np.ascontiguousarray(listing.unit),
         prices,
     )
 

@@ -227,7 +227,7 @@ WRONG = [
     ("account", {"name": "reserve", "balance": -1}, "balance"),
     ("account", {"name": "cushion", "balance": -1}, "balance"),
     ("account", {"name": "margin:btc", "balance": -1}, "balance"),
-    ("account", {"name": "fees", "balance": -1}, "balance"),
+    ("account", {"name": "costs", "balance": -1}, "balance"),
     ("account", {"name": "margin:"}, "name"),
     ("account", {"name": "pocket"}, "name"),
     ("transfer", {"seq": 2, "amount": 0}, "amount"),

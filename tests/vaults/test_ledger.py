@@ -77,7 +77,7 @@ def test_a_transfer_lowers_its_debit_and_raises_its_credit(traded: Engine) -> No
     with unit_of_work(traded, writes=False) as connection:
         ledger = Ledger(connection, 1, 7)
         assert ledger.balances == {
-            "cushion": 50, "fees": 1, "funding": 2, "margin:btc": 170, "reserve": 800, "venue": -23, "world": -1000,
+            "costs": 1, "cushion": 50, "funding": 2, "margin:btc": 170, "reserve": 800, "venue": -23, "world": -1000,
         }  # fmt: skip
         assert ledger.margin("btc") == ledger.balance(margin_account("btc")) == 170
         assert ledger.balance("shortfall") == ledger.margin("eth") == 0

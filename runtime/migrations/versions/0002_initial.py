@@ -81,7 +81,7 @@ def _ledger() -> None:
     _create(
         "account", _vault_id(), _text("name"), _big("balance"), _key("account", "vault_id", "name"),
         _of_vault("account"),
-        _check("account", "name", "name IN ('cushion', 'fees', 'funding', 'reserve', 'shortfall', 'venue', 'world') "
+        _check("account", "name", "name IN ('costs', 'cushion', 'funding', 'reserve', 'shortfall', 'venue', 'world') "
                                   "OR (name LIKE 'margin:_%')"),
         _check("account", "balance", "balance >= 0 OR name IN ('funding', 'shortfall', 'venue', 'world')"),
         integers="balance",
