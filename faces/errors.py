@@ -110,7 +110,9 @@ class ExamplesMissing(RingfenceError):
 
 
 class PandasMissing(RingfenceError):
-    """No frame was made; the result's arrays are there without it."""
+    """Nothing was made of the result; its arrays are there without pandas."""
+
+    wanted: str
 
     def __str__(self) -> str:
-        return "a frame is a DataFrame of pandas, which is not installed; pip install pandas, or use the arrays"
+        return f"{self.wanted} needs pandas, which is not installed; pip install pandas, or use the arrays"

@@ -124,7 +124,7 @@ class Result:
         try:
             import pandas
         except ImportError:
-            raise PandasMissing from None
+            raise PandasMissing("a frame") from None
         run = self.run
         unit = 10.0**run.decimals
         marks = run.high_water_mark / 2.0**50 * _SHARE_UNITS

@@ -348,6 +348,27 @@ def test_links_between_documents_lead_somewhere(project: Path) -> None:
     assert lost == []
 
 
+def undefined(text: str, folder: Path) -> list[str]:
+    """Names that a document links to a Python file which does not define them."""
+    lost = []
+    for name, link in re.findall(r"\[`(\w+)`\]\(([^)]+\.py)\)", text):
+        tree = ast.parse((folder / link).read_text())
+        defined = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        lost += [] if name in defined else [f"{link}: {name}"]
+    return lost
+
+
+def test_the_house_in_one_page_names_functions_that_stand_where_it_says(project: Path) -> None:
+    page = project / "docs" / "ARCHITECTURE.md"
+    assert undefined(page.read_text(), page.parent) == []
+    assert undefined("[`fil`](../markets/paper.py)", page.parent) == ["../markets/paper.py: fil"]
+    bar, deposit = (
+        re.findall(r"^\d+\. \[`\w+`\]\(\S+\.py\)", part, re.M) for part in page.read_text().split("\n## ")[2:4]
+    )
+    assert 0 < len(bar) <= 13
+    assert 0 < len(deposit) <= 12
+
+
 def test_ci_runs_check_and_test_and_nothing_that_could_hide_a_failure(project: Path) -> None:
     lines = [line for line in (project / ".ci" / "run").read_text().splitlines() if line and not line.startswith("#")]
     assert lines == ["set -euo pipefail", 'cd "$(dirname "$0")/.."', "make check", "make test"]

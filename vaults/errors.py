@@ -62,7 +62,7 @@ class MandateError(VaultError):
     """By place, each once."""
 
     def __post_init__(self) -> None:
-        self.__dict__["problems"] = sorted(set(self.problems))
+        self.__dict__["problems"] = tuple(sorted(set(self.problems)))
         super().__post_init__()
 
     def __str__(self) -> str:

@@ -1,7 +1,8 @@
 """The edge of the programme: every way that a command can end, as one message and one exit code.
 
-0 done, 1 refused or failed for a stated reason, 2 the command line was wrong, 70 a fault of the program, 130 stopped
-from the keyboard, 141 whoever read the output has gone. A traceback is shown only where RINGFENCE_DEBUG is set.
+0 done, 1 refused or failed for a stated reason, 2 the command line was wrong, 3 verified as far as this version can,
+70 a fault of the program, 130 stopped from the keyboard, 141 whoever read the output has gone. A traceback is shown
+only where RINGFENCE_DEBUG is set.
 """
 
 import contextlib

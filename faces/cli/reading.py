@@ -1,14 +1,21 @@
 """Commands that read: vaults, positions, statements, events, and the verification of all of them."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ringfence.faces.cli import acts
 from ringfence.faces.cli.app import Database, Json, app, database, print_json, print_table, remark
 
+if TYPE_CHECKING:
+    from ringfence.runtime.verification import Verdict
+
 __all__ = ["acts", "events", "positions", "statement", "vaults", "verify"]
 
+UNDECIDED = 3
+"""Exit code of a verification that found no breach and could not repeat every decision."""
+
+_DECIDED_BY = "decided by {}: sums, chain and money hold"
 _EVENTS_SHOWN = 100
 _AnyVault = Annotated[str | None, typer.Argument(metavar="[VAULT]", help="One vault; all where left out.")]
 
@@ -189,7 +196,11 @@ def verify(
     db: Database = None,
     as_json: Json = False,
 ) -> None:
-    """Work everything out again: ledger, shares, statements, the chain, and every decision from its recorded inputs."""
+    """Work everything out again: ledger, shares, statements, the chain, and every decision from its recorded inputs.
+
+    Ends with 0 when every law holds, with 1 at a breach, and with 3 when all holds that can be checked here but another
+    version of the kernel or of a strategy decided some slots, which are not decided again.
+    """
     from ringfence.faces.cli.progress import bar
     from ringfence.runtime.verification import verify as verified
 
@@ -199,17 +210,18 @@ def verify(
         print_json(
             [
                 {"vault": verdict.vault, "rows": verdict.rows, "slots": verdict.slots, "holds": not verdict.breaches,
+                 "undecided": [{"decided_by": made, "slots": slots} for made, slots in verdict.undecided],
                  "breaches": [{"law": breach.law, "thing": breach.thing, "expected": breach.expected,
                                "found": breach.found} for breach in verdict.breaches]}
                 for verdict in verdicts
             ]
         )  # fmt: skip
     else:
-        outcome = [
-            (verdict.vault, verdict.rows, verdict.slots, len(verdict.breaches) or "every law holds")
-            for verdict in verdicts
-        ]
+        outcome = [(verdict.vault, verdict.rows, verdict.slots, _held(verdict)) for verdict in verdicts]
         print_table("Verified", ("vault", "journal rows", "decisions repeated", "breaches"), outcome)
+        for verdict in verdicts:
+            for made, slots in verdict.undecided:
+                print(f"{verdict.vault}: {slots} slots were {_DECIDED_BY.format(made)}; not decided again")
         breaches = [
             (verdict.vault, breach.law, breach.thing, breach.expected, breach.found)
             for verdict in verdicts
@@ -219,3 +231,11 @@ def verify(
             print_table("Breaches", ("vault", "law", "where", "expected", "found"), breaches)
     if any(verdict.breaches for verdict in verdicts):
         raise typer.Exit(1)
+    if any(verdict.undecided for verdict in verdicts):
+        raise typer.Exit(UNDECIDED)
+
+
+def _held(verdict: "Verdict") -> object:
+    if verdict.breaches:
+        return len(verdict.breaches)
+    return "sums, chain and money hold" if verdict.undecided else "every law holds"

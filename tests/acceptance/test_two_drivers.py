@@ -251,9 +251,9 @@ def test_what_live_proposes_from_the_bars_so_far_is_what_the_backtest_proposes(
     file = tmp_path / "mandate.yaml"
     file.write_text("\n".join(one.replace("timeframe: 4h", "timeframe: 1h") for one in lines), encoding="utf-8")
     setup = set_up(load_mandate(file))
-    feed = Slots(gappy(setup.symbols), HOUR)
-    at_once = setup.propose_all(feed)
-    one_by_one = np.concatenate([setup.propose_at(feed, slot) for slot in range(len(feed.slots))])
+    slots = Slots(gappy(setup.symbols), HOUR)
+    at_once = setup.propose_all(slots)
+    one_by_one = np.concatenate([setup.propose_at(slots, number) for number in range(len(slots))])
     for column in PROPOSAL.names or ():
         assert at_once[column].tolist() == one_by_one[column].tolist(), column
     assert at_once.known.any()

@@ -334,7 +334,7 @@ def test_ctrl_c_in_the_middle_of_a_replay_keeps_what_was_done_and_the_same_comma
 def _slots(database: Path) -> int:
     try:
         with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
-            return int(connection.execute("SELECT count(*) FROM journal WHERE kind = 'slot'").fetchone()[0])
+            return int(connection.execute("SELECT count(*) FROM journal WHERE kind = 'decided'").fetchone()[0])
     except sqlite3.OperationalError:
         return 0
 

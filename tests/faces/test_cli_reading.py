@@ -32,7 +32,7 @@ class Answer:
 
     @property
     def json(self) -> Any:
-        assert self.code in (0, 1), self.err
+        assert self.code in (0, 1, 3), self.err
         return json.loads(self.out)
 
 
@@ -123,7 +123,7 @@ def test_every_reading_command_prints_a_table_for_people(still: tuple[Tide, Path
         assert word in shown["events"].out
     assert "every law holds" in shown["verify"].out
     assert ringfence("verify", "tide", "--json", db=path).json == [
-        {"vault": "tide", "rows": 16, "slots": 12, "holds": True, "breaches": []}
+        {"vault": "tide", "rows": 16, "slots": 12, "holds": True, "undecided": [], "breaches": []}
     ]
     for answer in shown.values():
         assert max(map(len, answer.out.splitlines())) <= 200
@@ -142,6 +142,21 @@ def test_a_long_table_of_events_says_that_it_is_not_all(still: tuple[Tide, Path]
     assert inside("events", "--limit", "1", db=path).out.count("tide") == 1
     assert everything < 100
     assert inside("events", db=path).err == ""
+
+
+def test_verify_of_what_another_kernel_decided_has_words_and_an_exit_code_of_its_own(
+    small: Tide, tmp_path: Path, inside: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ringfence.runtime.step.KERNEL", 2)
+    path = tmp_path / "ringfence.db"
+    answer = inside("verify", db=path)
+    assert answer.code == 3
+    assert "sums, chain and money hold" in answer.out
+    assert "every law holds" not in answer.out
+    assert "tide: 12 slots were decided by kernel 1: sums, chain and money hold; not decided again" in answer.out
+    (told,) = inside("verify", "--json", db=path).json
+    assert told["holds"] is True
+    assert (told["slots"], told["undecided"]) == (0, [{"decided_by": "kernel 1", "slots": 12}])
 
 
 def test_verify_says_which_law_is_broken_where_and_leaves_with_1(small: Tide, tmp_path: Path, inside: Console) -> None:

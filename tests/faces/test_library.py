@@ -254,9 +254,7 @@ except ringfence.RingfenceError as refusal:
     print(type(refusal).__name__, len(run.nav), refusal)
 """
     done = fresh(program)
-    expected = (
-        f"{PandasMissing.__name__} 200 a frame is a DataFrame of pandas, which is not installed; pip install pandas"
-    )
+    expected = f"{PandasMissing.__name__} 200 a frame needs pandas, which is not installed; pip install pandas"
     assert done.stdout.startswith(expected), done.stderr
 
 

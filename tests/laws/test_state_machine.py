@@ -23,6 +23,7 @@ from sqlalchemy import Connection, select
 from ringfence.risk.book import BAR, PROPOSAL, rows
 from ringfence.risk.edges import MAY_BE_NEGATIVE
 from ringfence.risk.events import Kind
+from ringfence.risk.exposure import liquidation_price
 from ringfence.runtime.acts import deposit, open_vault, redeem
 from ringfence.runtime.database import lock_vault, migrate, open_engine, unit_of_work
 from ringfence.runtime.setup import Setup, set_up
@@ -173,14 +174,19 @@ class LivingVault(RuleBasedStateMachine):
         self.step(leverages, moves, 0.0, gapping=True, absent=absent)
 
     @precondition(lambda self: self.slot > 0)
-    @rule(side=st.sampled_from([0.4, 1.6]))
-    def is_liquidated(self, side: float) -> None:
-        """Every position's price goes 60 % against it."""
+    @rule(beyond=st.sampled_from([0.01, 0.4]), flat=st.sampled_from([0.4, 1.6]))
+    def is_liquidated(self, beyond: float, flat: float) -> None:
+        """Every open position's price goes past its liquidation price, where it has one."""
         with unit_of_work(self.engine, writes=False) as connection:
-            held = [row.quantity for row in self.of(connection).positions.values()]
-        moves = [(side if quantity == 0 else 0.4 if quantity > 0 else 1.6) - 1.0 for quantity in held]
+            held = book_of(self.of(connection)).positions
+        moves, expected = [], 0
+        for row, instrument, price in zip(held, self.setup.listing, self.price, strict=True):
+            trigger = liquidation_price(row, instrument)
+            expected += trigger > 0.0
+            past = trigger * (1.0 - beyond if row.quantity > 0 else 1.0 + beyond)
+            moves.append((past / price if trigger > 0.0 else flat) - 1.0)
         told = self.step((3.0, 3.0), [(moves[0], moves[1])], 0.0, gapping=True)
-        assert told.count(int(Kind.liquidation)) == sum(1 for quantity in held if quantity)
+        assert told.count(int(Kind.liquidation)) == expected
 
     def of(self, connection: Connection) -> Vault:
         return Vault(connection, self.read(connection), self.setup.mandate)

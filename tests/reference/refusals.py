@@ -88,7 +88,7 @@ SAMPLES: dict[type[RingfenceError], tuple[Any, ...]] = {
     runtime.RecordingDiffers: ("BTC/USDT:USDT", "the bar of 2020-03-09T05:00:00Z is recorded with other figures"),
     runtime.NoBars: ("tide", ("BTC/USDT:USDT", "ETH/USDT:USDT")),
     faces.InputRefused: ("--side", "lnog", "expected long or short"),
-    faces.PandasMissing: (),
+    faces.PandasMissing: ("a frame",),
     faces.NothingCalled: ("kind", "liqidation", ("liquidation", "resize")),
     faces.ActRefused: ("tide", "alice", "0.000001 buys no shares"),
     faces.ActMustWait: ("tide", "alice", "wait until positions have been reduced"),
