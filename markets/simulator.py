@@ -188,8 +188,8 @@ def _note_lows(vault: Any, nav: int) -> None:
 def _run(book: Any, terms: Any, walk: Any, record: Any, plans: Any, span: Any, act: bool) -> int:
     """Longer than 60 lines because the one function that owns the arrays must hold every loop over them: passing them
     on would cost more than the step itself. More than five arguments because nothing may be allocated here. Without
-    `act` nothing moves: only `plans`, `record.series` and derived columns are written. It is asked last, where the answer
-    is hardly ever needed."""
+    `act` nothing moves: only `plans`, `record.series` and derived columns are written. It is asked last, where the
+    answer is hardly ever needed."""
     vaults, positions = book
     (vault_limits, limits), instruments = terms
     bars, slot, proposals = walk
