@@ -187,7 +187,9 @@ def _note_lows(vault: Any, nav: int) -> None:
 @compiled
 def _run(book: Any, terms: Any, walk: Any, record: Any, plans: Any, span: Any, act: bool) -> int:
     """Longer than 60 lines because the one function that owns the arrays must hold every loop over them: passing them
-    on would cost more than the step itself. More than five arguments because nothing may be allocated here."""
+    on would cost more than the step itself. More than five arguments because nothing may be allocated here. Without
+    `act` nothing moves: only `plans`, `record.series` and derived columns are written. It is asked last, where the
+    answer is hardly ever needed."""
     vaults, positions = book
     (vault_limits, limits), instruments = terms
     bars, slot, proposals = walk
@@ -209,18 +211,18 @@ def _run(book: Any, terms: Any, walk: Any, record: Any, plans: Any, span: Any, a
             for p in range(vault.first, vault.last):
                 position = positions[p]
                 prices, instrument = bars[bar, position.symbol], instruments[position.symbol]
-                if act and _needs_venue(position, prices):
+                if _needs_venue(position, prices) and act:
                     _venue_rules(Seat(vault, position, limits[p], instrument), tape, prices)
                 equity = max(0, equity_at(position, instrument, prices.mark_close))
                 if row >= 0:
                     plans[p].equity = equity
                 nav += equity
             nav += vault.reserve + vault.cushion
-            if act and nav < vault.nav_low:
+            if nav < vault.nav_low and act:
                 _note_lows(vault, nav)
             if row < 0:
                 continue
-            if act and nav >= vault.peak and vault.reserve + vault.cushion > vault.wall:
+            if nav >= vault.peak and vault.reserve + vault.cushion > vault.wall and act:
                 ratchet(vault, vault_limits[v].keep, tape, nav)
             budget, rounds, settled = Budget(capital_at_risk(vault, nav), 1.0), 0, True
             while rounds == 0 or (rounds == 1 and budget.multiplier < 1.0):
@@ -233,7 +235,7 @@ def _run(book: Any, terms: Any, walk: Any, record: Any, plans: Any, span: Any, a
                     settled = settled and plans[p].settled
                 budget = Budget(budget.capital, gross_multiplier(vault_limits[v], nav, gross))
                 rounds += 1
-            if act and not settled:
+            if not settled and act:
                 for p in range(vault.first, vault.last):
                     s = positions[p].symbol
                     if not plans[p].settled:

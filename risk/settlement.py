@@ -61,9 +61,9 @@ def close_lots(seat: Any, tape: Any, report: Report, bound: int) -> None:
     """Close the filled lots. `bound` says why; a margin call tells the trigger that it came before, any other close the
     one that it left."""
     position, instrument, quantity = seat.position, seat.instrument, seat.position.quantity
-    before, trigger = leverage_of(position, instrument, report.mark), liquidation_price(position, instrument)
+    before, called = leverage_of(position, instrument, report.mark), bound == Bound.margin_call
+    trigger = liquidation_price(position, instrument) if called else 0.0
     booked = _close(seat, tape, report, Edge.fee)
-    called = bound == Bound.margin_call
     if not called:
         trigger = liquidation_price(position, instrument)
     told = Told((quantity, position.quantity), (booked.profit, booked.fee, booked.shortfall),

@@ -205,8 +205,3 @@ def world(
 
 def copied(book: Book) -> Book:
     return Book(book.vaults.copy(), book.positions.copy())
-
-
-def clock(world: World, *, at: int) -> Any:
-    """The bars of one moment, (N,) of BAR."""
-    return world.bars[at]
