@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy import Connection, Engine, insert, select, update
 
+from ringfence.markets.instruments import instrument_key
 from ringfence.runtime.acts import deposit, open_vault
 from ringfence.runtime.bar_store import load_window
 from ringfence.runtime.database import in_unit, migrate, open_engine, unit_of_work
@@ -38,15 +39,16 @@ def recorded(engine: Engine, mandate: Mandate, slots: int) -> None:
 
     def work(connection: Connection) -> None:
         for number, symbol in enumerate(symbols):
-            connection.execute(insert(bar_series).values(symbol=symbol, timeframe=HOUR))
+            connection.execute(insert(bar_series).values(instrument=instrument_key(symbol), timeframe=HOUR))
             close = 20_000.0 * np.exp(np.cumsum(np.random.default_rng(number).normal(0.0, 0.006, slots)))
             opened = np.concatenate(([20_000.0], close[:-1]))
             high, low = np.maximum(opened, close), np.minimum(opened, close)
             columns = zip(opened.tolist(), high.tolist(), low.tolist(), close.tolist(), strict=True)
+            blank = dict.fromkeys(("mark_open", "mark_high", "mark_low", "mark_close", "funding_rate"))
             rows = [
-                {"symbol": symbol, "ts": START + at * HOUR, "open": o, "high": h, "low": lo, "close": c, "volume": 1.0,
-                 "mark_open": None, "mark_high": None, "mark_low": None, "mark_close": None, "funding_rate": None}
-                for at, (o, h, lo, c) in enumerate(columns)
+                {**blank, "instrument": instrument_key(symbol), "ts": START + at * HOUR, "open": opens, "high": highs,
+                 "low": lows, "close": closes, "volume": 1.0}
+                for at, (opens, highs, lows, closes) in enumerate(columns)
             ]  # fmt: skip
             connection.execute(insert(bar), rows)
 

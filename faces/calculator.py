@@ -193,6 +193,7 @@ def _stated(asked: Request) -> Instrument:
         raise InputRefused("--quantity", asked.quantity, f"has {places} decimals; at most {decimals} are possible here")
     lot = Decimal(1).scaleb(-places)
     return Instrument(
+        venue="stated",
         symbol=asked.symbol, base=base, quote=quote, settle=settle, kind="inverse" if asked.inverse else "linear",
         decimals=decimals, contract_size=Decimal(1), lot=lot, tick=Decimal("1e-12"), unit=int(lot * 10**decimals),
         notional_min=0, taker_fee=0, maker_fee=0, liquidation_fee=0, tiers=(), source="as stated",

@@ -141,12 +141,12 @@ def _positions_of(connection: Connection, row: RowMapping) -> Iterator[dict[str,
 
 
 def _position(row: RowMapping, held: RowMapping, margin: int, decided: Held | None) -> dict[str, Any]:
-    traded, quantity, decimals = instrument(held["symbol"]), held["quantity"], row["decimals"]
+    traded, quantity, decimals = instrument(held["instrument"]), held["quantity"], row["decimals"]
     bound = None if decided is None else BOUND_WORDS[decided.bound]
     answer: dict[str, Any] = {
         "vault": row["name"],
         "position": held["name"],
-        "symbol": held["symbol"],
+        "symbol": traded.symbol,
         "side": "flat" if quantity == 0 else "long" if quantity > 0 else "short",
         "quantity": traded.quantity_text(quantity),
         "base": traded.base,

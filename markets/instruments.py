@@ -6,6 +6,7 @@ computed from them that does not come out as a whole number of minor units.
 
 import functools
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -16,17 +17,23 @@ from ringfence.markets.errors import InvalidInstrument, UnknownInstrument
 from ringfence.risk.book import INSTRUMENT, Rows, rows, tier_deductions
 
 __all__ = [
+    "VENUE_DEFAULT",
     "Instrument",
     "Tier",
     "currency_decimals",
     "instrument",
     "instrument_from",
+    "instrument_key",
     "instruments",
     "listed",
     "listing",
 ]
 
 MILLION = 1_000_000
+VENUE_DEFAULT = "binance"
+"""Where a bare symbol is traded: the venue of every mandate, until mandates name theirs."""
+
+_KEY = re.compile(r"(?P<venue>[a-z0-9-]+):(?P<symbol>[^:/]+/[^:]*:.*)")
 _CURRENCY_DECIMALS = {"USDT": 6, "USDC": 6}
 _COIN_DECIMALS = 8
 
@@ -48,6 +55,7 @@ class Tier:
 class Instrument:
     """A perpetual contract at one venue, under ccxt's name for it."""
 
+    venue: str
     symbol: str
     base: str
     quote: str
@@ -72,6 +80,11 @@ class Instrument:
     tiers: tuple[Tier, ...]
     source: str
 
+    @property
+    def key(self) -> str:
+        """Venue and symbol, `binance:BTC/USDT:USDT`: what it is called where venues meet."""
+        return f"{self.venue}:{self.symbol}"
+
     def quantity_text(self, lots: int) -> str:
         """Signed lots in units of the base currency (inverse: of the quote currency), exact: -3 -> `-0.003`."""
         return format(lots * self.lot * self.contract_size, "f")
@@ -94,12 +107,18 @@ def instruments() -> tuple[Instrument, ...]:
     return tuple(shipped)
 
 
-def instrument(symbol: str) -> Instrument:
-    """The shipped instrument of that symbol, or UnknownInstrument with the nearest name."""
+def instrument_key(name: str, venue: str = VENUE_DEFAULT) -> str:
+    """The key of an instrument by its key or by its symbol; a bare symbol means the one at `venue`."""
+    return name if _KEY.fullmatch(name) else f"{venue}:{name}"
+
+
+def instrument(name: str, venue: str = VENUE_DEFAULT) -> Instrument:
+    """The shipped instrument of that key or symbol (at `venue`), or UnknownInstrument with the nearest name."""
+    key = instrument_key(name, venue)
     for candidate in instruments():
-        if candidate.symbol == symbol:
+        if candidate.key == key:
             return candidate
-    raise UnknownInstrument(symbol, tuple(candidate.symbol for candidate in instruments()))
+    raise UnknownInstrument(name, tuple(candidate.symbol for candidate in instruments()))
 
 
 def listed(chosen: Instrument) -> Any:
@@ -142,6 +161,7 @@ def instrument_from(entry: Mapping[str, Any], venue: Mapping[str, Any]) -> Instr
     decimals = currency_decimals(settle)
     lot, contract_size = _positive(symbol, table, "lot"), _positive(symbol, table, "contract_size")
     return Instrument(
+        venue=str(table["id"]),
         symbol=symbol,
         base=base,
         quote=quote,

@@ -8,6 +8,7 @@ import numpy as np
 from sqlalchemy import Connection, bindparam, func, insert, select, text
 
 from ringfence.markets.bars import Bars
+from ringfence.markets.instruments import instrument_key
 from ringfence.markets.market import Funding, Market, align
 from ringfence.markets.slots import Slots
 from ringfence.risk.book import Ints
@@ -25,15 +26,20 @@ _AHEAD = 20_000
 """Bars of each symbol that a window holds beyond its first slot, about: a vault that catches up reads them once."""
 
 _COLUMNS = (bar.c.ts, *(bar.c[name] for name in _FIGURES))
-_OF_SYMBOL = bar.c.symbol == bindparam("symbol")
-_NEXT = select(func.min(bar.c.ts)).where(_OF_SYMBOL, bar.c.ts > bindparam("ts"))
+_OF_INSTRUMENT = bar.c.instrument == bindparam("instrument")
+_NEXT = select(func.min(bar.c.ts)).where(_OF_INSTRUMENT, bar.c.ts > bindparam("ts"))
 _BEFORE = (
-    select(*_COLUMNS).where(_OF_SYMBOL, bar.c.ts < bindparam("ts")).order_by(bar.c.ts.desc()).limit(bindparam("most"))
+    select(*_COLUMNS)
+    .where(_OF_INSTRUMENT, bar.c.ts < bindparam("ts"))
+    .order_by(bar.c.ts.desc())
+    .limit(bindparam("most"))
 )
 _BETWEEN = (
-    select(*_COLUMNS).where(_OF_SYMBOL, bar.c.ts >= bindparam("start"), bar.c.ts < bindparam("stop")).order_by(bar.c.ts)
+    select(*_COLUMNS)
+    .where(_OF_INSTRUMENT, bar.c.ts >= bindparam("start"), bar.c.ts < bindparam("stop"))
+    .order_by(bar.c.ts)
 )
-_CLAIM = text("INSERT INTO bar_series (symbol, timeframe) VALUES (:symbol, :timeframe) ON CONFLICT DO NOTHING")
+_CLAIM = text("INSERT INTO bar_series (instrument, timeframe) VALUES (:instrument, :timeframe) ON CONFLICT DO NOTHING")
 
 
 def _rows(market: Market, column: int) -> list[dict[str, object]]:
@@ -45,9 +51,9 @@ def _rows(market: Market, column: int) -> list[dict[str, object]]:
     blank = dict.fromkeys(_FIGURES)
     funded = market.funding_valid[real, column].tolist()
     rates = (market.funding_rate[real, column] + 0.0).tolist()
-    symbol = market.symbols[column]
+    key = instrument_key(market.symbols[column])
     return [
-        {**blank, **dict(zip(names, figures, strict=True)), "symbol": symbol, "ts": ts,
+        {**blank, **dict(zip(names, figures, strict=True)), "instrument": key, "ts": ts,
          "funding_rate": rates[row] if funded[row] else None}
         for row, (ts, *figures) in enumerate(zip(market.ts[real].tolist(), *columns.values(), strict=True))
     ]  # fmt: skip
@@ -59,17 +65,18 @@ def store_bars(connection: Connection, market: Market) -> int:
     Bars already recorded must be the same to the last bit, and new ones must be later than every recorded one of their
     symbol and no earlier than the close of what a vault that trades it has lived through: RecordingDiffers otherwise.
     """
-    lived = _lived_through(connection, market.symbols)
+    lived = _lived_through(connection, tuple(instrument_key(symbol) for symbol in market.symbols))
     written = 0
     for column, symbol in enumerate(market.symbols):
-        connection.execute(_CLAIM, {"symbol": symbol, "timeframe": market.timeframe})
-        # The lock of the symbol's row makes two recorders take turns.
-        known = select(bar_series.c.timeframe).where(bar_series.c.symbol == symbol).with_for_update()
+        key = instrument_key(symbol)
+        connection.execute(_CLAIM, {"instrument": key, "timeframe": market.timeframe})
+        # The lock of the series' row makes two recorders take turns.
+        known = select(bar_series.c.timeframe).where(bar_series.c.instrument == key).with_for_update()
         timeframe = connection.execute(known).scalar_one()
         if timeframe != market.timeframe:
             raise RecordingDiffers(symbol, f"bars of {timeframe} ms are recorded, these are of {market.timeframe} ms")
         fresh = _unrecorded(connection, symbol, _rows(market, column))
-        name, close = lived.get(symbol, ("", -1))
+        name, close = lived.get(key, ("", -1))
         for row in fresh[:1]:
             if (ts := _ts(row)) < close:
                 raise RecordingDiffers(symbol, f"the bar of {utc(ts)} is new, but {name} has lived up to {utc(close)}")
@@ -79,24 +86,24 @@ def store_bars(connection: Connection, market: Market) -> int:
     return written
 
 
-def _lived_through(connection: Connection, symbols: tuple[str, ...]) -> dict[str, tuple[str, int]]:
-    """By symbol, the vault that has been stepped furthest and the close (UTC ms) it has reached.
+def _lived_through(connection: Connection, keys: tuple[str, ...]) -> dict[str, tuple[str, int]]:
+    """By instrument, the vault that has been stepped furthest and the close (UTC ms) it has reached.
 
     Every vault that trades one of them stays locked, so that none steps on half of what is being recorded.
     """
-    trading = select(position.c.vault_id).where(position.c.symbol.in_(symbols))
+    trading = select(position.c.vault_id).where(position.c.instrument.in_(keys))
     locked = select(vault.c.id).where(vault.c.id.in_(trading)).order_by(vault.c.id).with_for_update()
     identities = connection.execute(locked).scalars().all()
     # The last row of a journal that has slots stands at the close of the last one.
     last_row = (journal.c.vault_id == vault.c.id) & (journal.c.seq == vault.c.journal_seq)
     found = connection.execute(
-        select(position.c.symbol, vault.c.name, journal.c.ts)
+        select(position.c.instrument, vault.c.name, journal.c.ts)
         .join(vault, vault.c.id == position.c.vault_id)
         .join(journal, last_row)
         .where(vault.c.id.in_(identities), vault.c.last_bar.is_not(None))
         .order_by(journal.c.ts)
     )
-    return {symbol: (name, close) for symbol, name, close in found}
+    return {key: (name, close) for key, name, close in found}
 
 
 def _ts(row: dict[str, object]) -> int:
@@ -108,7 +115,7 @@ def _ts(row: dict[str, object]) -> int:
 def _unrecorded(connection: Connection, symbol: str, given: list[dict[str, object]]) -> list[dict[str, object]]:
     if not given:
         return []
-    between = {"symbol": symbol, "start": _ts(given[0]), "stop": _ts(given[-1]) + 1}
+    between = {"instrument": instrument_key(symbol), "start": _ts(given[0]), "stop": _ts(given[-1]) + 1}
     recorded = {ts: tuple(figures) for ts, *figures in connection.execute(_BETWEEN, between)}
     last = last_recorded(connection, (symbol,))[0]
     fresh = []
@@ -127,7 +134,10 @@ def _unrecorded(connection: Connection, symbol: str, given: list[dict[str, objec
 def last_recorded(connection: Connection, symbols: tuple[str, ...]) -> tuple[int, ...]:
     """The last recorded bar of each symbol, UTC ms; -1 for none. Changes exactly when something was recorded."""
     # One statement sees one state of the table: no symbol can be further than the others by a recorder's commit.
-    each = [select(func.max(bar.c.ts)).where(bar.c.symbol == symbol).scalar_subquery() for symbol in symbols]
+    each = [
+        select(func.max(bar.c.ts)).where(bar.c.instrument == key).scalar_subquery()
+        for key in map(instrument_key, symbols)
+    ]
     return tuple(-1 if ts is None else int(ts) for ts in connection.execute(select(*each)).one())
 
 
@@ -162,33 +172,34 @@ def load_window(
     `latest` are the symbols' last recorded bars; all have some. What is read does not grow with the history: by rows
     backwards, by time forwards.
     """
+    keys = tuple(map(instrument_key, symbols))
     later = [
         first
-        for symbol in symbols
-        if (first := connection.execute(_NEXT, {"symbol": symbol, "ts": last_bar}).scalar()) is not None
+        for key in keys
+        if (first := connection.execute(_NEXT, {"instrument": key, "ts": last_bar}).scalar()) is not None
     ]
     if not later:
         return None
     spacing = dict(
         connection.execute(
-            select(bar_series.c.symbol, bar_series.c.timeframe).where(bar_series.c.symbol.in_(symbols))
+            select(bar_series.c.instrument, bar_series.c.timeframe).where(bar_series.c.instrument.in_(keys))
         ).all()
     )
     start = min(later) // timeframe * timeframe
-    each = timeframe // spacing[symbols[0]]
+    each = timeframe // spacing[keys[0]]
     stop = start + max(1, _AHEAD // each) * timeframe
     series = {}
-    for symbol, last in zip(symbols, latest, strict=True):
+    for symbol, key, last in zip(symbols, keys, latest, strict=True):
         # a slot has at most `each` bars, so that these hold `lookback` whole slots and a part of one more
-        behind = connection.execute(_BEFORE, {"symbol": symbol, "ts": start, "most": lookback * each}).all()
+        behind = connection.execute(_BEFORE, {"instrument": key, "ts": start, "most": lookback * each}).all()
         end = min(stop, last + 1)  # what is recorded meanwhile belongs to the next window
-        ahead = connection.execute(_BETWEEN, {"symbol": symbol, "start": start, "stop": end}).all()
+        ahead = connection.execute(_BETWEEN, {"instrument": key, "start": start, "stop": end}).all()
         found: Sequence[Any] = [*reversed(behind), *ahead]
         if not found:  # it begins after this window: the column is there, without a bar
-            at = connection.execute(_NEXT, {"symbol": symbol, "ts": stop - 1}).scalar_one()
-            found = connection.execute(_BETWEEN, {"symbol": symbol, "start": at, "stop": at + 1}).all()
-        series[symbol] = _series(symbol, spacing[symbol], found)
-    until = min(stop, max(latest) + spacing[symbols[0]])
+            at = connection.execute(_NEXT, {"instrument": key, "ts": stop - 1}).scalar_one()
+            found = connection.execute(_BETWEEN, {"instrument": key, "start": at, "stop": at + 1}).all()
+        series[symbol] = _series(symbol, spacing[key], found)
+    until = min(stop, max(latest) + spacing[keys[0]])
     return Window(Slots(_market(series).before(stop), timeframe, until), latest, start)
 
 

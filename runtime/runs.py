@@ -108,4 +108,4 @@ def summary(run: VaultRun) -> dict[str, Any]:
 
 def liquidation_distance(mark: Floats, price: Floats) -> np.ma.MaskedArray:
     """|mark - liquidation price| / mark, masked where the liquidation price is 0.0 (none)."""
-    return np.ma.masked_array(np.abs(mark - price) / mark, price == 0.0)
+    return np.ma.masked_array(np.abs(mark - price) / np.where(mark > 0.0, mark, 1.0), price == 0.0)

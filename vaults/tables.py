@@ -151,7 +151,8 @@ class Position(_Row, table=True):
     vault_id: int = Field(primary_key=True, sa_type=Integer, sa_column_args=(ForeignKey("vault.id"),))
     name: str = Field(primary_key=True, sa_type=Text)
     ordinal: int = Field(sa_type=SmallInteger)
-    symbol: str = Field(sa_type=Text)
+    instrument: str = Field(sa_type=Text)
+    """Its key, venue and symbol."""
     quantity: int = Field(default=0, sa_type=BigInteger)
     """Signed lots."""
     cost: int = Field(default=0, sa_type=BigInteger)
@@ -226,11 +227,11 @@ class Journal(_Row, table=True):
 
 
 class BarSeries(_Row, table=True):
-    """A symbol whose bars are recorded, and their spacing in ms."""
+    """An instrument whose bars are recorded, and their spacing in ms."""
 
     __tablename__ = "bar_series"
 
-    symbol: str = Field(primary_key=True, sa_type=Text)
+    instrument: str = Field(primary_key=True, sa_type=Text)
     timeframe: int = Field(sa_type=BigInteger)
 
     __table_args__ = (_check("timeframe", "timeframe > 0"), _integers("timeframe"))
@@ -239,7 +240,7 @@ class BarSeries(_Row, table=True):
 class Bar(_Row, table=True):
     """One bar as it was fed to the vaults; the marks and the funding rate where they are known."""
 
-    symbol: str = Field(primary_key=True, sa_type=Text, sa_column_args=(ForeignKey("bar_series.symbol"),))
+    instrument: str = Field(primary_key=True, sa_type=Text, sa_column_args=(ForeignKey("bar_series.instrument"),))
     ts: int = Field(primary_key=True, sa_type=BigInteger)
     """The bar's open, UTC ms."""
     open: float = Field(sa_type=Double)

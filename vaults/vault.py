@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
 
+from ringfence.markets.instruments import instrument_key
 from ringfence.risk.edges import Edge
 from ringfence.vaults.entries import Amended, Decided, Deposited, Entry, Held, Moved, Opened, RedemptionAsked
 from ringfence.vaults.errors import AmendmentRefused, EntryUnreadable, LedgerDisagrees, StaleFence, WallBreached
@@ -47,7 +48,8 @@ class PositionRow:
     """A position as its row has it; its margin stands in the ledger."""
 
     name: str
-    symbol: str
+    instrument: str
+    """Its key."""
     quantity: int
     cost: int
     refused: int
@@ -68,8 +70,8 @@ def create_vault(connection: Connection, terms: Mandate, decimals: int, ts: int)
     connection.execute(
         insert(position),
         [
-            {"vault_id": identity[0], "name": name, "ordinal": ordinal, "symbol": stated.symbol, "quantity": 0,
-             "cost": 0, "refused": 0}
+            {"vault_id": identity[0], "name": name, "ordinal": ordinal, "instrument": instrument_key(stated.symbol),
+             "quantity": 0, "cost": 0, "refused": 0}
             for ordinal, (name, stated) in enumerate(terms.positions.items())
         ],
     )  # fmt: skip
@@ -109,7 +111,7 @@ class Vault:
         self._journal = Journal(connection, self._id, row["journal_seq"], row["journal_hash"])
         rows = connection.execute(_POSITIONS, {"vault": self._id}).mappings()
         self.positions = {
-            row["name"]: PositionRow(row["name"], row["symbol"], row["quantity"], row["cost"], row["refused"])
+            row["name"]: PositionRow(row["name"], row["instrument"], row["quantity"], row["cost"], row["refused"])
             for row in rows
         }
 
@@ -170,10 +172,10 @@ class Vault:
 
         Refused whole: AmendmentRefused (another name or currency, other positions, a wall beyond the cushion).
         """
-        given = {name: stated.symbol for name, stated in terms.positions.items()}
+        given = {name: instrument_key(stated.symbol) for name, stated in terms.positions.items()}
         if (terms.name, terms.currency) != (self.name, self.terms.currency):
             raise AmendmentRefused(self.name, f"it would become {terms.name} in {terms.currency}")
-        if given != {held.name: held.symbol for held in self.positions.values()}:
+        if given != {held.name: held.instrument for held in self.positions.values()}:
             raise AmendmentRefused(self.name, "its positions would be others")
         must_stand = wall(self.high_water_mark, MILLION - terms.loss_cap, self.shares)
         lacking = max(0, must_stand - self.ledger.balance("reserve"))

@@ -9,12 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ringfence.markets.errors import InvalidInstrument, UnknownInstrument
-from ringfence.markets.instruments import currency_decimals, instrument, instrument_from, instruments, listing
+from ringfence.markets.instruments import (
+    currency_decimals,
+    instrument,
+    instrument_from,
+    instrument_key,
+    instruments,
+    listing,
+)
 from ringfence.risk.exposure import maintenance_margin
 
 LINEAR = ("BTC/USDT:USDT", "ETH/USDT:USDT", "SOL/USDT:USDT", "XRP/USDT:USDT", "DOGE/USDT:USDT", "LINK/USDT:USDT")
 FIRST = ["0", "50000", "0.004", "125", "0"]
 TABLE = {
+    "id": "exchange",
     "symbol": "BTC/USDT:USDT",
     "lot": "0.001",
     "tick": "0.1",
@@ -195,3 +203,20 @@ def test_stablecoins_have_six_decimals_and_coins_eight() -> None:
 )  # fmt: skip
 def test_a_quantity_is_written_in_its_currency_to_the_last_lot(symbol: str, lots: int, text: str) -> None:
     assert instrument(symbol).quantity_text(lots) == text
+
+
+def test_an_instrument_is_known_by_its_venue_and_symbol_and_a_bare_symbol_means_the_default_venue() -> None:
+    shipped = instrument("BTC/USDT:USDT")
+    assert shipped.key == "binance:BTC/USDT:USDT" == instrument_key("BTC/USDT:USDT")
+    assert instrument(shipped.key) is shipped
+    assert instrument_key(shipped.key, "elsewhere") == shipped.key
+    assert instrument_key("BTC/USDT:USDT", "elsewhere") == "elsewhere:BTC/USDT:USDT"
+    with pytest.raises(UnknownInstrument, match="elsewhere:BTC/USDT:USDT"):
+        instrument("elsewhere:BTC/USDT:USDT")
+    with pytest.raises(UnknownInstrument):
+        instrument("BTC/USDT:USDT", "elsewhere")
+
+
+def test_every_shipped_key_is_its_own() -> None:
+    keys = [shipped.key for shipped in instruments()]
+    assert len(set(keys)) == len(keys) > 1

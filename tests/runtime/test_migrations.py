@@ -27,17 +27,18 @@ ROWS: dict[str, dict[str, object]] = {
               "version": 1, "journal_seq": 1, "journal_hash": EMPTY_HASH, "transfer_seq": 1},
     "account": {"vault_id": 1, "name": "cushion", "balance": 5},
     "transfer": {"vault_id": 1, "seq": 1, "edge": 2, "position": None, "amount": 5, "ts": 1, "journal_seq": 1},
-    "position": {"vault_id": 1, "name": "btc", "ordinal": 0, "symbol": "BTC/USDT:USDT", "quantity": 1, "cost": 2,
-                 "refused": 0},
+    "position": {"vault_id": 1, "name": "btc", "ordinal": 0, "instrument": "binance:BTC/USDT:USDT", "quantity": 1,
+                 "cost": 2, "refused": 0},
     "holding": {"vault_id": 1, "holder": "alice", "shares": 5},
     "redemption": {"vault_id": 1, "seq": 1, "holder": "alice", "shares": 2, "price": 3, "remaining": 1,
                    "requested_ts": 1},
     "command": {"vault_id": 1, "key": "k", "request_hash": "h", "journal_seq": 1},
     "journal": {"vault_id": 1, "seq": 1, "ts": 1, "kind": "k", "body": "{}", "previous_hash": EMPTY_HASH,
                 "hash": EMPTY_HASH},
-    "bar_series": {"symbol": "BTC/USDT:USDT", "timeframe": 60000},
-    "bar": {"symbol": "BTC/USDT:USDT", "ts": 1, "open": 1.0, "high": 1.0, "low": 1.0, "close": 1.0, "volume": 0.0,
-            "mark_open": None, "mark_high": None, "mark_low": None, "mark_close": None, "funding_rate": None},
+    "bar_series": {"instrument": "binance:BTC/USDT:USDT", "timeframe": 60000},
+    "bar": {"instrument": "binance:BTC/USDT:USDT", "ts": 1, "open": 1.0, "high": 1.0, "low": 1.0, "close": 1.0,
+            "volume": 0.0, "mark_open": None, "mark_high": None, "mark_low": None, "mark_close": None,
+            "funding_rate": None},
 }  # fmt: skip
 
 
@@ -252,7 +253,7 @@ WRONG = [
     ("redemption", {"seq": 2, "price": -1}, "price"),
     ("journal", {"seq": 0}, "seq"),
     ("journal", {"seq": 2, "hash": "00"}, "hash"),
-    ("bar_series", {"symbol": "ETH/USDT:USDT", "timeframe": 0}, "timeframe"),
+    ("bar_series", {"instrument": "binance:ETH/USDT:USDT", "timeframe": 0}, "timeframe"),
     ("bar", {"ts": 2, "low": 0.0}, "low"),
     ("bar", {"ts": 2, "high": float("inf")}, "high"),
     ("bar", {"ts": 2, "mark_close": -1.0}, "mark_close"),
@@ -278,7 +279,7 @@ def test_what_may_be_negative_is_accepted(filled: Engine) -> None:
 
 
 def test_a_row_of_no_vault_and_a_bar_of_no_series_are_refused(filled: Engine) -> None:
-    for table, change in ((tables.account, {"vault_id": 9}), (tables.bar, {"symbol": "X"})):
+    for table, change in ((tables.account, {"vault_id": 9}), (tables.bar, {"instrument": "X"})):
         with pytest.raises(IntegrityError), unit_of_work(filled) as connection:
             connection.execute(insert(table), ROWS[table.name] | change)
 

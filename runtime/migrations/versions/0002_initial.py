@@ -96,7 +96,7 @@ def _ledger() -> None:
         integers="seq edge amount ts journal_seq",
     )  # fmt: skip
     _create(
-        "position", _vault_id(), _text("name"), _small("ordinal"), _text("symbol"), _big("quantity"), _big("cost"),
+        "position", _vault_id(), _text("name"), _small("ordinal"), _text("instrument"), _big("quantity"), _big("cost"),
         sa.Column("refused", sa.Integer(), nullable=False), _key("position", "vault_id", "name"), _of_vault("position"),
         _check("position", "cost", "cost >= 0"),
         _check("position", "flat", "quantity <> 0 OR cost = 0"),
@@ -131,15 +131,15 @@ def _records() -> None:
         integers="seq ts",
     )  # fmt: skip
     _create(
-        "bar_series", _text("symbol"), _big("timeframe"), _key("bar_series", "symbol"),
+        "bar_series", _text("instrument"), _big("timeframe"), _key("bar_series", "instrument"),
         _check("bar_series", "timeframe", "timeframe > 0"), integers="timeframe",
     )  # fmt: skip
     _create(
-        "bar", _text("symbol"), _big("ts"),
+        "bar", _text("instrument"), _big("ts"),
         *(_double(name) for name in ("open", "high", "low", "close", "volume")),
         *(_double(name, nullable=True) for name in (*_PRICES[4:], "funding_rate")),
-        _key("bar", "symbol", "ts"),
-        sa.ForeignKeyConstraint(["symbol"], ["bar_series.symbol"], name=op.f("fk_bar_symbol")),
+        _key("bar", "instrument", "ts"),
+        sa.ForeignKeyConstraint(["instrument"], ["bar_series.instrument"], name=op.f("fk_bar_instrument")),
         *(_check("bar", name, _POSITIVE.format(name)) for name in _PRICES),
         _check("bar", "volume", "volume >= 0 AND volume <= 1e300"),
         _check("bar", "funding_rate", "funding_rate BETWEEN -10 AND 10"),
