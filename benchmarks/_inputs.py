@@ -61,10 +61,10 @@ def terms(vaults: int, each: int) -> Limits:
 def funded(vaults: int, each: int) -> Book:
     """Vaults of a million USDT each, flat."""
     book = empty_book(range(each), vaults)
-    for one in book.vaults:
-        one.shares, one.high_water_mark, one.world = ASSETS * 1000, (1 << PRICE_BITS) // 1000, -ASSETS
-        one.reserve = wall_amount(one.high_water_mark, KEEP, one.shares)
-        one.cushion = ASSETS - one.reserve
+    for vault in book.vaults:
+        vault.shares, vault.high_water_mark, vault.world = ASSETS * 1000, (1 << PRICE_BITS) // 1000, -ASSETS
+        vault.reserve = wall_amount(vault.high_water_mark, KEEP, vault.shares)
+        vault.cushion = ASSETS - vault.reserve
     return book
 
 

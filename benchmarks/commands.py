@@ -49,8 +49,8 @@ def main() -> None:
     if parser.parse_args().json:
         print(json.dumps(found))
         return
-    for one in found:
-        print(f"{one['seconds']:>8.3f} s {one['ratio_to_bare_interpreter']:>8.1f} x  {one['command']}")
+    for row in found:
+        print(f"{row['seconds']:>8.3f} s {row['ratio_to_bare_interpreter']:>8.1f} x  {row['command']}")
 
 
 if __name__ == "__main__":

@@ -88,7 +88,7 @@ class Case:
 
     def measure(self) -> dict[str, Any]:
         times = [(best(self.whole, self.prepare, 3), best(self.bare, self.prepare, 3)) for _ in range(3)]
-        whole, bare = min(one for one, _ in times), min(one for _, one in times)
+        whole, bare = (min(column) for column in zip(*times, strict=True))
         cells = self.bars * self.vaults * self.each
         return {
             "bars": self.bars, "vaults": self.vaults, "positions": self.vaults * self.each, "decides_every": self.every,
@@ -109,9 +109,9 @@ def main() -> None:
     heads = ("bars", "vaults", "positions", "decides every", "million position-bars/s", "bare", "ratio")
     widths = (9, 6, 9, 13, 23, 7, 6)
     print(" ".join(f"{head:>{width}}" for head, width in zip(heads, widths, strict=True)))
-    for one in found:
-        speeds = [f"{one[name] / 1e6:.1f}" for name in ("position_bars_per_second", "bare_per_second")]
-        cells = (one["bars"], one["vaults"], one["positions"], one["decides_every"], *speeds, one["ratio_to_bare"])
+    for row in found:
+        speeds = [f"{row[name] / 1e6:.1f}" for name in ("position_bars_per_second", "bare_per_second")]
+        cells = (row["bars"], row["vaults"], row["positions"], row["decides_every"], *speeds, row["ratio_to_bare"])
         print(" ".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)))
     small, large = found[-2]["seconds"], found[-1]["seconds"]
     print(f"16 times the bars take {large / small:.1f} times as long")

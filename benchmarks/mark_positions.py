@@ -45,7 +45,7 @@ def main() -> None:
         (best(lambda: mark_positions(*columns, unit, marks), runs=5), best(lambda: read_columns(*columns), runs=5))
         for _ in range(5)
     ]
-    marking, reading = min(one for one, _ in pairs), min(one for _, one in pairs)
+    marking, reading = (min(column) for column in zip(*pairs, strict=True))
     found = {
         "positions": POSITIONS, "marking_ms": round(marking * 1e3, 3), "reading_ms": round(reading * 1e3, 3),
         "ratio": round(marking / reading, 3),

@@ -85,19 +85,19 @@ class Calculation:
 
     def document(self) -> dict[str, object]:
         """As JSON: amounts and prices as texts."""
-        one = self.instrument
+        contract = self.instrument
 
         def money(amount: int) -> str:
-            return format_amount(amount, one.decimals)
+            return format_amount(amount, contract.decimals)
 
-        held = one.tiers[self.tier - 1]
+        held = contract.tiers[self.tier - 1]
         return {
-            "symbol": one.symbol,
-            "kind": one.kind,
-            "currency": one.settle,
+            "symbol": contract.symbol,
+            "kind": contract.kind,
+            "currency": contract.settle,
             "side": "long" if self.side > 0 else "short",
             "quantity": format(self.quantity, "f"),
-            "quantity_currency": one.base if one.kind == "linear" else one.quote,
+            "quantity_currency": contract.base if contract.kind == "linear" else contract.quote,
             "entry_price": format(self.entry, "f"),
             "mark_price": format(self.mark, "f"),
             "margin": money(self.margin),
@@ -134,20 +134,20 @@ def calculate(asked: Request) -> Calculation:
     if asked.side not in ("long", "short"):
         raise InputRefused("--side", asked.side, "expected long or short")
     side = 1 if asked.side == "long" else -1
-    one = _instrument(asked)
-    lots, quantity = _lots(one, asked.quantity)
+    contract = _instrument(asked)
+    lots, quantity = _lots(contract, asked.quantity)
     entry = _price("--entry", asked.entry)
     mark = entry if asked.mark is None else _price("--mark", asked.mark)
     for price in (entry, mark):
-        _within_range(one, lots, price, asked.quantity)
-    row = listed(one)
+        _within_range(contract, lots, price, asked.quantity)
+    row = listed(contract)
     at_entry, at_mark = (value_up(row, lots, float(price)) for price in (entry, mark))
-    margin, initial = _margin(asked, one, at_entry, tier_of(row, at_entry))
+    margin, initial = _margin(asked, contract, at_entry, tier_of(row, at_entry))
     fee = 0 if asked.fee is None else int(_read("--fee", _FEE, asked.fee))
-    position = Holding(side * lots, _cost(one, lots, entry, side), margin)
+    position = Holding(side * lots, _cost(contract, lots, entry, side), margin)
     risk, level = risk_at(position, row, float(mark)), liquidation_price(position, row, fee)
     return Calculation(
-        instrument=one, side=side, quantity=quantity, entry=entry, mark=mark, margin=margin,
+        instrument=contract, side=side, quantity=quantity, entry=entry, mark=mark, margin=margin,
         notional_entry=at_entry, notional=at_mark, initial_margin=initial,
         maintenance_margin=risk.maintenance, tier=tier_of(row, at_mark) + 1, open_profit=risk.equity - margin,
         equity=risk.equity, liquidation_price=level or None,
@@ -161,7 +161,7 @@ def calculate(asked: Request) -> Calculation:
 
 def _instrument(asked: Request) -> Instrument:
     """The shipped instrument, or with `--rate` one of a single tier, under any name."""
-    known = next((one for one in instruments() if one.symbol == asked.symbol), None)
+    known = next((contract for contract in instruments() if contract.symbol == asked.symbol), None)
     if asked.rate is None:
         if asked.amount is not None:
             raise InputRefused("--amount", asked.amount, "belongs to --rate, the maintenance rate; give both")
@@ -171,7 +171,9 @@ def _instrument(asked: Request) -> Instrument:
             except UnknownInstrument as refusal:
                 raise InputRefused("--symbol", "", f"{refusal}; or state its terms with --rate") from None
     if known is not None and asked.inverse and known.kind == "linear":
-        inverse = ", ".join(one.symbol for one in instruments() if one.kind == "inverse") or "none shipped"
+        inverse = (
+            ", ".join(contract.symbol for contract in instruments() if contract.kind == "inverse") or "none shipped"
+        )
         raise InputRefused("--inverse", "", f"{known.symbol} is linear; inverse are: {inverse}, or any with --rate")
     if known is not None and asked.rate is None:
         return known
@@ -200,10 +202,10 @@ def _stated(asked: Request) -> Instrument:
     )  # fmt: skip
 
 
-def _deduction(asked: Request, one: Instrument) -> int:
+def _deduction(asked: Request, contract: Instrument) -> int:
     if asked.amount is None or asked.amount.strip("0") in ("", "."):
         return 0
-    return _amount("--amount", asked.amount, one.decimals)
+    return _amount("--amount", asked.amount, contract.decimals)
 
 
 # ---------------------------------------------------------------------------------------------------- readings
@@ -229,48 +231,48 @@ def _price(option: str, text: str) -> Decimal:
     return Decimal(text)
 
 
-def _lots(one: Instrument, text: str) -> tuple[int, Decimal]:
+def _lots(contract: Instrument, text: str) -> tuple[int, Decimal]:
     """Whole lots and the quantity, or a refusal that names the nearest."""
-    places = max(0, -int(Decimal(one.unit).scaleb(-one.decimals).normalize().as_tuple().exponent))
+    places = max(0, -int(Decimal(contract.unit).scaleb(-contract.decimals).normalize().as_tuple().exponent))
     _amount("--quantity", text, max(places, min(_PRICE_PLACES, len(text.partition(".")[2]))))
-    quantity, step = Decimal(text), one.lot * one.contract_size
+    quantity, step = Decimal(text), contract.lot * contract.contract_size
     lots = quantity / step
     if lots != lots.to_integral_value():
         near = {lots.to_integral_value(ROUND_FLOOR) * step, lots.to_integral_value(ROUND_CEILING) * step} - {Decimal(0)}
         told = " and ".join(format(size.normalize(), "f") for size in sorted(near))
-        unit = one.base if one.kind == "linear" else one.quote
-        reason = f"{one.symbol} trades in steps of {format(step.normalize(), 'f')} {unit}; nearest: {told}"
+        unit = contract.base if contract.kind == "linear" else contract.quote
+        reason = f"{contract.symbol} trades in steps of {format(step.normalize(), 'f')} {unit}; nearest: {told}"
         raise InputRefused("--quantity", text, reason)
     return int(lots), quantity
 
 
-def _within_range(one: Instrument, lots: int, price: Decimal, quantity: str) -> None:
-    size = lots * one.unit
-    value = size * price if one.kind == "linear" else size / price
+def _within_range(contract: Instrument, lots: int, price: Decimal, quantity: str) -> None:
+    size = lots * contract.unit
+    value = size * price if contract.kind == "linear" else size / price
     if max(value, Decimal(size)) >= _VALUE_MAX or value > AMOUNT_MAX * 9:
-        most = format_amount(AMOUNT_MAX, one.decimals)
+        most = format_amount(AMOUNT_MAX, contract.decimals)
         raise InputRefused(
-            "--quantity", quantity, f"is too large at {price:f}; expected a value below {most} {one.settle}"
+            "--quantity", quantity, f"is too large at {price:f}; expected a value below {most} {contract.settle}"
         )
 
 
-def _cost(one: Instrument, lots: int, entry: Decimal, side: int) -> int:
+def _cost(contract: Instrument, lots: int, entry: Decimal, side: int) -> int:
     """What the lots were bought or sold for, minor units, rounded against the position."""
-    exact = lots * one.unit * entry if one.kind == "linear" else lots * one.unit / entry
-    up = (side > 0) == (one.kind == "linear")
+    exact = lots * contract.unit * entry if contract.kind == "linear" else lots * contract.unit / entry
+    up = (side > 0) == (contract.kind == "linear")
     return int(exact.to_integral_value(ROUND_CEILING if up else ROUND_FLOOR))
 
 
-def _margin(asked: Request, one: Instrument, notional: int, tier: int) -> tuple[int, int | None]:
+def _margin(asked: Request, contract: Instrument, notional: int, tier: int) -> tuple[int, int | None]:
     """(margin posted, initial margin)."""
     if (asked.margin is None) == (asked.leverage is None):
         raise InputRefused("--margin, --leverage", "", "expected exactly one of the two")
-    most = one.tiers[tier].leverage_max
+    most = contract.tiers[tier].leverage_max
     if asked.leverage is not None:
         leverage = _read("--leverage", MultipleUnit(), asked.leverage)
         if leverage > most:
             raise InputRefused("--leverage", asked.leverage, f"the venue's highest for this size is {most:g}")
         margin = initial_margin(notional, leverage)
         return margin, margin
-    margin = _amount("--margin", str(asked.margin), one.decimals)
+    margin = _amount("--margin", str(asked.margin), contract.decimals)
     return margin, (initial_margin(notional, most) if math.isfinite(most) else None)

@@ -206,9 +206,9 @@ def parse_deposits(texts: Sequence[str], mandates: Sequence[Mandate]) -> dict[st
 
     Refused: InputRefused (form, amount, a holder named twice, mandates of different currencies), HolderRefused.
     """
-    currencies = tuple(dict.fromkeys(one.currency for one in mandates))
+    currencies = tuple(dict.fromkeys(mandate.currency for mandate in mandates))
     if len(currencies) != 1:
-        found = ", ".join(f"{one.name} is in {one.currency}" for one in mandates)
+        found = ", ".join(f"{mandate.name} is in {mandate.currency}" for mandate in mandates)
         raise InputRefused(
             "mandates", "", f"{found}; one command takes deposits in one currency: run one after another"
         )

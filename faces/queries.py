@@ -205,10 +205,10 @@ def statements(engine: Engine, name: str | None = None, holder: str | None = Non
     if holder is not None and holder not in known:
         raise UnknownHolder(holder, name, known)
     return [
-        _statement(row, register, one)
+        _statement(row, register, statement)
         for row, register in registers
-        for one in register.statements.values()
-        if holder in (None, one.holder)
+        for statement in register.statements.values()
+        if holder in (None, statement.holder)
     ]
 
 
@@ -218,34 +218,34 @@ def statement_rows(connection: Connection, row: RowMapping) -> list[StatementRow
     return [
         StatementRow(
             row["name"],
-            one.holder,
-            one.deposited,
-            one.redeemed,
-            one.shares,
-            one.value,
-            one.value_worst,
+            statement.holder,
+            statement.deposited,
+            statement.redeemed,
+            statement.shares,
+            statement.value,
+            statement.value_worst,
             row["decimals"],
         )
-        for one in register.statements.values()
+        for statement in register.statements.values()
     ]
 
 
-def _statement(row: RowMapping, register: Register, one: Statement) -> dict[str, Any]:
+def _statement(row: RowMapping, register: Register, statement: Statement) -> dict[str, Any]:
     decimals = row["decimals"]
     return {
         "vault": row["name"],
-        "holder": one.holder,
+        "holder": statement.holder,
         "currency": row["currency"],
-        "deposited": format_amount(one.deposited, decimals),
-        "redeemed": format_amount(one.redeemed, decimals),
-        "shares": format_shares(one.shares, decimals),
-        "waiting": format_shares(one.waiting, decimals),
-        "entry_price": format_per_share(one.cost, one.shares),
+        "deposited": format_amount(statement.deposited, decimals),
+        "redeemed": format_amount(statement.redeemed, decimals),
+        "shares": format_shares(statement.shares, decimals),
+        "waiting": format_shares(statement.waiting, decimals),
+        "entry_price": format_per_share(statement.cost, statement.shares),
         "nav_per_share": format_per_share(register.nav, register.shares),
-        "value": format_amount(one.value, decimals),
-        "value_worst": format_amount(one.value_worst, decimals),
-        "profit": format_amount(one.profit, decimals),
-        "acts": [_act(act, decimals) for act in one.acts],
+        "value": format_amount(statement.value, decimals),
+        "value_worst": format_amount(statement.value_worst, decimals),
+        "profit": format_amount(statement.profit, decimals),
+        "acts": [_act(act, decimals) for act in statement.acts],
     }
 
 
@@ -283,7 +283,7 @@ def events(
     with unit_of_work(engine, writes=False) as connection:
         rows = _vault_rows(connection, _one(name))
         terms = [_terms(connection, row) for row in rows]
-        known = tuple(dict.fromkeys(found for one in terms for found in one.positions))
+        known = tuple(dict.fromkeys(found for mandate in terms for found in mandate.positions))
         if position is not None and position not in known:
             raise NothingCalled("position", position, known)
         found = [

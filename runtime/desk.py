@@ -15,7 +15,7 @@ from ringfence.runtime.bar_store import Window, last_recorded, load_window
 from ringfence.runtime.database import in_unit, lock_vault
 from ringfence.runtime.errors import NoBars
 from ringfence.runtime.setup import Setup, set_up
-from ringfence.runtime.step import book_of, decide, slot_inputs
+from ringfence.runtime.step import book_of, live_through, slot_inputs
 from ringfence.vaults.mandate.terms import Mandate
 from ringfence.vaults.tables import mandate
 from ringfence.vaults.vault import Vault
@@ -56,8 +56,8 @@ class Desk:
         if number == len(window.slots) or window.slots.opens[number] > slot:
             return None
         vault = Vault(connection, row, setup.mandate)
-        decision = decide(setup, book_of(vault), slot_inputs(setup, window.slots, number))
-        vault.decide(decision.close, decision.entry, decision.balances)
+        decision = live_through(setup, book_of(vault), slot_inputs(setup, window.slots, number))
+        vault.accept(decision.close, decision.entry, decision.balances)
         return decision.entry.slot
 
     def setup(self, connection: Connection, fingerprint: str) -> Setup:

@@ -23,7 +23,7 @@ from ringfence.vaults.ledger import margin_account
 from ringfence.vaults.mandate.terms import Mandate
 from ringfence.vaults.vault import Vault
 
-__all__ = ["Decision", "SlotInputs", "book_of", "decide", "decided_by", "slot_inputs"]
+__all__ = ["Decision", "SlotInputs", "book_of", "decided_by", "live_through", "slot_inputs"]
 
 _CASH = ("reserve", "cushion")
 _CONTRA = tuple(kind.value for kind in AccountKind if kind.value not in (*_CASH, AccountKind.margin))
@@ -97,7 +97,7 @@ def book_of(vault: Vault) -> Book:
     return book
 
 
-def decide(setup: Setup, book: Book, inputs: SlotInputs) -> Decision:
+def live_through(setup: Setup, book: Book, inputs: SlotInputs) -> Decision:
     """Live through one slot: the venue's rules bar by bar, and the decision at its close. Changes `book` alone."""
     count = len(setup.names)
     closes = np.full(len(inputs.bars), -1, np.int64)

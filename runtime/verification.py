@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, RowMapping, create_engine, select
 from ringfence.runtime.database import unit_of_work
 from ringfence.runtime.desk import Desk
 from ringfence.runtime.setup import Setup, set_up
-from ringfence.runtime.step import book_of, decide, decided_by, slot_inputs
+from ringfence.runtime.step import book_of, decided_by, live_through, slot_inputs
 from ringfence.vaults import journal, ledger, statements
 from ringfence.vaults.entries import Amended, Decided, Deposited, Opened, RedemptionAsked
 from ringfence.vaults.errors import UnknownVault
@@ -127,7 +127,7 @@ class _Life:
     def _decide(self, repeated: Vault, mandate: Mandate, ts: int, recorded: Decided) -> None:
         others = _other_deciders(recorded, mandate)
         if others:
-            repeated.decide(ts, recorded)
+            repeated.accept(ts, recorded)
             self.others.update(others)
             return
         setup = self._setup = self._setup or set_up(mandate)
@@ -135,8 +135,8 @@ class _Life:
         number = -1 if window is None else int(np.searchsorted(window.slots.opens, recorded.slot))
         if window is None or number == len(window.slots) or window.slots.opens[number] != recorded.slot:
             raise ValueError(f"no recorded bars of the slot {recorded.slot}")
-        decision = decide(setup, book_of(repeated), slot_inputs(setup, window.slots, number))
-        repeated.decide(decision.close, decision.entry, decision.balances)
+        decision = live_through(setup, book_of(repeated), slot_inputs(setup, window.slots, number))
+        repeated.accept(decision.close, decision.entry, decision.balances)
         self.decided += 1
 
 

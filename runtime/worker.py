@@ -23,9 +23,9 @@ def serve(database: str, broker: str | None, concurrency: int) -> int:
     from ringfence.runtime.tasks import app
 
     _answers(app, address)
-    one = app.Worker(concurrency=concurrency, pool="prefork", loglevel="INFO", optimization="fair")
-    one.start()
-    return int(one.exitcode or 0)
+    worker = app.Worker(concurrency=concurrency, pool="prefork", loglevel="INFO", optimization="fair")
+    worker.start()
+    return int(worker.exitcode or 0)
 
 
 def _answers(app: "object", address: str) -> None:

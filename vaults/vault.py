@@ -261,7 +261,7 @@ class Vault:
 
     # ------------------------------------------------------------------------------------------------ decisions
 
-    def decide(self, ts: int, decided: Decided, balances: Mapping[str, int] | None = None) -> Decided:
+    def accept(self, ts: int, decided: Decided, balances: Mapping[str, int] | None = None) -> Decided:
         """Take over what was decided at a slot's close `ts`: transfers, positions, the strike; then pay what waits.
 
         Returns the entry as it was journaled, with the payments and the vault after them. `balances` are what the step

@@ -27,7 +27,7 @@ from ringfence.risk.exposure import liquidation_price
 from ringfence.runtime.acts import deposit, open_vault, redeem
 from ringfence.runtime.database import lock_vault, migrate, open_engine, unit_of_work
 from ringfence.runtime.setup import Setup, set_up
-from ringfence.runtime.step import SlotInputs, book_of, decide
+from ringfence.runtime.step import SlotInputs, book_of, live_through
 from ringfence.vaults.errors import DepositRefused, RedeemExceeds, UnknownHolder, ZeroAssets, ZeroShares
 from ringfence.vaults.journal import breaches as chain_breaches
 from ringfence.vaults.ledger import Ledger, breaches
@@ -215,8 +215,8 @@ class LivingVault(RuleBasedStateMachine):
         )  # fmt: skip
         with unit_of_work(self.engine) as connection:
             one = Vault(connection, lock_vault(connection, NAME), self.setup.mandate)
-            decision = decide(self.setup, book_of(one), inputs)
-            told = one.decide(decision.close, decision.entry, decision.balances).events
+            decision = live_through(self.setup, book_of(one), inputs)
+            told = one.accept(decision.close, decision.entry, decision.balances).events
             if one.shares == 0:
                 self.mark = 0
         self.slot += HOUR

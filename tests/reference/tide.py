@@ -14,7 +14,7 @@ from ringfence.runtime.bar_store import store_bars
 from ringfence.runtime.database import in_unit, lock_vault, migrate, open_engine, unit_of_work
 from ringfence.runtime.desk import Desk
 from ringfence.runtime.setup import Setup, set_up
-from ringfence.runtime.step import SlotInputs, book_of, decide, slot_inputs
+from ringfence.runtime.step import SlotInputs, book_of, live_through, slot_inputs
 from ringfence.vaults import journal, ledger, statements
 from ringfence.vaults.entries import Decided
 from ringfence.vaults.ledger import Breach
@@ -93,10 +93,10 @@ class Tide:
     def inputs(self, number: int) -> SlotInputs:
         return slot_inputs(self.setup, self.slots, number)
 
-    def decide(self, vault: Vault, number: int) -> Decided:
+    def live_through(self, vault: Vault, number: int) -> Decided:
         """Step a vault through slot `number`, as the desk does."""
-        decision = decide(self.setup, book_of(vault), self.inputs(number))
-        return vault.decide(decision.close, decision.entry, decision.balances)
+        decision = live_through(self.setup, book_of(vault), self.inputs(number))
+        return vault.accept(decision.close, decision.entry, decision.balances)
 
 
 def launch(url: str, market: Market, setup: Setup | None = None) -> Tide:

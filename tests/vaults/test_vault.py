@@ -9,7 +9,7 @@ from sqlalchemy import insert, select, update
 from ringfence.risk.edges import Edge
 from ringfence.runtime.acts import deposit, redeem
 from ringfence.runtime.database import lock_vault, unit_of_work
-from ringfence.runtime.step import book_of, decide
+from ringfence.runtime.step import book_of, live_through
 from ringfence.vaults.entries import Deposited
 from ringfence.vaults.errors import LedgerDisagrees, StaleFence, WallBreached
 from ringfence.vaults.shares import LARGEST
@@ -250,9 +250,9 @@ def forgetful(one: Tide, number: int) -> None:
     """Lose the last transfer of a step on its way to the ledger."""
     with unit_of_work(one.engine) as connection:
         vault = one.vault(connection)
-        decision = decide(one.setup, book_of(vault), one.inputs(number))
+        decision = live_through(one.setup, book_of(vault), one.inputs(number))
         lossy = decision.entry.model_copy(update={"transfers": decision.entry.transfers[:-1]})
-        vault.decide(decision.close, lossy, decision.balances)
+        vault.accept(decision.close, lossy, decision.balances)
 
 
 def test_a_step_whose_money_does_not_agree_with_the_ledger_is_undone_whole(small: Tide) -> None:
