@@ -11,7 +11,7 @@ import math
 from ringfence.risk.compiled import compiled, formula
 
 __all__ = ["INT_MAX", "MILLION", "PRICE_BITS", "portion_down", "portion_up", "price_per_share_down", "product_down",
-           "product_up", "quotient_down", "quotient_up", "ratio_down", "scaled_down", "scaled_up"]  # fmt: skip
+           "product_up", "quotient_down", "quotient_up", "ratio_down", "scaled_up"]  # fmt: skip
 
 MILLION = 1_000_000
 INT_MAX = 2**63 - 1
@@ -124,15 +124,8 @@ def _wide_product(a: int, b: int) -> tuple[int, int]:
 
 
 @compiled
-def scaled_down(price: int, shares: int) -> int:
-    """floor(price * shares / 2**PRICE_BITS): what `shares` are worth at a price per share."""
-    high, low = _wide_product(price, shares)
-    return (high << (62 - PRICE_BITS)) + (low >> PRICE_BITS)
-
-
-@compiled
 def scaled_up(price: int, shares: int) -> int:
-    """ceil(price * shares / 2**PRICE_BITS)."""
+    """ceil(price * shares / 2**PRICE_BITS): what `shares` are worth at a price per share."""
     high, low = _wide_product(price, shares)
     return (high << (62 - PRICE_BITS)) + ((low + ((1 << PRICE_BITS) - 1)) >> PRICE_BITS)
 

@@ -22,7 +22,7 @@ from ringfence.risk.book import Flags, Floats, Ints
 from ringfence.risk.compiled import compiled
 from ringfence.risk.errors import ColumnRefused, EstimatorRefused, PriceRefused, TimeRefused
 
-__all__ = ["ESTIMATORS", "YEAR", "bipower", "close_to_close", "ewma", "garman_klass", "jump_variance", "parkinson",
+__all__ = ["ESTIMATORS", "YEAR", "bipower", "close_to_close", "ewma", "garman_klass", "parkinson",
            "realised_variance", "realised_volatility", "rogers_satchell", "yang_zhang"]  # fmt: skip
 
 YEAR = 365 * 86_400_000
@@ -293,19 +293,6 @@ def bipower(timeframe: int, window: int, ts: Ints, close: Floats) -> tuple[Float
         volatility[row] = math.sqrt(0.5 * math.pi * total / time * YEAR)
         valid[row] = True
     return volatility, valid
-
-
-@compiled
-def jump_variance(timeframe: int, window: int, ts: Ints, close: Floats) -> tuple[Floats, Flags]:
-    """max(realised variance - bipower variation, 0) per year: what jumps added. Arrays (T,), unchecked; returns
-    (variance, valid)."""
-    whole, _ = realised_variance(timeframe, window, ts, close)
-    smooth, valid = bipower(timeframe, window, ts, close)
-    variance = np.zeros(len(ts))
-    for row in range(len(ts)):
-        if valid[row]:
-            variance[row] = max(whole[row] ** 2 - smooth[row] ** 2, 0.0)
-    return variance, valid
 
 
 @compiled

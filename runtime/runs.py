@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ringfence.risk.book import Floats, Ints
+from ringfence.risk.edges import AccountKind
 from ringfence.risk.events import Event, Kind
 from ringfence.words.numbers import format_amount, format_mark, format_per_share
 
@@ -63,6 +64,10 @@ class VaultRun:
     """The ledger's accounts that are not zero, by name."""
 
 
+_IN_DIGESTS = {AccountKind.costs.value: "fees"}
+"""Digests are compared across versions, so an account keeps the name that it had in the first of them."""
+
+
 def digest(runs: Sequence[VaultRun]) -> str:
     """SHA-256 over every run's events, balances and NAV series, vaults in order of their names."""
     content = hashlib.sha256()
@@ -70,7 +75,8 @@ def digest(runs: Sequence[VaultRun]) -> str:
         series = np.column_stack((run.ts, run.nav, run.wall, run.shares, run.high_water_mark)).tolist()
         lows = [repr(run.price_low), repr(run.distance_low)]
         events = [astuple(event) for event in run.events]
-        body = [run.vault, run.mandate, events, sorted(run.balances.items()), series, lows]
+        balances = sorted((_IN_DIGESTS.get(name, name), balance) for name, balance in run.balances.items())
+        body = [run.vault, run.mandate, events, balances, series, lows]
         content.update(json.dumps(body, separators=(",", ":")).encode() + b"\n")
     return content.hexdigest()
 

@@ -15,6 +15,7 @@ from ringfence.markets.scenarios import scenario
 from ringfence.runtime.backtest import backtest
 from ringfence.runtime.database import migrate, open_engine
 from ringfence.runtime.replay import replay
+from ringfence.runtime.runs import digest
 from ringfence.runtime.setup import Setup, set_up
 from ringfence.vaults.mandate.check import load_mandate
 from tests.reference.recorded import WORLDS, digests, of_run, of_world
@@ -78,6 +79,7 @@ def test_a_back_test_ends_on_the_recorded_digest(project: Path, recorded: Path, 
     setup = mandate(project, name)
     run = backtest(setup, HISTORIES[history](recorded, setup.symbols), DEPOSITS)
     assert of_run(run) == digests()[f"{history}, {name}"]
+    assert digest([run]) == digests()[f"{history}, {name}, as printed"]
 
 
 @pytest.mark.parametrize("name", MANDATES)
@@ -92,6 +94,7 @@ def test_a_replay_ends_on_the_recorded_digest(
     (run,) = replay(engine, [(setup, market)], DEPOSITS)
     engine.dispose()
     assert of_run(run) == digests()[f"{history}, {name}"]
+    assert digest([run]) == digests()[f"{history}, {name}, as printed"]
 
 
 @pytest.mark.skipif(numba.config.DISABLE_JIT, reason="sixty thousand bars are walked compiled or not at all")

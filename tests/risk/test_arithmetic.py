@@ -13,7 +13,6 @@ from ringfence.risk.arithmetic import (
     price_per_share_down,
     product_down,
     product_up,
-    scaled_down,
     scaled_up,
 )
 from tests.reference import exact
@@ -90,10 +89,9 @@ def test_a_portion_is_the_exact_floor_and_the_exact_ceiling(amount: int, parts: 
 @example(2**31 - 1, 2**31 + 1)
 @example(2**50 - 1, 2**50 + 1)
 @example(0, 0)
-def test_what_shares_are_worth_is_the_exact_floor_and_the_exact_ceiling(price: int, shares: int) -> None:
+def test_what_shares_are_worth_is_the_exact_ceiling(price: int, shares: int) -> None:
     true = exact.scaled(price, shares)
     assume(true < WIDE)
-    assert scaled_down(price, shares) == floor(true)
     assert scaled_up(price, shares) == ceil(true)
 
 
@@ -124,7 +122,6 @@ def test_the_price_per_share_is_exact_where_the_floats_are_coarsest(shares: int,
 def test_shares_priced_and_valued_again_never_gain_a_unit(assets: int, shares: int) -> None:
     assume(exact.price_per_share(assets, shares) < TOP)
     price = price_per_share_down(assets, shares)
-    assert scaled_down(price, shares) <= assets
     assert scaled_up(price, shares) <= assets
 
 

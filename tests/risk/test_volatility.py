@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ringfence.risk.errors import ColumnRefused, EstimatorRefused, PriceRefused, TimeRefused
-from ringfence.risk.volatility import BARS_LEAST, ESTIMATORS, YEAR, jump_variance, realised_volatility
+from ringfence.risk.volatility import BARS_LEAST, ESTIMATORS, YEAR, realised_volatility
 
 MINUTE = 60_000
 DAY = 86_400_000
@@ -322,17 +322,6 @@ def test_realised_variance_of_a_day_is_some_three_hundred_times_as_efficient_as_
     realised = [estimate("realised_variance", day, 288, timeframe=5 * MINUTE)[0][-1] ** 2 for day in days]
     daily = np.diff(np.log(columns[4][287::288])) ** 2 * YEAR / DAY
     assert np.var(daily) / np.var(realised) == pytest.approx(298.0, rel=0.25)
-
-
-def test_the_jump_is_what_the_realised_variance_has_above_the_bipower_variation() -> None:
-    ts, *_, close = five_minutes(seed=2, days=20, jump=10.0)
-    window = 288 * 5 * MINUTE
-    variance, valid = jump_variance(5 * MINUTE, window, ts, close)
-    assert not valid[:287].any()
-    assert valid[287:].all()
-    assert not variance[:287].any()
-    assert variance.min() == 0.0
-    assert np.mean(variance[valid]) == pytest.approx(0.9285**2 - 0.8312**2, rel=0.2)
 
 
 @pytest.mark.parametrize("column", ["open", "high", "low", "close"])
