@@ -1,8 +1,8 @@
 """Digests of runs and of rough worlds, recorded once: what a change of the house must leave as it is.
 
 A digest is taken over named columns in a fixed order, so that neither the layout of a row nor the name of an account is
-part of it. `digests.json` beside this file was recorded at commit e29458b, before the house was re-laid; what stands there
-"as printed" is the digest that the commands print.
+part of it. `digests.json` beside this file was recorded at commit e29458b, before the house was re-laid; what stands in
+it "as printed" is the digest that the commands print.
 """
 
 import hashlib
