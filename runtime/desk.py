@@ -20,14 +20,18 @@ from ringfence.vaults.mandate.terms import Mandate
 from ringfence.vaults.tables import mandate
 from ringfence.vaults.vault import Vault
 
-__all__ = ["Desk"]
+__all__ = ["WINDOWS_KEPT", "Desk"]
+
+WINDOWS_KEPT = 32
+"""Windows of this many mandates are kept, those that were loaded last: one that catches
+up holds some thousand bars of each symbol."""
 
 
 @dataclass(eq=False)
 class Desk:
     engine: Engine
     _setups: dict[str, Setup] = field(default_factory=dict, repr=False)
-    _windows: dict[str, Window] = field(default_factory=dict, repr=False)
+    _windows: dict[Setup, Window] = field(default_factory=dict, repr=False)
 
     def step(self, vault: str, slot: int) -> int:
         """Bring a vault up to the slot that opens at `slot` (UTC ms), and return how many slots it stepped.
@@ -73,9 +77,12 @@ class Desk:
         if -1 in latest:
             missing = (symbol for symbol, ts in zip(setup.symbols, latest, strict=True) if ts < 0)
             raise NoBars(setup.mandate.name, tuple(missing))
-        kept = self._windows.get(setup.mandate.fingerprint)
+        kept = self._windows.get(setup)
         if kept is None or not kept.reaches(latest, last_bar):
             kept = load_window(connection, setup.symbols, setup.mandate.timeframe, setup.lookback, latest, last_bar)
             if kept is not None:
-                self._windows[setup.mandate.fingerprint] = kept
+                self._windows.pop(setup, None)
+                while len(self._windows) >= WINDOWS_KEPT:
+                    self._windows.pop(next(iter(self._windows)))  # the one that was loaded first
+                self._windows[setup] = kept
         return kept

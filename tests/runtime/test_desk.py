@@ -28,6 +28,7 @@ from ringfence.runtime.setup import Setup, set_up
 from ringfence.vaults.errors import UnknownVault
 from ringfence.vaults.mandate.check import load_mandate
 from ringfence.vaults.tables import journal, metadata, vault
+from tests.reference.tide import launch, tide, walk
 
 HOUR, QUARTER = 3_600_000, 900_000
 START = 1_583_712_000_000
@@ -398,3 +399,18 @@ def test_a_process_killed_in_the_middle_of_a_slot_leaves_nothing_of_it(
     assert desk.step(VAULT, slot(73)) == 1
     desk.step(VAULT, slot(SLOTS))
     assert ledger_of(engine) == straight
+
+
+def test_a_desk_keeps_a_bounded_number_of_windows_and_steps_right_with_fewer_than_it_has_vaults(
+    sqlite_database: str, market: Market, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ringfence.runtime.desk.WINDOWS_KEPT", 1)
+    first, second = tide("first"), tide("second")
+    hours = walk(bars=12)
+    engine = launch(sqlite_database, hours, first).engine
+    open_vault(engine, second.mandate, int(hours.ts[0]))
+    desk = Desk(engine)
+    for ts in hours.ts.tolist():
+        assert (desk.step("first", ts), desk.step("second", ts)) == (1, 1)
+        assert len(desk._windows) == 1
+    engine.dispose()

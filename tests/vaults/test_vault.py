@@ -235,7 +235,7 @@ def test_an_act_that_would_leave_the_reserve_below_the_wall_is_undone_whole(smal
         if act == "redeem":
             one.redeem(START, "alice", SHARE)
         else:
-            small.decide(one, 8)
+            small.live_through(one, 8)
 
     with pytest.raises(WallBreached, match=r"vault tide: the reserve would hold \d+ minor units, the wall is \d+"):
         tampered(small, change, moved=50 * UNIT)
