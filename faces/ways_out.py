@@ -39,7 +39,7 @@ WAYS_OUT: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "schema_newer": "or name another database with --db".format_map,
     "schema_older": "a command that writes (`ringfence replay`, `ringfence deposit`) brings it up to date; keep a copy "
     "first".format_map,
-    "schema_retired": "name it with --db".format_map,
+    "schema_retired": "name the new one with --db".format_map,
     "setting_refused": _option,
     "statement_disagrees": "run `ringfence verify {name}`".format_map,
 }

@@ -10,6 +10,7 @@ from ringfence.risk.events import Event
 from ringfence.runtime.runs import PositionRun, VaultRun, liquidation_distance
 from ringfence.vaults import journal
 from ringfence.vaults.entries import Amended, Decided, Happened, Held, Opened
+from ringfence.vaults.errors import EntryUnreadable
 from ringfence.vaults.ledger import Ledger
 from ringfence.vaults.mandate.terms import MILLION, Mandate
 
@@ -19,13 +20,15 @@ __all__ = ["run_of"]
 def run_of(connection: Connection, row: RowMapping) -> VaultRun:
     """Everything that a vault has lived through so far, as its journal tells it; title and cap are the mandate's that
     it lives under now. Refused: EntryUnreadable."""
+    terms = _terms(connection, row["id"])
     ts, decided = [], []
     for found in journal.rows(connection, row["id"], Decided):
         entry = found.entry
         assert isinstance(entry, Decided)
+        if entry.positions.keys() != terms.positions.keys():
+            raise EntryUnreadable(found.kind, f"positions of row {found.seq}: expected {', '.join(terms.positions)}")
         ts.append(found.ts)
         decided.append(entry)
-    terms = _terms(connection, row["id"])
     balances = Ledger(connection, row["id"], row["transfer_seq"]).balances
 
     def ints(name: str) -> Ints:

@@ -8,9 +8,9 @@ is minor units, shares share units, quantities signed lots, times UTC ms; `None`
 """
 
 from enum import IntEnum
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
 
 from ringfence.risk.edges import Edge
 from ringfence.risk.events import Bound, Kind
@@ -22,8 +22,18 @@ __all__ = ["Amended", "Decided", "Deposited", "Entry", "Happened", "Held", "Move
 
 
 def _by_name(kind: type[IntEnum]) -> BeforeValidator:
-    return BeforeValidator(lambda value: kind[value] if value in kind.__members__ else value)
+    def member(value: Any) -> IntEnum:
+        if isinstance(value, kind):
+            return value
+        if isinstance(value, str) and value in kind.__members__:
+            return kind[value]
+        raise ValueError(f"no name of {kind.__name__.lower()}; known: {', '.join(kind.__members__)}")
 
+    return BeforeValidator(member)
+
+
+_Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+"""What a database and the kernel can hold."""
 
 _NAME = PlainSerializer(lambda member: member.name)
 _Edge = Annotated[Edge, _by_name(Edge), _NAME]
@@ -39,22 +49,22 @@ class Moved(_Record):
     """One transfer, along an edge of the ledger."""
 
     edge: _Edge
-    amount: int
+    amount: _Whole
     position: str | None = None
 
 
 class Happened(_Record):
     """One thing that happened to a position, as `risk.events.Event` has it, with the position's name."""
 
-    ts: int
+    ts: _Whole
     position: str
     kind: _Kind
     reason: _Bound
-    quantity_before: int
-    quantity_after: int
-    amount: int
-    fee: int
-    shortfall: int
+    quantity_before: _Whole
+    quantity_after: _Whole
+    amount: _Whole
+    fee: _Whole
+    shortfall: _Whole
     price: float
     mark: float
     leverage_before: float
@@ -65,9 +75,9 @@ class Happened(_Record):
 class Held(_Record):
     """A position after a decision, and what was decided for it."""
 
-    quantity: int
-    cost: int
-    margin: int
+    quantity: _Whole
+    cost: _Whole
+    margin: _Whole
     refused: _Bound
     """Why the last increase was refused; `nothing` when it was not."""
     price: float
@@ -78,6 +88,12 @@ class Held(_Record):
     leverage: float
     liquidation_price: float
     bound: _Bound
+
+    @model_validator(mode="after")
+    def _is_marked(self) -> Self:
+        if self.quantity != 0 and not self.price > 0.0:
+            raise ValueError("an open position has a price above 0")
+        return self
 
 
 class Entry(_Record):
@@ -99,7 +115,7 @@ class Opened(Entry):
     """Fingerprint of `terms`."""
     terms: str
     """The mandate's canonical text."""
-    decimals: int
+    decimals: _Whole
     """Of the vault's currency."""
 
 
@@ -109,10 +125,10 @@ class Amended(Entry):
     kind: ClassVar[str] = "amended"
     mandate: str
     terms: str
-    to_reserve: int
+    to_reserve: _Whole
     """Cushion that the new wall took."""
-    nav: int
-    wall: int
+    nav: _Whole
+    wall: _Whole
 
 
 class Deposited(Entry):
@@ -120,14 +136,14 @@ class Deposited(Entry):
 
     kind: ClassVar[str] = "deposited"
     holder: str
-    amount: int
-    to_reserve: int
-    to_cushion: int
-    ratcheted: int
-    shares: int
-    total_shares: int
-    nav: int
-    wall: int
+    amount: _Whole
+    to_reserve: _Whole
+    to_cushion: _Whole
+    ratcheted: _Whole
+    shares: _Whole
+    total_shares: _Whole
+    nav: _Whole
+    wall: _Whole
 
 
 class RedemptionAsked(Entry):
@@ -135,45 +151,53 @@ class RedemptionAsked(Entry):
 
     kind: ClassVar[str] = "redemption_asked"
     holder: str
-    shares: int
-    price: int
+    shares: _Whole
+    price: _Whole
     """No payment is higher, minor units per share unit x 2**50."""
     payments: tuple[Payment, ...]
-    burned: int
+    burned: _Whole
     """Of these shares, at once."""
-    paid: int
+    paid: _Whole
     """For them, at once."""
-    total_shares: int
-    nav: int
-    wall: int
+    total_shares: _Whole
+    nav: _Whole
+    wall: _Whole
 
 
 class Decided(Entry):
     """The vault lived through the bars of a slot and decided at its close; then what waited was paid."""
 
     kind: ClassVar[str] = "decided"
-    kernel: int
+    kernel: _Whole
     strategies: dict[str, str]
     """By position, the release of the strategy that proposed: `name==version`."""
-    slot: int
+    slot: _Whole
     """Open of the slot."""
-    last_bar: int
+    last_bar: _Whole
     """Open of the last bar lived through."""
     bars: str
     """SHA-256 of the slot's bars."""
-    struck: int
+    struck: _Whole
     """NAV after the decision, before payments."""
-    high_water_mark: int
+    high_water_mark: _Whole
     price_low: float | None
     distance_low: float | None
     positions: dict[str, Held]
     events: tuple[Happened, ...]
     transfers: tuple[Moved, ...]
     payments: tuple[Payment, ...] = ()
-    total_shares: int = 0
+    total_shares: _Whole = 0
     """After the payments, as are the two below; the vault fills in all four."""
-    nav: int = 0
-    wall: int = 0
+    nav: _Whole = 0
+    wall: _Whole = 0
+
+    @model_validator(mode="after")
+    def _names_its_positions(self) -> Self:
+        named = {event.position for event in self.events} | {moved.position for moved in self.transfers}
+        strangers = named - {None} - self.positions.keys()
+        if strangers:
+            raise ValueError(f"positions of which nothing is told: {', '.join(sorted(map(str, strangers)))}")
+        return self
 
 
 _KINDS: dict[str, type[Entry]] = {entry.kind: entry for entry in (Opened, Amended, Deposited, RedemptionAsked, Decided)}

@@ -2,9 +2,12 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from sqlalchemy import Connection, text, update
 
 from ringfence.faces import queries
@@ -20,6 +23,7 @@ from ringfence.vaults.errors import AmendmentRefused
 from ringfence.vaults.mandate.terms import Mandate
 from ringfence.vaults.tables import journal as journal_table
 from ringfence.vaults.tables import vault
+from ringfence.words.refusal import RingfenceError
 from tests.reference.tide import HOUR, SHARE, START, UNIT, Tide, breaches, launch, walk
 
 
@@ -174,3 +178,61 @@ def test_an_amended_row_is_read_as_one(lived: Tide) -> None:
     assert last is not None
     assert isinstance(last.entry, Decided)
     assert last.entry.strategies == {"btc": "constant==0.1.0"}
+
+
+# ---------------------------------------------------------------------------------------------------- changed rows
+
+JUNK = (None, True, -1, 2**70, 1.5, 1e308, "", "x", "btc", [], {}, [[]], {"a": 1}, "\x00")
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The path of every value inside a body."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for step, part in inner:
+        yield (*path, step)
+        yield from leaves(part, (*path, step))
+
+
+@pytest.fixture(scope="module")
+def unguarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tide]:
+    """A vault in a file whose journal can be changed."""
+    lived = launch(f"sqlite:///{tmp_path_factory.mktemp('unguarded') / 'ringfence.db'}", walk())
+    deposit(lived.engine, "tide", "alice", 1_000 * UNIT, START)
+    lived.step(10)
+    redeem(lived.engine, "tide", "alice", 300 * SHARE, START)
+    lived.step(2, 10)
+    with unit_of_work(lived.engine) as connection:
+        connection.execute(text("DROP TRIGGER journal_no_update"))
+    yield lived
+    lived.engine.dispose()
+
+
+@settings(max_examples=40, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.randoms(use_true_random=False), st.sampled_from(JUNK))
+def test_any_changed_value_of_any_row_is_found_and_ends_no_command_in_a_fault(
+    unguarded: Tide, dice: Any, junk: Any
+) -> None:
+    with unit_of_work(unguarded.engine, writes=False) as connection:
+        row = dice.choice(list(journal.rows(connection, 1)))
+    body = json.loads(row.body)
+    *above, last = dice.choice(list(leaves(body)))
+    place = body
+    for step in above:
+        place = place[step]
+    place[last] = junk
+    changed = journal.canonical(body)
+
+    def write(text_of_row: str) -> None:
+        with unit_of_work(unguarded.engine) as connection:
+            connection.execute(update(journal_table).where(journal_table.c.seq == row.seq).values(body=text_of_row))
+
+    write(changed)
+    try:
+        assert changed == row.body or verdict(unguarded).breaches
+        for question in (queries.vaults, queries.positions, queries.statements, queries.events):
+            with suppress(RingfenceError):
+                question(unguarded.engine)
+        with suppress(RingfenceError), unit_of_work(unguarded.engine, writes=False) as connection:
+            run_of(connection, lock_vault(connection, "tide"))
+    finally:
+        write(row.body)

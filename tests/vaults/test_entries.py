@@ -79,7 +79,20 @@ def test_positions_edges_kinds_and_causes_are_written_by_name() -> None:
         ("opened", {"decimals": True}, "decimals: Input should be a valid integer"),
         ("opened", {"surprise": 1}, "surprise: Extra inputs are not permitted"),
         ("decided", {"transfers": [{"edge": "bribe", "position": None, "amount": 1}]}, r"transfers\.0\.edge"),
-        ("decided", {"transfers": [{"edge": 6, "position": None, "amount": 1.0}]}, r"transfers\.0\.amount"),
+        (
+            "decided",
+            {"transfers": [{"edge": 5, "position": None, "amount": 1}]},
+            r"transfers\.0\.edge.*no name of edge",
+        ),
+        (
+            "decided",
+            {"transfers": [{"edge": [], "position": None, "amount": 1}]},
+            r"transfers\.0\.edge.*no name of edge",
+        ),
+        ("decided", {"transfers": [{"edge": "post", "position": None, "amount": 1.0}]}, r"transfers\.0\.amount"),
+        ("decided", {"positions": {}}, "positions of which nothing is told: btc"),
+        ("decided", {"positions": {"btc": HELD.model_dump() | {"price": 0.0}}}, "an open position has a price above 0"),
+        ("decided", {"struck": 2**63}, "struck: Input should be less than"),
         ("decided", {"struck": None}, "struck: Input should be a valid integer"),
     ],
 )
