@@ -21,6 +21,7 @@ from ringfence.vaults.mandate.terms import MILLION, Mandate
 from ringfence.vaults.queue import Payment, Request, request_redemption, settle
 from ringfence.vaults.shares import State, split_deposit, wall
 from ringfence.vaults.tables import holding, mandate, position, redemption, vault
+from ringfence.words.times import format_duration
 
 __all__ = ["PositionRow", "Vault", "create_vault"]
 
@@ -170,11 +171,15 @@ class Vault:
     def amend(self, ts: int, terms: Mandate) -> Amended:
         """Go on under another version of the mandate; a higher wall takes what it lacks from the cushion.
 
-        Refused whole: AmendmentRefused (another name or currency, other positions, a wall beyond the cushion).
+        Refused whole: AmendmentRefused (another name, currency or timeframe, other positions, a wall
+        beyond the cushion).
         """
         given = {name: instrument_key(stated.symbol) for name, stated in terms.positions.items()}
         if (terms.name, terms.currency) != (self.name, self.terms.currency):
             raise AmendmentRefused(self.name, f"it would become {terms.name} in {terms.currency}")
+        if terms.timeframe != self.terms.timeframe:
+            # between the last slot of one length and the first of another there would be bars that nobody lives through
+            raise AmendmentRefused(self.name, f"its slots would be of {format_duration(terms.timeframe)}")
         if given != {held.name: held.instrument for held in self.positions.values()}:
             raise AmendmentRefused(self.name, "its positions would be others")
         must_stand = wall(self.high_water_mark, MILLION - terms.loss_cap, self.shares)

@@ -160,9 +160,15 @@ def test_a_tighter_cap_fills_the_reserve_from_the_cushion_or_is_refused(lived: T
     assert verdict(lived).breaches == ()
 
 
-def test_an_amendment_to_another_vault_or_other_positions_is_refused(lived: Tide) -> None:
+def test_an_amendment_to_another_vault_other_slots_or_other_positions_is_refused(lived: Tide) -> None:
     with pytest.raises(AmendmentRefused, match="it would become ebb"):
         amend(lived, amended(lived, mandate="ebb"), START)
+    with pytest.raises(AmendmentRefused, match="its slots would be of 4h"):
+        amend(
+            lived,
+            amended(lived, timeframe="4h", volatility={"estimator": "ewma", "half_life": "8h", "window": "16h"}),
+            START,
+        )
     moved = lived.setup.mandate.model_dump(by_alias=True, mode="json")["positions"]
     with pytest.raises(AmendmentRefused, match="its positions would be others"):
         amend(lived, amended(lived, positions={"other": moved["btc"]}), START)
