@@ -186,7 +186,7 @@ def load_window(
         ).all()
     )
     start = min(later) // timeframe * timeframe
-    each = timeframe // spacing[keys[0]]
+    each = max(1, timeframe // spacing[keys[0]])  # slots shorter than bars are refused by the slots themselves
     stop = start + max(1, _AHEAD // each) * timeframe
     series = {}
     for symbol, key, last in zip(symbols, keys, latest, strict=True):

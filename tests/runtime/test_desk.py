@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, Engine, event, select
 
 from ringfence.markets.bars import Bars
+from ringfence.markets.errors import InvalidTimeframe
 from ringfence.markets.market import Market, align
 from ringfence.runtime.acts import deposit, open_vault, redeem
 from ringfence.runtime.bar_store import store_bars
@@ -28,7 +29,7 @@ from ringfence.runtime.setup import Setup, set_up
 from ringfence.vaults.errors import UnknownVault
 from ringfence.vaults.mandate.check import load_mandate
 from ringfence.vaults.tables import journal, metadata, vault
-from tests.reference.tide import launch, tide, walk
+from tests.reference.tide import MANDATE, launch, tide, walk
 
 HOUR, QUARTER = 3_600_000, 900_000
 START = 1_583_712_000_000
@@ -414,3 +415,13 @@ def test_a_desk_keeps_a_bounded_number_of_windows_and_steps_right_with_fewer_tha
         assert (desk.step("first", ts), desk.step("second", ts)) == (1, 1)
         assert len(desk._windows) == 1
     engine.dispose()
+
+
+def test_slots_shorter_than_the_recorded_bars_are_refused_and_nothing_is_stepped(sqlite_database: str) -> None:
+    quarters = set_up(load_mandate(MANDATE.format(name="tide", leverage="5").replace("1h\nvol", "15m\nvol").encode()))
+    launched = launch(sqlite_database, walk(bars=12), quarters)
+    with pytest.raises(InvalidTimeframe, match="a multiple of the bars' own timeframe"):
+        launched.desk.step("tide", int(walk(bars=12).ts[-1]))
+    with unit_of_work(launched.engine, writes=False) as connection:
+        assert connection.execute(select(vault.c.last_bar)).scalar_one() is None
+    launched.engine.dispose()
