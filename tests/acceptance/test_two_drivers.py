@@ -1,7 +1,6 @@
 """Two drivers, one decision: the compiled back-test and the replay through tasks and a database agree to the last unit,
 and the wall stands at every slot of every recorded crash."""
 
-import functools
 from collections.abc import Iterator
 from dataclasses import fields
 from itertools import accumulate
@@ -12,9 +11,7 @@ import pytest
 from sqlalchemy import Engine, select
 
 from ringfence.markets.bars import Bars
-from ringfence.markets.files import read_bars, read_funding
-from ringfence.markets.market import Funding, Market, align
-from ringfence.markets.scenarios import scenario
+from ringfence.markets.market import Market, align
 from ringfence.markets.slots import Slots
 from ringfence.risk.book import PROPOSAL
 from ringfence.risk.edges import AccountKind, Edge
@@ -31,26 +28,12 @@ from ringfence.runtime.tasks import step, using
 from ringfence.vaults.ledger import breaches
 from ringfence.vaults.mandate.check import load_mandate
 from ringfence.vaults.tables import journal, transfer, vault
+from tests.reference.histories import DEPOSITS, HISTORIES, MANDATES, REPLAYED, mandate, minutes
+from tests.reference.recorded import digests, of_run
 
-MONTHS = ("2020-03", "2022-06", "2024-08")
-MANDATES = ("btc-distance", "btc-eth-shield", "majors-trend")
-DEPOSITS = {"alice": 50_000_000_000, "bob": 25_000_000_001, "carol": 1_000_000}
 MILLION, FIXED_POINT, HOUR = 10**6, 2**50, 3_600_000
 ESTIMATORS = ("ewma", "close_to_close", "parkinson", "garman_klass", "rogers_satchell", "yang_zhang")
-
-
-@functools.cache
-def mandate(project: Path, name: str) -> Setup:
-    return set_up(load_mandate(project / "mandates" / f"{name}.yaml"))
-
-
-@functools.cache
-def minutes(recorded: Path, month: str, symbol: str) -> Bars:
-    return read_bars(recorded / f"spot_{symbol[:3]}USDT_1m_{month}.parquet", symbol)
-
-
-def month_of(recorded: Path, month: str, setup: Setup) -> Market:
-    return align({symbol: minutes(recorded, month, symbol) for symbol in setup.symbols})
+FUNDING = {Edge.funding_paid, Edge.funding_received}
 
 
 @pytest.fixture
@@ -139,59 +122,31 @@ def both_drivers(engine: Engine, setup: Setup, market: Market) -> VaultRun:
     return tested
 
 
-@pytest.mark.parametrize("month", MONTHS)
+@pytest.mark.parametrize("history", REPLAYED)
 @pytest.mark.parametrize("name", MANDATES)
-def test_backtest_and_replay_agree_on_a_recorded_month_and_its_wall_stands(
-    project: Path, recorded: Path, file_engine: Engine, name: str, month: str
+def test_backtest_and_replay_agree_end_as_recorded_and_the_wall_stands(
+    project: Path, recorded: Path, file_engine: Engine, name: str, history: str
 ) -> None:
     setup = mandate(project, name)
-    run = both_drivers(file_engine, setup, month_of(recorded, month, setup))
+    market = HISTORIES[history](recorded, setup.symbols)
+    run = both_drivers(file_engine, setup, market)
+    assert of_run(run) == digests()[f"{history}, {name}"]
     assert any(position.quantity.any() for position in run.positions), "nothing was ever traded"
+    with unit_of_work(file_engine, writes=False) as connection:
+        edges = {Edge(number) for number in connection.execute(select(transfer.c.edge).distinct()).scalars()}
+    assert bool(edges & FUNDING) == market.funding_valid.any(), "funding is paid where there are stamps, and only there"
+
+
+def test_one_recorded_history_has_the_exchange_s_own_marks_and_funding_of_every_symbol(recorded: Path) -> None:
+    market = HISTORIES["early 2025"](recorded, ("BTC/USDT:USDT", "ETH/USDT:USDT"))
+    assert market.marked.all()
+    assert (market.mark_low != market.low).any()
+    assert market.funding_valid.any(axis=0).all()
 
 
 def test_backtest_and_replay_agree_on_postgresql(project: Path, recorded: Path, server_engine: Engine) -> None:
     setup = mandate(project, "btc-eth-shield")
-    both_drivers(server_engine, setup, month_of(recorded, "2024-08", setup))
-
-
-def test_backtest_and_replay_agree_on_the_shipped_scenario(project: Path, file_engine: Engine) -> None:
-    setup, market = mandate(project, "btc-eth-shield"), scenario("2020-03").market
-    assert market.symbols == setup.symbols
-    both_drivers(file_engine, setup, market)
-
-
-@pytest.mark.parametrize("name", ["btc-eth-shield", "majors-trend"])
-def test_backtest_and_replay_agree_where_marks_liquidate_and_funding_is_paid(
-    project: Path, recorded: Path, file_engine: Engine, name: str
-) -> None:
-    setup = mandate(project, name)
-    market = quarter_with_marks(recorded, setup.symbols)
-    assert market.marked.all()
-    assert (market.mark_low != market.low).any()
-    assert market.funding_valid.any(axis=0).all()
-    run = both_drivers(file_engine, setup, market)
-    with unit_of_work(file_engine, writes=False) as connection:
-        edges = {Edge(number) for number in connection.execute(select(transfer.c.edge).distinct()).scalars()}
-    assert edges & {edge for edge in Edge if "funding" in edge.name}, "no funding was paid"
-    assert any(position.quantity.any() for position in run.positions)
-
-
-def quarter_with_marks(recorded: Path, symbols: tuple[str, ...]) -> Market:
-    """January to March 2025, hourly, with the exchange's own marks and 8-hourly funding."""
-    begin, end = 1_735_689_600_000, 1_743_465_600_000
-
-    def within(bars: Bars) -> Bars:
-        return bars[slice(*np.searchsorted(bars.ts, (begin, end)).tolist())]
-
-    bars, marks, funding = {}, {}, {}
-    for symbol in symbols:
-        name = f"perp_{symbol[:3]}USDT"
-        bars[symbol] = within(read_bars(recorded / f"{name}_1h.parquet", symbol))
-        marks[symbol] = within(read_bars(recorded / f"{name}_mark_1h.parquet", symbol))
-        every = read_funding(recorded / f"{name}_funding_8h.csv.gz", symbol)
-        kept = (every.ts >= begin) & (every.ts < end)
-        funding[symbol] = Funding(symbol, every.ts[kept], every.rate[kept])
-    return align(bars, marks, funding)
+    both_drivers(server_engine, setup, HISTORIES["August 2024"](recorded, setup.symbols))
 
 
 def test_a_replay_stopped_at_any_slot_equals_the_backtest_of_the_market_until_then(
@@ -212,18 +167,18 @@ def test_a_replay_stopped_at_any_slot_equals_the_backtest_of_the_market_until_th
         for number in (0, 1, 71, 72, 73, 200, *range(268, 291), len(slots) - 1):
             step(name, slots[number])
             end = slots[number] + HOUR
-            known = align({symbol: one[: int(np.searchsorted(one.ts, end))] for symbol, one in bars.items()})
+            until = {symbol: series[: int(np.searchsorted(series.ts, end))] for symbol, series in bars.items()}
             with unit_of_work(file_engine, writes=False) as connection:
                 row = connection.execute(select(vault).where(vault.c.name == name)).mappings().one()
                 stopped = run_of(connection, row)
-            assert_same_run(stopped, backtest(setup, known, DEPOSITS))
+            assert_same_run(stopped, backtest(setup, align(until), DEPOSITS))
 
 
 def test_an_interrupted_replay_goes_on_where_it_stopped_and_ends_the_same(
     project: Path, recorded: Path, file_engine: Engine
 ) -> None:
     setup = mandate(project, "majors-trend")
-    market = month_of(recorded, "2022-06", setup)
+    market = HISTORIES["June 2022"](recorded, setup.symbols)
 
     class PulledPlug(BaseException):
         pass
