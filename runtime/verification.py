@@ -2,7 +2,7 @@
 
 The ledger is summed anew, the chain of the journal hashed anew, and the whole life of the vault lived again from its
 mandates, the acts of its holders and the recorded bars, in a scratch database: every row of the journal must come out
-the same to the last byte.
+the same to the last byte, and so must every row of every table that tells of the vault (L2).
 
 A slot that another kernel or another release of a strategy decided cannot be decided again. There the recorded entry is
 booked as it stands, through the same ledger and the same checks: sums, chain and money hold, and the verdict says that
@@ -12,9 +12,11 @@ the decision itself was not repeated.
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, Engine, RowMapping, create_engine, select
+from sqlalchemy.exc import IntegrityError
 
 from ringfence.runtime.database import unit_of_work
 from ringfence.runtime.desk import Desk
@@ -25,7 +27,7 @@ from ringfence.vaults.entries import Amended, Decided, Deposited, Opened, Redemp
 from ringfence.vaults.errors import UnknownVault
 from ringfence.vaults.ledger import Breach
 from ringfence.vaults.mandate.terms import Mandate
-from ringfence.vaults.tables import metadata, vault
+from ringfence.vaults.tables import account, holding, mandate, metadata, position, redemption, transfer, vault
 from ringfence.vaults.vault import Vault, create_vault
 from ringfence.words.refusal import RingfenceError
 
@@ -66,7 +68,7 @@ def verify(
 def _verdict(connection: Connection, desk: Desk, row: RowMapping, progress: Callable[[str, int, int], None]) -> Verdict:
     checks = (ledger.breaches, journal.breaches, statements.breaches)
     breaches = [breach for check in checks for breach in check(connection, row["id"])]
-    life = _Life(connection, desk, row["decimals"])
+    life = _Life(connection, desk)
     for breach in life.live_again(row["id"], lambda seq: progress(row["name"], seq, row["journal_seq"])):
         breaches.append(breach)
     return Verdict(row["name"], row["journal_seq"], life.decided, tuple(breaches), tuple(sorted(life.others.items())))
@@ -75,8 +77,8 @@ def _verdict(connection: Connection, desk: Desk, row: RowMapping, progress: Call
 class _Life:
     """A vault that is lived again, in a scratch database of its own."""
 
-    def __init__(self, connection: Connection, desk: Desk, decimals: int) -> None:
-        self._connection, self._desk, self._decimals = connection, desk, decimals
+    def __init__(self, connection: Connection, desk: Desk) -> None:
+        self._connection, self._desk = connection, desk
         self._mandate: Mandate | None = None
         self._setup: Setup | None = None
         """Of the mandate, once a slot is decided again under it."""
@@ -93,20 +95,22 @@ class _Life:
                 try:
                     self._repeat(again, row)
                     found = again.execute(select(vault.c.journal_seq, vault.c.journal_hash)).one_or_none()
-                except (RingfenceError, KeyError, ValueError) as failure:
+                except (RingfenceError, KeyError, ValueError, IntegrityError) as failure:
                     yield Breach("R4", thing, "the same act again", str(failure))
                     break
                 if found is None or tuple(found) != (row.seq, row.hash):
                     yield Breach("R4", thing, str(found), str((row.seq, row.hash)))
                     break
                 progress(row.seq)
+            else:
+                yield from _differences(self._connection, vault_id, again)
         scratch.dispose()
 
     def _repeat(self, again: Connection, row: journal.Row) -> None:
         entry = row.entry
         if isinstance(entry, Opened):
             self._mandate = Mandate.from_canonical(entry.terms)
-            create_vault(again, self._mandate, self._decimals, row.ts)
+            create_vault(again, self._mandate, entry.decimals, row.ts)
             return
         if self._mandate is None:
             raise ValueError("no mandate stands before it")
@@ -138,6 +142,43 @@ class _Life:
         decision = live_through(setup, book_of(repeated), slot_inputs(setup, window.slots, number))
         repeated.accept(decision.close, decision.entry, decision.balances)
         self.decided += 1
+
+
+def _differences(real: Connection, vault_id: int, again: Connection) -> Iterator[Breach]:
+    """Every row of every table about a vault that is not as living again leaves it (L2). Keys of requests are not told
+    by the journal, and bars are what it is lived on; these two tables are left out."""
+    mine = again.execute(select(vault.c.id)).scalar_one()
+    for table in (vault, account, transfer, position, holding, redemption):
+        owner = table.c.id if table is vault else table.c.vault_id
+        columns = [column for column in table.c if column is not owner]
+        keys = [column.name for column in table.primary_key if column is not owner] or [vault.c.name.name]
+        yield from _compared(
+            table.name, keys, *(
+                [dict(row) for row in side.execute(select(*columns).where(owner == identity)).mappings()]
+                for side, identity in ((real, vault_id), (again, mine))
+            ),
+        )  # fmt: skip
+    lived = [dict(row) for row in again.execute(select(mandate)).mappings()]
+    known = mandate.c.fingerprint.in_([row["fingerprint"] for row in lived])
+    found = [dict(row) for row in real.execute(select(mandate).where(known)).mappings()]
+    yield from _compared(mandate.name, ["fingerprint"], found, lived)
+
+
+def _compared(
+    table: str, keys: list[str], found: list[dict[str, Any]], lived: list[dict[str, Any]]
+) -> Iterator[Breach]:
+    def by_key(rows: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        return {", ".join(str(row[key]) for key in keys): row for row in rows}
+
+    left, right = by_key(found), by_key(lived)
+    for key in sorted(left.keys() | right.keys()):
+        if left.get(key) != right.get(key):
+            wanted, there = right.get(key) or {}, left.get(key) or {}
+            differing = [name for name in (wanted or there) if wanted.get(name) != there.get(name)]
+            told, said = (
+                {name: side.get(name) for name in differing} if side else "no such row" for side in (wanted, there)
+            )
+            yield Breach("L2", f"{table} {key}", f"{told}, as lived again", str(said))
 
 
 def _other_deciders(recorded: Decided, mandate: Mandate) -> tuple[str, ...]:

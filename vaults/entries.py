@@ -115,7 +115,7 @@ class Opened(Entry):
     """Fingerprint of `terms`."""
     terms: str
     """The mandate's canonical text."""
-    decimals: _Whole
+    decimals: Annotated[int, Field(ge=0, le=8)]
     """Of the vault's currency."""
 
 
