@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Engine, RowMapping, create_engine, select
+from sqlalchemy import ColumnElement, Connection, Engine, RowMapping, Table, create_engine, func, select, true
 from sqlalchemy.exc import IntegrityError
 
 from ringfence.runtime.database import unit_of_work
@@ -32,6 +32,9 @@ from ringfence.vaults.vault import Vault, create_vault
 from ringfence.words.refusal import RingfenceError
 
 __all__ = ["Verdict", "verify"]
+
+_PAGE = 10_000
+"""Transfers that are compared at a time."""
 
 
 @dataclass(frozen=True)
@@ -152,16 +155,26 @@ def _differences(real: Connection, vault_id: int, again: Connection) -> Iterator
         owner = table.c.id if table is vault else table.c.vault_id
         columns = [column for column in table.c if column is not owner]
         keys = [column.name for column in table.primary_key if column is not owner] or [vault.c.name.name]
-        yield from _compared(
-            table.name, keys, *(
-                [dict(row) for row in side.execute(select(*columns).where(owner == identity)).mappings()]
-                for side, identity in ((real, vault_id), (again, mine))
-            ),
-        )  # fmt: skip
+        for page in _pages(table, again):
+            yield from _compared(
+                table.name, keys, *(
+                    [dict(row) for row in side.execute(select(*columns).where(owner == identity, page)).mappings()]
+                    for side, identity in ((real, vault_id), (again, mine))
+                ),
+            )  # fmt: skip
     lived = [dict(row) for row in again.execute(select(mandate)).mappings()]
     known = mandate.c.fingerprint.in_([row["fingerprint"] for row in lived])
     found = [dict(row) for row in real.execute(select(mandate).where(known)).mappings()]
     yield from _compared(mandate.name, ["fingerprint"], found, lived)
+
+
+def _pages(table: Table, again: Connection) -> list[ColumnElement[bool]]:
+    """Conditions that cut a table into parts that fit into memory; only transfers grow with every slot."""
+    if table is not transfer:
+        return [true()]
+    last = again.execute(select(func.max(transfer.c.seq))).scalar() or 0
+    inside = [transfer.c.seq.between(first, first + _PAGE - 1) for first in range(1, last + 1, _PAGE)]
+    return [*inside, ~transfer.c.seq.between(1, len(inside) * _PAGE)]
 
 
 def _compared(

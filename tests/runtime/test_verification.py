@@ -309,3 +309,17 @@ def test_the_untouched_copy_has_no_breach(opened_up: sqlite3.Connection, tmp_pat
     (found,) = verify(engine)
     engine.dispose()
     assert found.breaches == ()
+
+
+@pytest.mark.parametrize("seq", [-5, 0, 3, 10**9])
+def test_a_transfer_on_any_page_is_compared(
+    opened_up: sqlite3.Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seq: int
+) -> None:
+    monkeypatch.setattr("ringfence.runtime.verification._PAGE", 2)
+    opened_up.execute("UPDATE transfer SET seq = ?, ts = ts + 1 WHERE seq = 3", (seq,))
+    opened_up.commit()
+    engine = open_engine(f"sqlite:///{tmp_path / 'copy.db'}", create=False)
+    (found,) = verify(engine)
+    engine.dispose()
+    told = {breach.thing for breach in found.breaches if breach.law == "L2"}
+    assert told >= {f"transfer {seq}", "transfer 3"}
