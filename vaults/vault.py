@@ -56,7 +56,7 @@ class PositionRow:
     refused: int
 
 
-def create_vault(connection: Connection, terms: Mandate, decimals: int, ts: int) -> "Vault":
+def create_vault(connection: Connection, terms: Mandate, decimals: int, ts: int) -> None:
     """Open an empty vault under a mandate and tell so in its journal. The name must be free."""
     fingerprint = _keep_mandate(connection, terms, ts)
     inserted = connection.execute(
@@ -77,9 +77,7 @@ def create_vault(connection: Connection, terms: Mandate, decimals: int, ts: int)
         ],
     )  # fmt: skip
     row = connection.execute(select(vault).where(vault.c.id == identity[0])).mappings().one()
-    opened = Vault(connection, row, terms)
-    opened.open(ts, decimals)
-    return opened
+    Vault(connection, row, terms).open(ts, decimals)
 
 
 def _keep_mandate(connection: Connection, terms: Mandate, ts: int) -> str:
