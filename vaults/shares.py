@@ -193,8 +193,10 @@ def wall(high_water_mark: int, keep: int, shares: int) -> int:
 
     `keep` is 1 - loss_cap in parts per million. Both roundings go up: for the wall.
     """
+    if shares == 0:
+        return 0
     floor_price = ceil_div(high_water_mark * keep, _MILLION)
-    return ceil_div(floor_price * shares, ONE)
+    return max(ceil_div(floor_price * (shares + VIRTUAL_SHARES), ONE) - 1, ceil_div(floor_price * shares, ONE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +223,7 @@ def split_deposit(state: State, amount: int, keep: int) -> Deposit:
     total = state.shares + shares
     mark = state.high_water_mark
     if state.shares == 0:
-        mark = (state.nav + amount) * ONE // shares
+        mark = ceil_div((state.nav + amount + 1) * ONE, shares + VIRTUAL_SHARES)
         if mark > PRICE_LARGEST:
             raise DepositRefused(
                 amount, f"the empty vault still holds {state.nav} minor units, pay in more beside them"

@@ -32,9 +32,12 @@ def compile_limits(mandate: Mandate, instruments: "Mapping[str, Instrument]") ->
     def fees(stated: int | None, of_instruments: list[int]) -> list[int]:
         return of_instruments if stated is None else [stated] * len(of_instruments)
 
-    return limits(
-        keep=[MILLION - mandate.loss_cap],
-        gross_leverage_max=[mandate.limits.gross_leverage_max],
+    of_vault: dict[str, list[float]] = {
+        "keep": [MILLION - mandate.loss_cap],
+        "gross_leverage_max": [mandate.limits.gross_leverage_max],
+        "sweep": [0], "at_wall": [0], "rebase_after": [0], "rebase_notice": [0], "timeframe": [mandate.timeframe],
+    }
+    of_positions: dict[str, list[float]] = dict(
         share=[position.share for position in positions],
         leverage_max=[position.leverage_max for position in positions],
         volatility_max=[position.volatility_max for position in positions],
@@ -47,4 +50,6 @@ def compile_limits(mandate: Mandate, instruments: "Mapping[str, Instrument]") ->
         slippage=[venue.slippage] * len(traded),
         taker_fee=fees(venue.taker_fee, [instrument.taker_fee for instrument in traded]),
         liquidation_fee=fees(venue.liquidation_fee, [instrument.liquidation_fee for instrument in traded]),
+        volume_share=[0.1] * len(traded),
     )
+    return limits(of_vault, of_positions)
