@@ -40,8 +40,9 @@ from ringfence.risk.wall import (
 
 __all__ = ["Hall", "Outcome", "close", "strike_and_settle", "trade", "winds_down"]
 
-_LOCKED = 20
-"""A vault is locked once less than this part of its full cushion, loss cap x NAV, is left."""
+_LOCKED, _UNLOCKED = 20, 10
+"""A vault is locked once no more than a twentieth of its full cushion, loss cap x NAV, is left, and until it is more
+than a tenth again."""
 
 
 class Hall(NamedTuple):
@@ -90,11 +91,11 @@ def close(seat: Any, tape: Any, prices: Any, intent: Any, kind: int) -> int:
     lots = intent.order.lots
     if lots == 0:
         if intent.bound == Bound.costs:
-            refused(seat, tape, prices.mark_close, Bound.costs, 0)
+            refused(seat, tape, prices.mark_close, intent.bound, 0)
         return 0
     report = fill(intent.order, seat.limit, seat.instrument, prices, seat.position.filled)
     if report.lots == 0:
-        refused(seat, tape, prices.mark_close, Bound.volume, seat.position.quantity + lots)
+        refused(seat, tape, prices.mark_close, Bound.volume.value, seat.position.quantity + lots)
         return 0
     close_lots(seat, tape, report, kind, intent.bound)
     return abs(report.lots)
@@ -105,7 +106,7 @@ def _open(seat: Any, tape: Any, prices: Any, intent: Any, kind: int) -> None:
     """Open what is intended, as far as it fills, and tell a refusal."""
     report = fill(intent.order, seat.limit, seat.instrument, prices, seat.position.filled)
     if report.lots == 0:
-        refused(seat, tape, prices.mark_close, Bound.volume, seat.position.quantity + intent.order.lots)
+        refused(seat, tape, prices.mark_close, Bound.volume.value, seat.position.quantity + intent.order.lots)
         return
     open_lots(seat, tape, report, kind, intent.bound)
 
@@ -180,10 +181,10 @@ def _realise(seat: Any, tape: Any, prices: Any, wanted: int, sweep: int) -> None
     if lots == 0:
         return
     kind, side = Kind.resize if trim else Kind.roll, 1 if position.quantity > 0 else -1
-    closed = close(seat, tape, prices, closing(seat, lots, prices.close, Bound.strike), kind)
+    closed = close(seat, tape, prices, closing(seat, lots, prices.close, Bound.strike.value), kind)
     again = closed * side
     if not trim and closed > 0 and affordable(seat, position.margin, again, prices):
-        _open(seat, tape, prices, Intent(Order(position.index, again), Bound.strike), kind)
+        _open(seat, tape, prices, Intent(Order(position.index, again), Bound.strike.value), kind)
 
 
 @compiled
@@ -219,7 +220,7 @@ def _bring_down(hall: Any, limit: Any, tape: Any, nav: int) -> int:
             if wanted <= 0 or position.quantity == 0:
                 continue
             if turn == 4:
-                intent = closing(seat, abs(position.quantity), prices.close, Bound.strike)
+                intent = closing(seat, abs(position.quantity), prices.close, Bound.strike.value)
                 close(seat, tape, prices, intent, Kind.resize)
             elif turn == 1 or turn == 3:
                 _realise(seat, tape, prices, wanted, limit.sweep)
@@ -247,7 +248,8 @@ def _keep_watch(vault: Any, limit: Any, tape: Any, nav: int) -> None:
         rebase(vault, limit.keep, tape, nav)
         vault.rebase_at = vault.locked_since = -1
         emit_whole(vault, tape, Kind.rebased, vault.wall)
-    locked = (nav - vault.wall) * _LOCKED <= portion_down(nav, MILLION - limit.keep)
+    spent = _LOCKED if vault.locked_since < 0 else _UNLOCKED
+    locked = (nav - vault.wall) * spent <= portion_down(nav, MILLION - limit.keep)
     if locked and vault.locked_since < 0:
         vault.locked_since = now
         emit_whole(vault, tape, Kind.locked, vault.wall)
@@ -269,7 +271,7 @@ def _shed(seat: Any, tape: Any, prices: Any, part: float) -> None:
     position, mark = seat.position, prices.mark_close
     before = equity_at(position, seat.instrument, mark)
     lots = min(abs(position.quantity), int(math.ceil(part * abs(position.quantity))))
-    close(seat, tape, prices, closing(seat, lots, prices.close, Bound.flow), Kind.resize)
+    close(seat, tape, prices, closing(seat, lots, prices.close, Bound.flow.value), Kind.resize)
     if position.quantity == 0:
         release_margin(seat.vault, position, tape, position.margin)
     else:
@@ -290,7 +292,7 @@ def _add(seat: Any, tape: Any, prices: Any, part: float) -> None:
     lots = lots if position.quantity > 0 else -lots
     if affordable(seat, position.margin + margin, lots, prices):
         post_margin(seat.vault, position, tape, margin)
-        _open(seat, tape, prices, Intent(Order(position.index, lots), Bound.flow), Kind.resize)
+        _open(seat, tape, prices, Intent(Order(position.index, lots), Bound.flow.value), Kind.resize)
         arm(position, seat.limit, seat.instrument)
 
 

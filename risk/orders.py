@@ -82,7 +82,7 @@ def closing(seat: Any, lots: int, price: float, bound: int) -> Intent:
     if 0 < lots < held and _cut(seat, lots, price).margin < 0:
         lots = held
     if lots == held and _cut(seat, lots, price).margin < 0:
-        lots, bound = 0, Bound.costs
+        lots, bound = 0, Bound.costs.value
     return Intent(Order(position.index, -side * lots), bound)
 
 
@@ -105,7 +105,7 @@ def margin_call(seat: Any, prices: Any) -> Intent:
     position, limit = seat.position, seat.limit
     risk, held = risk_at(position, seat.instrument, prices.mark_close), abs(position.quantity)
     if risk.equity >= portion_up(risk.maintenance, limit.call_at):
-        return Intent(Order(position.index, 0), Bound.nothing)
+        return Intent(Order(position.index, 0), Bound.nothing.value)
     cost = float(risk.equity - _cut(seat, held, prices.close).margin) / held
     asked = risk.maintenance * (limit.call_to * 1e-6) / held
     kept = 0
@@ -113,7 +113,7 @@ def margin_call(seat: Any, prices: Any) -> Intent:
         kept = int(max(0.0, min((risk.equity - cost * held) / (asked - cost), held - 1.0)))
     while kept > 0 and not _stands(seat, prices, kept):
         kept -= 1
-    return closing(seat, held - kept, prices.close, Bound.margin_call)
+    return closing(seat, held - kept, prices.close, Bound.margin_call.value)
 
 
 @compiled
