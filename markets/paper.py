@@ -37,8 +37,8 @@ def _fillable(limit: Any, instrument: Any, prices: Any) -> int:
     """Lots that one position may fill in a bar: a part of the bar's volume, where that is known."""
     if prices.volume == np.inf:
         return 1 << 61
-    unit = instrument.unit / prices.close if instrument.inverse else float(instrument.unit)
-    return int(min(limit.volume_share * prices.volume * instrument.scale / unit, LOTS_MAX))
+    each = instrument.unit / prices.close if instrument.inverse else float(instrument.unit)
+    return int(min(limit.volume_share * (prices.volume * instrument.scale / each), LOTS_MAX))
 
 
 @inlined

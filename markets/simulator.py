@@ -17,7 +17,7 @@ from ringfence.risk.book import STAMP, Book, Rows, Seat, Terms, Walk, rows
 from ringfence.risk.compiled import compiled, inlined
 from ringfence.risk.engine import Budget, blank_plan, capital_at_risk, gross_multiplier, plan_position
 from ringfence.risk.events import Kind
-from ringfence.risk.exposure import arm, equity_at, leverage_of, liquidation_price, lot_value
+from ringfence.risk.exposure import arm, equity_at, leverage_of, leverage_on, liquidation_price
 from ringfence.risk.orders import is_settled, margin_call
 from ringfence.risk.settlement import funding, liquidated
 from ringfence.risk.tape import Tape, at, begin_bar, blank_tape, close_of_bar, open_of_bar
@@ -96,7 +96,8 @@ def _venue_rules(seat: Any, tape: Any, prices: Any, stamps: Any) -> int:
     if prices.valid and _reaches(position, position.liquidation_watch, prices.mark_low, prices.mark_high):
         report = liquidate(position, limit, instrument, prices)
         if report.lots != 0:
-            if _reaches(position, position.liquidation_watch, prices.mark_open, prices.mark_open):
+            trigger = liquidation_price(position, instrument)
+            if prices.mark_open <= trigger if position.quantity > 0 else prices.mark_open >= trigger:
                 open_of_bar(tape)
             liquidated(seat, tape, report)
             arm(position, limit, instrument)
@@ -134,7 +135,7 @@ def _write_detail(seat: Any, mark: float, plan: Any, detail: Any) -> None:
     detail.allowed = plan.allowed
     detail.leverage = 0.0
     if plan.collateral > 0:
-        detail.leverage = position.quantity * lot_value(instrument, mark) / plan.collateral
+        detail.leverage = leverage_on(position, instrument, mark, plan.collateral)
     detail.effective_leverage = leverage_of(position, instrument, mark)
     detail.liquidation_price = liquidation_price(position, instrument)
     detail.bound = plan.bound
@@ -143,9 +144,9 @@ def _write_detail(seat: Any, mark: float, plan: Any, detail: Any) -> None:
 @compiled
 def _note_lows(vault: Any, nav: int) -> None:
     """The lows of a vault's life, at a NAV of which its wall and its shares were these."""
-    vault.nav_low = min(vault.nav_low, nav)
     vault.price_low = min(vault.price_low, nav / vault.shares)
-    vault.distance_low = min(vault.distance_low, (nav - vault.wall) / nav)
+    if nav > 0:
+        vault.distance_low = min(vault.distance_low, (nav - vault.wall) / nav)
 
 
 @inlined
@@ -153,7 +154,7 @@ def _write_state(vault: Any, outcome: Any, state: Any) -> None:
     if vault.shares > 0:
         _note_lows(vault, outcome.nav)
     state.nav, state.struck, state.flow_cost = outcome.nav, outcome.struck, outcome.flow_cost
-    state.high_water_mark, state.nav_low = vault.high_water_mark, vault.nav_low
+    state.high_water_mark, state.nav_low = vault.high_water_mark, min(vault.nav_low, outcome.nav)
     state.locked = vault.locked_since >= 0
     vault.nav_low = INT_MAX
 
@@ -187,6 +188,8 @@ def _run(book: Any, terms: Any, walk: Any, record: Any, plans: Any, span: Any, r
                 prices, instrument = bars[bar, position.symbol], instruments[position.symbol]
                 if _needs_venue(position, prices) and act:
                     worst += _venue_rules(Seat(vault, position, limits[p], instrument), tape, prices, stamps)
+                    if row < 0:
+                        position.filled = 0
                 else:
                     worst += _worst_equity(position, instrument, prices)
                 if row >= 0:

@@ -102,12 +102,14 @@ def close(seat: Any, tape: Any, prices: Any, intent: Any, kind: int) -> int:
 
 
 @compiled
-def _open(seat: Any, tape: Any, prices: Any, intent: Any, kind: int) -> None:
-    """Open what is intended, as far as it fills, and tell a refusal."""
+def _open(seat: Any, tape: Any, prices: Any, intent: Any, kind: int, margin: int) -> None:
+    """Open what is intended, as far as it fills, with so much more margin, and tell a refusal. More than five arguments
+    because the margin moves only if something fills."""
     report = fill(intent.order, seat.limit, seat.instrument, prices, seat.position.filled)
     if report.lots == 0:
         refused(seat, tape, prices.mark_close, Bound.volume.value, seat.position.quantity + intent.order.lots)
         return
+    post_margin(seat.vault, seat.position, tape, margin)
     open_lots(seat, tape, report, kind, intent.bound)
 
 
@@ -144,7 +146,7 @@ def _grow(seat: Any, tape: Any, prices: Any, plan: Any) -> None:
         post_margin(seat.vault, position, tape, lacking)
         intent = increase(seat, prices, plan)
         if intent.order.lots != 0:
-            _open(seat, tape, prices, intent, Kind.resize)
+            _open(seat, tape, prices, intent, Kind.resize, 0)
         elif intent.bound != Bound.nothing:
             refused(seat, tape, mark, intent.bound, plan.target)
         _sweep(seat, tape, mark, plan)
@@ -177,6 +179,8 @@ def _realise(seat: Any, tape: Any, prices: Any, wanted: int, sweep: int) -> None
     """Turn open profit into cash by closing lots, and opening them again unless the mandate trims, until `wanted` may
     be released."""
     position, trim = seat.position, sweep == Sweep.trim
+    if position.quantity == 0 or wanted <= 0:
+        return
     lots = lots_realising(seat, prices, wanted, trim)
     if lots == 0:
         return
@@ -184,17 +188,24 @@ def _realise(seat: Any, tape: Any, prices: Any, wanted: int, sweep: int) -> None
     closed = close(seat, tape, prices, closing(seat, lots, prices.close, Bound.strike.value), kind)
     again = closed * side
     if not trim and closed > 0 and affordable(seat, position.margin, again, prices):
-        _open(seat, tape, prices, Intent(Order(position.index, again), Bound.strike.value), kind)
+        _open(seat, tape, prices, Intent(Order(position.index, again), Bound.strike.value), kind, 0)
+
+
+@inlined
+def _above(seat: Any, mark: float, wanted: int, plan: Any, turn: int) -> int:
+    """`wanted`, of what stands above the position's collateral in the first two turns."""
+    if turn >= 2:
+        return wanted
+    return min(wanted, equity_at(seat.position, seat.instrument, mark) - plan.collateral)
 
 
 @compiled
-def _free(seat: Any, tape: Any, prices: Any, wanted: int) -> None:
+def _free(seat: Any, tape: Any, mark: float, wanted: int) -> None:
     """Release `wanted` of a position's margin, as far as its margin call's cash allows."""
-    spare = min(wanted, seat.position.margin if seat.position.quantity == 0 else spare_margin(seat, prices.mark_close))
     if seat.position.quantity == 0:
-        release_margin(seat.vault, seat.position, tape, spare)
-    elif spare > 0:
-        shift_collateral(seat, tape, prices.mark_close, -spare)
+        release_margin(seat.vault, seat.position, tape, wanted)
+    elif wanted > 0:
+        shift_collateral(seat, tape, mark, -min(wanted, spare_margin(seat, mark)))
 
 
 @inlined
@@ -210,26 +221,25 @@ def _bring_down(hall: Any, limit: Any, tape: Any, nav: int) -> int:
     """Bring the equity in positions down to what the loss cap lets stand in them, as cheaply as it goes: release what
     stands above the collaterals, realise profit, take from all positions alike, close. Returns the NAV after it."""
     vault, positions, limits, instruments, bars, plans = hall
-    lacking = _lacking(vault, limit.keep, nav)
     for turn in range(5):
         for p in range(vault.first, vault.last):
-            position, cushion, prices = positions[p], vault.cushion, bars[positions[p].symbol]
-            seat = Seat(vault, position, limits[p], instruments[position.symbol])
-            above = equity_at(position, seat.instrument, prices.mark_close) - plans[p].collateral
-            wanted = lacking if turn >= 2 else min(lacking, above)
-            if wanted <= 0 or position.quantity == 0:
-                continue
-            if turn == 4:
+            position, prices = positions[p], bars[positions[p].symbol]
+            seat, mark = Seat(vault, position, limits[p], instruments[position.symbol]), prices.mark_close
+            aside = nav - vault.cushion - max(0, equity_at(position, seat.instrument, mark))
+            if turn == 1 or turn == 3:
+                wanted = _lacking(vault, limit.keep, nav)
+                _realise(seat, tape, prices, _above(seat, mark, wanted, plans[p], turn), limit.sweep)
+                nav = aside + vault.cushion + max(0, equity_at(position, seat.instrument, mark))
+            lacking = _lacking(vault, limit.keep, nav)
+            if turn == 4 and lacking > 0 and position.quantity != 0:
                 intent = closing(seat, abs(position.quantity), prices.close, Bound.strike.value)
                 close(seat, tape, prices, intent, Kind.resize)
-            elif turn == 1 or turn == 3:
-                _realise(seat, tape, prices, wanted, limit.sweep)
-            _free(seat, tape, prices, wanted)
-            lacking -= vault.cushion - cushion
+                nav = aside + vault.cushion + max(0, equity_at(position, seat.instrument, mark))
+                lacking = position.margin if position.quantity == 0 else _lacking(vault, limit.keep, nav)
+            _free(seat, tape, mark, _above(seat, mark, lacking, plans[p], turn))
+            nav = aside + vault.cushion + max(0, equity_at(position, seat.instrument, mark))
             arm(position, seat.limit, seat.instrument)
-        nav = _worth(hall)
-        lacking = _lacking(vault, limit.keep, nav)
-        if lacking <= 0:
+        if _lacking(vault, limit.keep, nav) <= 0:
             break
     return nav
 
@@ -270,13 +280,13 @@ def _shed(seat: Any, tape: Any, prices: Any, part: float) -> None:
     """Close `part` of a position, lots rounded up, and release what that frees beyond its own costs."""
     position, mark = seat.position, prices.mark_close
     before = equity_at(position, seat.instrument, mark)
-    lots = min(abs(position.quantity), int(math.ceil(part * abs(position.quantity))))
+    lots = min(abs(position.quantity), int(math.ceil(part * float(abs(position.quantity)))))
     close(seat, tape, prices, closing(seat, lots, prices.close, Bound.flow.value), Kind.resize)
     if position.quantity == 0:
         release_margin(seat.vault, position, tape, position.margin)
     else:
         lost = before - equity_at(position, seat.instrument, mark)
-        freed = int(math.ceil(part * max(0, before))) + 1 - lost
+        freed = int(math.ceil(part * float(before))) + 1 - lost
         shift_collateral(seat, tape, mark, -max(0, min(freed, position.margin)))
     arm(position, seat.limit, seat.instrument)
 
@@ -285,30 +295,30 @@ def _shed(seat: Any, tape: Any, prices: Any, part: float) -> None:
 def _add(seat: Any, tape: Any, prices: Any, part: float) -> None:
     """Open `part` more of a position, lots and margin rounded down, if the venue takes so small an order."""
     position, mark = seat.position, prices.mark_close
-    lots = int(part * abs(position.quantity))
-    margin = min(int(part * max(0, equity_at(position, seat.instrument, mark))), seat.vault.cushion)
+    lots = int(part * float(abs(position.quantity)))
+    margin = min(int(part * float(max(0, equity_at(position, seat.instrument, mark)))), seat.vault.cushion)
     if lots <= 0 or value_down(seat.instrument, lots, prices.close) < seat.instrument.notional_min:
         return
     lots = lots if position.quantity > 0 else -lots
     if affordable(seat, position.margin + margin, lots, prices):
-        post_margin(seat.vault, position, tape, margin)
-        _open(seat, tape, prices, Intent(Order(position.index, lots), Bound.flow.value), Kind.resize)
+        _open(seat, tape, prices, Intent(Order(position.index, lots), Bound.flow.value), Kind.resize, margin)
         arm(position, seat.limit, seat.instrument)
 
 
 @compiled
 def _flow(hall: Any, tape: Any, nav: int) -> int:
-    """Admit what enters, and scale every position as NAV will be scaled by who enters and leaves. Returns what the
-    trades cost."""
-    vault, positions, limits, instruments, bars, _ = hall
+    """Admit what enters, and scale every position and its collateral as NAV will be scaled by who enters and leaves.
+    Returns what the trades cost."""
+    vault, positions, limits, instruments, bars, plans = hall
     entering = vault.entering
-    leaving = vault.waiting * ((nav + 1.0) / (vault.shares + VIRTUAL_SHARES))
-    part = (entering - leaving) / nav if nav > 0 else 0.0
+    leaving = float(vault.waiting) * float(nav + 1) / float(vault.shares + VIRTUAL_SHARES)
+    part = (float(entering) - leaving) / float(nav) if nav > 0 else 0.0
     if vault.waiting == vault.shares and entering == 0:
         part = -1.0
     admit(vault, tape)
     for p in range(vault.first, vault.last):
         s = positions[p].symbol
+        plans[p].collateral = int(float(plans[p].collateral) * max(0.0, 1.0 + part))
         if positions[p].quantity != 0:
             seat, prices = Seat(vault, positions[p], limits[p], instruments[s]), bars[s]
             if part < 0.0:
@@ -323,18 +333,16 @@ def strike_and_settle(hall: Any, limit: Any, tape: Any, reached: Outcome) -> Out
     """Strike a NAV after the decision's trades, if every open position could be traded (`reached.struck`), and let those
     who wait enter or leave at it."""
     vault, nav, struck, cost = hall.vault, reached.nav, reached.struck, 0
-    if vault.shares == 0:
-        return reached
-    if struck:
+    if struck and vault.shares > 0:
         if _lacking(vault, limit.keep, nav) > 0:
             nav = _bring_down(hall, limit, tape, nav)
         struck = _lacking(vault, limit.keep, nav) <= 0
-    if struck:
+    if struck and vault.shares > 0:
         strike(vault, limit.keep, tape, nav)
         _keep_watch(vault, limit, tape, nav)
         if vault.entering > 0 or vault.waiting > 0:
             cost = _flow(hall, tape, nav)
-    elif vault.rebase_at >= 0:
+    elif not struck and vault.rebase_at >= 0:
         vault.rebase_at += limit.timeframe
     for p in range(vault.first, vault.last):
         hall.positions[p].filled = 0

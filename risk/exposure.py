@@ -37,7 +37,7 @@ from ringfence.risk.book import Holding
 from ringfence.risk.compiled import compiled, formula, inlined
 
 __all__ = ["LOTS_MAX", "Risk", "arm", "bankruptcy_price", "closed_part", "cost_closed", "equity_at", "fee",
-           "funding_payment", "initial_margin", "leverage_of", "liquidation_distance", "liquidation_level",
+           "funding_payment", "initial_margin", "leverage_of", "leverage_on", "liquidation_distance", "liquidation_level",
            "liquidation_price", "lot_value", "maintenance_margin", "market_price", "profit", "risk_at", "tier_of",
            "traded_value", "value_down", "value_up"]  # fmt: skip
 
@@ -133,10 +133,14 @@ def closed_part(position: Any, lots: int) -> Holding:
 def leverage_of(position: Any, instrument: Any, price: float) -> float:
     """Signed notional / equity at a price; 0.0 when flat or when no equity is left."""
     equity = equity_at(position, instrument, price)
-    if position.quantity == 0 or equity <= 0:
-        return 0.0
+    return 0.0 if position.quantity == 0 or equity <= 0 else leverage_on(position, instrument, price, equity)
+
+
+@inlined
+def leverage_on(position: Any, instrument: Any, price: float, amount: int) -> float:
+    """Signed notional at a price over `amount` > 0, minor units."""
     size = float(position.quantity) * float(instrument.unit)
-    return (size / price if instrument.inverse else size * price) / float(equity)
+    return (size / price if instrument.inverse else size * price) / float(amount)
 
 
 # What the venue charges and pays

@@ -99,18 +99,18 @@ def margin_call(seat: Any, prices: Any) -> Intent:
     """The mandate's own, earlier threshold: with equity below `call_at` x maintenance at the close, cut the position so
     that its equity is `call_to` x maintenance, what the cut itself costs counted.
 
-    Maintenance is convex, so in proportion to the lots it is no less than it will be, and what `kept` lots leave, equity
-    - cost of a lot x lots closed >= call_to x maintenance of a lot x kept, is linear.
+    With cost and maintenance in proportion to the lots, which errs on the side of fewer since maintenance is convex, a
+    part k is kept of: equity - cost x (1 - k) = call_to x maintenance x k.
     """
     position, limit = seat.position, seat.limit
     risk, held = risk_at(position, seat.instrument, prices.mark_close), abs(position.quantity)
     if risk.equity >= portion_up(risk.maintenance, limit.call_at):
         return Intent(Order(position.index, 0), Bound.nothing.value)
-    cost = float(risk.equity - _cut(seat, held, prices.close).margin) / held
-    asked = risk.maintenance * (limit.call_to * 1e-6) / held
+    left = _cut(seat, held, prices.close).margin
+    cost, asked = risk.equity - left, risk.maintenance * (limit.call_to * 1e-6)
     kept = 0
-    if asked > cost:
-        kept = int(max(0.0, min((risk.equity - cost * held) / (asked - cost), held - 1.0)))
+    if left > 0 and asked > cost:
+        kept = int(held * (left / (asked - cost)))
     while kept > 0 and not _stands(seat, prices, kept):
         kept -= 1
     return closing(seat, held - kept, prices.close, Bound.margin_call.value)
