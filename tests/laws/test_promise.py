@@ -73,9 +73,10 @@ def test_the_wall_is_the_least_cash_at_which_the_price_is_kept(shares: int, keep
 # ---------------------------------------------------------------------------------------------------- the twin keeps it
 
 
-def moment_of(vault: Vault, decision: Decision) -> Moment:
+def moment_of(vault: Vault, decision: Decision, moment: int) -> Moment:
+    """`moment`: the close at which was decided, UTC ms."""
     state = decision.vault
-    rebased = any(event.kind == Kind.rebased and event.bar == vault.bar for event in vault.events)
+    rebased = any(event.kind == Kind.rebased and event.ts == moment for event in vault.events)
     return Moment(state.nav, vault.shares, state.struck, state.high_water_mark, state.nav_low, rebased)
 
 
@@ -100,7 +101,7 @@ def keeps_its_promise(one: World) -> tuple[Counter[str], int]:
         for made in twin.live(one.walk, span):
             for v, (vault, decision) in enumerate(zip(twin.vaults, made, strict=True)):
                 state = decision.vault
-                moments[v].append(moment_of(vault, decision))
+                moments[v].append(moment_of(vault, decision, int(one.ts[vault.bar]) + one.length))
                 stand(vault)
                 if state.struck and not (entered[v] or vault.waiting):
                     strike = price_of(state.nav, vault.shares)
