@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
-from ringfence.vaults.errors import MandateError, Problem
-from ringfence.vaults.mandate.source import Path, Source, Tree, file_text, read_yaml
+from ringfence.vaults.errors import MandateError
 from ringfence.vaults.mandate.terms import (
     SHARE,
     Defaults,
@@ -28,17 +27,20 @@ from ringfence.vaults.mandate.terms import (
 )
 from ringfence.words.hints import did_you_mean
 from ringfence.words.refusal import RingfenceError
+from ringfence.words.source import Document, Path, Problem, Source, SourceRefused, Tree, file_text, read_yaml
 from ringfence.words.units import MultipleUnit, UnitError, parse_duration, shown
 
 if TYPE_CHECKING:
     from ringfence.markets.instruments import Instrument
 
 __all__ = [
+    "DOCUMENT",
     "CheckStrategy",
     "Checked",
     "Checks",
     "FindInstrument",
     "ResolveStrategy",
+    "check_file",
     "check_text",
     "load_mandate",
 ]
@@ -50,6 +52,8 @@ ResolveStrategy = Callable[[dict[str, Any]], dict[str, Any]]
 """The same terms with the strategy's own defaults written out, so that a later default does not change a mandate."""
 FindInstrument = Callable[[str], "Instrument"]
 """The instrument of a symbol, or a RingfenceError that names the nearest."""
+
+DOCUMENT = Document("mandate", "mandate: btc-shield", "use `defaults`")
 
 _SYMBOL_MAX = 40
 _LEVERAGE_MAX = Terms.model_fields["leverage_max"].default
@@ -105,18 +109,27 @@ def load_mandate(
     shipped instruments; without `check_strategy` the strategies' names and parameters are not checked.
     """
     name = file or (str(source) if isinstance(source, FilePath) else "mandate")
-    text = file_text(source, name) if isinstance(source, FilePath) else source
-    checked = check_text(text, name, Checks(check_strategy, resolve_strategy, find))
+    checks = Checks(check_strategy, resolve_strategy, find)
+    checked = check_file(source, name, checks) if isinstance(source, FilePath) else check_text(source, name, checks)
     if checked.mandate is None:
         raise MandateError(checked.problems)
     return checked.mandate
 
 
+def check_file(path: FilePath, name: str, checks: Checks) -> Checked:
+    """As `check_text`, of what stands in a file; that it cannot be read is a problem like another."""
+    try:
+        text = file_text(path, name, DOCUMENT)
+    except SourceRefused as error:
+        return Checked(None, None, tuple(error.problems))
+    return check_text(text, name, checks)
+
+
 def check_text(text: str | bytes, file: str, checks: Checks) -> Checked:
     """Everything that is wrong with a mandate's text, which messages call `file`; the mandate if nothing is."""
     try:
-        source = read_yaml(text, file)
-    except MandateError as error:
+        source = read_yaml(text, file, DOCUMENT)
+    except SourceRefused as error:
         return Checked(None, None, tuple(error.problems))
     merged = _Merged(source)
     problems = (*source.problems, *merged.check(checks))

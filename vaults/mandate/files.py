@@ -4,17 +4,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ringfence.vaults.errors import MandateError, Problem
+from ringfence.vaults.errors import MandateError
 from ringfence.vaults.mandate.check import (
     Checked,
     Checks,
     CheckStrategy,
     FindInstrument,
     ResolveStrategy,
-    check_text,
+    check_file,
 )
-from ringfence.vaults.mandate.source import file_text, system_reason
 from ringfence.vaults.mandate.terms import Mandate
+from ringfence.words.source import Problem, system_reason
 from ringfence.words.units import shown
 
 __all__ = ["CheckedFiles", "check_mandates"]
@@ -49,18 +49,11 @@ def check_mandates(
     """
     checks = Checks(check_strategy, resolve_strategy, find)
     problems: list[Problem] = []
-    checked = [_check_file(file, checks) for file in _files(paths, problems)]
+    checked = [check_file(file, str(file), checks) for file in _files(paths, problems)]
     problems += (problem for file in checked for problem in file.problems)
     problems += _shared_names(checked)
     mandates = tuple(file.mandate for file in checked if file.mandate is not None)
     return CheckedFiles(mandates, tuple(sorted(set(problems))))
-
-
-def _check_file(file: Path, checks: Checks) -> Checked:
-    try:
-        return check_text(file_text(file, str(file)), str(file), checks)
-    except MandateError as error:
-        return Checked(None, None, tuple(error.problems))
 
 
 def _shared_names(checked: Sequence[Checked]) -> Iterator[Problem]:

@@ -24,9 +24,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from ringfence.vaults.errors import MandateError, Problem
-from ringfence.vaults.mandate.source import Path, dotted
+from ringfence.vaults.errors import MandateError
 from ringfence.words.numbers import format_percentage, format_ppm
+from ringfence.words.source import Path, Problem, dotted
 from ringfence.words.times import format_duration
 from ringfence.words.units import (
     Duration,

@@ -18,11 +18,11 @@ from pydantic import ValidationError
 from ringfence.markets.instruments import instrument
 from ringfence.risk.book import POSITION_LIMITS
 from ringfence.vaults.errors import MandateError
-from ringfence.vaults.mandate.check import load_mandate
+from ringfence.vaults.mandate.check import DOCUMENT, load_mandate
 from ringfence.vaults.mandate.limits import compile_limits
 from ringfence.vaults.mandate.schema import json_schema
-from ringfence.vaults.mandate.source import read_yaml
 from ringfence.vaults.mandate.terms import Mandate, MarginCall, StrategyTerms, millionths
+from ringfence.words.source import read_yaml
 
 BAD = Path(__file__).parent / "mandates_bad"
 EXAMPLES = Path(__file__).parents[3] / "mandates"
@@ -384,7 +384,7 @@ def test_a_mandate_with_one_value_replaced_by_anything_is_taken_or_refused_by_na
 def test_every_key_of_the_examples_can_be_located() -> None:
     for path in EXAMPLES.glob("*.yaml"):
         lines = path.read_text(encoding="utf-8").splitlines()
-        source = read_yaml(path.read_bytes(), str(path))
+        source = read_yaml(path.read_bytes(), str(path), DOCUMENT)
         for inner in (("loss_cap",), ("positions", "btc", "share"), ("positions", "btc", "symbol")):
             line, column = source.locate_key(inner)
             assert lines[line - 1][column - 1 :].startswith(str(inner[-1]))
