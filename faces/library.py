@@ -24,9 +24,10 @@ from ringfence.faces.inputs import (
     of_scenario,
     parse_deposits,
 )
+from ringfence.faces.table_lines import Table
 from ringfence.markets.bars import Bars, validated
 from ringfence.markets.files import read_bars, read_funding
-from ringfence.markets.instruments import currency_decimals, instrument
+from ringfence.markets.instruments import currency_decimals
 from ringfence.markets.market import Funding
 from ringfence.markets.scenarios import Scenario, scenario
 from ringfence.risk.book import Floats, Ints
@@ -65,7 +66,9 @@ class Result:
     run: VaultRun
     """Everything, as reports and digests read it."""
     notes: tuple[str, ...]
-    """What the given series did not cover, in words."""
+    """What the given series and the tables of instruments did not cover, in words."""
+    tables: tuple[Table, ...]
+    """The tables of instruments that it went by, each with the day from which it holds."""
 
     @property
     def ts(self) -> Ints:
@@ -147,9 +150,8 @@ class Result:
 
 
 def _columns(position: PositionRun) -> dict[str, Any]:
-    traded = instrument(position.symbol)
     # A quotient of whole numbers is rounded once, so that 123 lots of 0.001 are 0.123 and nothing beside it.
-    parts, whole = (traded.lot * traded.contract_size).as_integer_ratio()
+    parts, whole = position.lot.as_integer_ratio()
     return {
         "quantity": position.quantity * float(parts) / float(whole),
         "leverage": _open(position.leverage),
@@ -170,21 +172,30 @@ def _open(column: np.ma.MaskedArray) -> Floats:
 # ---------------------------------------------------------------------------------------------------- mandates
 
 
-def load_mandate(path: _File) -> Mandate:
+def load_mandate(path: _File, *, venues: Iterable[_File] | None = None) -> Mandate:
     """The one mandate of a file, checked against the strategies installed here, as `ringfence check` does.
+
+    `venues` are tables of instruments, files and folders; left out, those in a folder `venues` beside the mandate.
 
     Refused: MandateError with every problem and its place; InputRefused for a folder of several.
     """
-    found = load([Path(path)])
+    found = load([Path(path)], _paths(venues))
     if len(found) != 1:
         raise InputRefused("mandate", str(path), f"holds {len(found)} mandates; name one file, or use load_mandates")
     return found[0]
 
 
-def load_mandates(paths: _File | Iterable[_File]) -> list[Mandate]:
-    """The mandates of files and of folders (*.yaml, *.yml), each once; MandateError with every problem of all."""
+def load_mandates(paths: _File | Iterable[_File], *, venues: Iterable[_File] | None = None) -> list[Mandate]:
+    """The mandates of files and of folders (*.yaml, *.yml), each once; MandateError with every problem of all.
+
+    `venues` as for `load_mandate`.
+    """
     given = [paths] if isinstance(paths, str | os.PathLike) else paths
-    return load(Path(path) for path in given)
+    return load((Path(path) for path in given), _paths(venues))
+
+
+def _paths(venues: Iterable[_File] | None) -> list[Path] | None:
+    return None if venues is None else [Path(path) for path in venues]
 
 
 # ---------------------------------------------------------------------------------------------------- runs
@@ -211,7 +222,7 @@ def backtest(
 
     inputs = _inputs(mandate, bars, scenario, marks, funding, deposits)
     ((setup, market),) = inputs.vaults
-    return Result(run(setup, market, inputs.deposits), inputs.notes)
+    return Result(run(setup, market, inputs.deposits), inputs.notes, inputs.tables)
 
 
 def replay(
@@ -240,7 +251,7 @@ def replay(
         (lived,) = run(engine, inputs.vaults, inputs.deposits)
     finally:
         engine.dispose()
-    return Result(lived, inputs.notes)
+    return Result(lived, inputs.notes, inputs.tables)
 
 
 def _address(into: _File) -> str:

@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ class PositionRun:
 
     name: str
     symbol: str
+    lot: Decimal
+    """What one lot is, in units of the base currency."""
     price: Floats
     quantity: Ints
     proposed: np.ma.MaskedArray

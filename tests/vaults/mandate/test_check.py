@@ -15,7 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ringfence.markets.instruments import instrument
+from ringfence.markets.tables import shipped
 from ringfence.risk.book import POSITION_LIMITS
 from ringfence.vaults.errors import MandateError
 from ringfence.vaults.mandate.check import DOCUMENT, load_mandate
@@ -293,9 +293,9 @@ def test_the_checker_sees_what_the_strategy_will_get() -> None:
 
 def test_instruments_may_come_from_elsewhere() -> None:
     bitcoin = replace(
-        instrument("BTC/USDT:USDT"), tiers=(replace(instrument("BTC/USDT:USDT").tiers[0], leverage_max=4.0),)
+        shipped().find("BTC/USDT:USDT"), tiers=(replace(shipped().find("BTC/USDT:USDT").tiers[0], leverage_max=4.0),)
     )
-    error = refusal(GOOD, find=lambda symbol: bitcoin if symbol.startswith("BTC") else instrument(symbol))
+    error = refusal(GOOD, find=lambda symbol: bitcoin if symbol.startswith("BTC") else shipped().find(symbol))
     assert [(p.path, p.line, p.column) for p in error.problems] == [("positions.btc.leverage_max", 6, 3)]
     assert "5 is above 4" in str(error)
 
@@ -313,7 +313,7 @@ def test_limits_carry_every_number_in_the_kernels_units() -> None:
     )
     venue = "venue: {half_spread: 0.03%, slippage: 0.04%, taker_fee: 0.06%}\n"
     mandate = load_mandate(venue + GOOD.replace("share: 45%\n", "share: 40%\n" + more, 1))
-    instruments = {symbol: instrument(symbol) for symbol in ("BTC/USDT:USDT", "ETH/USDT:USDT")}
+    instruments = {symbol: shipped().find(symbol) for symbol in ("BTC/USDT:USDT", "ETH/USDT:USDT")}
     limits = compile_limits(mandate, instruments)
     assert limits.vaults["keep"].tolist() == [800_000]
     assert limits.vaults["gross_leverage_max"].tolist() == [2.0]
