@@ -305,7 +305,8 @@ class _Reader:
             if key not in terms and key not in self.source.tree and (key,) not in self.source.refused:
                 self._missing((*path, key))
         entry["tiers"] = self._tiers((*path, "tiers"), terms.get("tiers"))
-        if len(self.problems) > before or "venue" not in shared or self.source.refused:
+        understood = all(key in entry or key in shared for key in ("venue", *TERMS))
+        if len(self.problems) > before or self.source.refused or not understood:
             return None
         try:
             return instrument_from({**entry, "symbol": symbol}, shared)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ringfence.faces.calculator import Calculation
     from ringfence.vaults.mandate.terms import Mandate
 
-__all__ = ["check", "margin", "schema", "strategies"]
+__all__ = ["check", "margin", "schema", "strategies", "write_whole"]
 
 
 @app.command()
@@ -115,11 +115,11 @@ def schema(
     if output is None:
         print_json(document)
         return
-    _write_whole(output, json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+    write_whole(output, json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n")
     remark(f"{output}: written; point your editor's YAML language server at it")
 
 
-def _write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
     """Beside the file and then over it, so that there is the old one or the new one and never a part."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
