@@ -6,7 +6,7 @@ taken as text or Decimal, never as float.
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,7 +27,7 @@ from ringfence.faces.inputs import (
 from ringfence.faces.table_lines import Table
 from ringfence.markets.bars import Bars, validated
 from ringfence.markets.files import read_bars, read_funding
-from ringfence.markets.instruments import currency_decimals
+from ringfence.markets.instruments import currency_decimals, instrument_key
 from ringfence.markets.market import Funding
 from ringfence.markets.scenarios import Scenario, scenario
 from ringfence.risk.book import Floats, Ints
@@ -295,8 +295,7 @@ def _given(
         if not isinstance(series, Mapping):
             reason = f"is a {type(series).__name__}; expected series by symbol, {{'{setup.symbols[0]}': FILE}}"
             raise InputRefused(name, "", reason)
-        for symbol in series:
-            checked_symbol(name, symbol, setup.symbols)
+    bars, marks, funding = (_called(name, series, setup) for name, series in every)
     demand_bars([setup], bars)
     return World(
         {symbol: _series("bars", symbol, given, Bars, read_bars, _checked_bars) for symbol, given in bars.items()},
@@ -309,6 +308,11 @@ def _given(
     )
 
 
+def _called(name: str, series: Mapping[str, Any], setup: Setup) -> dict[str, Any]:
+    """The series by what the mandate calls their instruments. Refused: InputRefused, UnknownInstrument."""
+    return {checked_symbol(name, symbol, setup.symbols): given for symbol, given in series.items()}
+
+
 def _series(
     name: str,
     symbol: str,
@@ -319,9 +323,9 @@ def _series(
 ) -> _Series:
     """A series from its file, or as it was given and checked as a file's is."""
     if isinstance(given, kind):
-        if given.symbol != symbol:
+        if given.symbol != symbol and instrument_key(symbol).partition(":")[2] != given.symbol:
             raise InputRefused(name, symbol, f"are those of {given.symbol}; give them under their own symbol")
-        return checked(given)
+        return replace(checked(given), symbol=symbol)
     if isinstance(given, str | os.PathLike):
         return read(Path(given), symbol)
     expected = f"a file, or what ringfence.{read.__name__}(file, symbol) returns"

@@ -198,6 +198,10 @@ def test_python_takes_tables_and_tells_them(folder: Path) -> None:
     mandate = ringfence.load_mandate(folder / "odd.yaml", venues=[folder / "elsewhere"])
     result = ringfence.backtest(mandate, {"okx:ODD/USDC:USDC": folder / "odd.csv"})
     assert [str(table) for table in result.tables] == ["okx, valid from 2025-03-01 (yours): okx:ODD/USDC:USDC"]
+    bars = ringfence.read_bars(folder / "odd.csv", "ODD/USDC:USDC")
+    again = ringfence.backtest(mandate, {"ODD/USDC:USDC": bars})
+    assert again.digest == result.digest, "a bare symbol means the one that the mandate trades"
+    assert again.frame()["odd.quantity"].iloc[-1] == again.positions["odd"].quantity[-1] / 100
 
 
 # ---------------------------------------------------------------------------------------------------- import
