@@ -155,3 +155,9 @@ def test_a_table_that_stands_in_place_of_a_shipped_one_says_so_with_both_days() 
         "BTC/USDT:USDT: your table of 2025-06-01 stands in place of the shipped one of 2024-10-01"
     )  # fmt: skip
     assert stands_for(known) == ""
+
+
+def test_the_table_in_the_documents_is_one(project: Path) -> None:
+    text = (project / "docs" / "INSTRUMENTS.md").read_text()
+    (bitcoin,) = table_of(text.partition("```yaml\n")[2].partition("```")[0], "INSTRUMENTS.md")
+    assert bitcoin.key == "okx:BTC/USDT:USDT"

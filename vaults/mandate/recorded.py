@@ -16,10 +16,10 @@ from pydantic_core import PydanticCustomError
 from ringfence.words.units import shown
 
 if TYPE_CHECKING:  # what knows instruments loads numpy, and is loaded where one is asked for
-    from ringfence.markets.instruments import Catalogue, Instrument
+    from ringfence.markets.instruments import Instrument
     from ringfence.vaults.mandate.terms import Mandate
 
-__all__ = ["Recorded", "catalogue_of", "instruments_of", "not_shipped"]
+__all__ = ["Recorded", "instruments_of", "not_shipped"]
 
 
 def _read(value: Any) -> tuple[Any, ...]:
@@ -59,14 +59,14 @@ def not_shipped(traded: "Mapping[str, Instrument]") -> "tuple[Instrument, ...]":
     return tuple(one for one in dict.fromkeys(traded.values()) if shipped().at(one.key) != one)
 
 
-def catalogue_of(mandate: "Mandate") -> "Catalogue":
-    """What a mandate's symbols mean: the shipped instruments, with those that it records over them."""
+def instruments_of(mandate: "Mandate") -> "dict[str, Instrument]":
+    """By position, the instrument that it trades: the one that the mandate recorded, else the shipped one. Refused:
+    UnknownInstrument."""
+    from ringfence.markets.instruments import instrument_key
     from ringfence.markets.tables import shipped
 
-    return shipped().with_tables(mandate.instruments) if mandate.instruments else shipped()
-
-
-def instruments_of(mandate: "Mandate") -> "dict[str, Instrument]":
-    """By position, the instrument that it trades. Refused: UnknownInstrument."""
-    catalogue = catalogue_of(mandate)
-    return {name: catalogue.find(position.symbol) for name, position in mandate.positions.items()}
+    recorded = {one.key: one for one in mandate.instruments}
+    return {
+        name: recorded.get(instrument_key(position.symbol)) or shipped().find(position.symbol)
+        for name, position in mandate.positions.items()
+    }
