@@ -8,6 +8,7 @@ from typing import TypeVar
 from ringfence.faces.errors import InputRefused
 from ringfence.faces.table_lines import Table, notes_of, sentence, tables_of
 from ringfence.markets.bars import Bars
+from ringfence.markets.errors import UnknownInstrument
 from ringfence.markets.files import read_bars, read_funding
 from ringfence.markets.instruments import currency_decimals, instrument_key
 from ringfence.markets.market import Funding, Market, align
@@ -158,8 +159,8 @@ def checked_symbol(option: str, symbol: str, traded: Sequence[str]) -> str:
         return called[symbol]
     if len(elsewhere) == 1:
         return elsewhere[0]
-    if not did_you_mean(symbol, traded):
-        shipped().find(symbol)
+    if shipped().at(instrument_key(symbol)) is None:
+        raise UnknownInstrument(symbol, tuple(dict.fromkeys((*traded, *shipped().names))))
     known = ", ".join(traded)
     raise InputRefused(option, symbol, f"no mandate here trades it{did_you_mean(symbol, traded)} (traded: {known})")
 

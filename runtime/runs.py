@@ -24,8 +24,6 @@ class PositionRun:
 
     name: str
     symbol: str
-    lot: Decimal
-    """What one lot is, in units of the base currency."""
     price: Floats
     quantity: Ints
     proposed: np.ma.MaskedArray
@@ -38,6 +36,8 @@ class PositionRun:
     """Realised, per year."""
     liquidation_distance: np.ma.MaskedArray
     """|mark - liquidation price| / mark."""
+    lot: Decimal
+    """What one lot is, in units of the base currency."""
 
 
 @dataclass(frozen=True, eq=False)
