@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ringfence.markets.instruments import instrument, listing
+from ringfence.markets.instruments import listing
+from ringfence.markets.tables import shipped
 from ringfence.risk.arithmetic import PRICE_BITS
 from ringfence.risk.book import BAR, PROPOSAL, Book, Limits, Rows, empty_book, limits, rows
 from ringfence.risk.volatility import ewma
@@ -70,7 +71,7 @@ def funded(vaults: int, each: int) -> Book:
 
 def tiers(symbols: int) -> Rows:
     """(N,) of INSTRUMENT: BTC/USDT:USDT, once a symbol."""
-    return listing([instrument("BTC/USDT:USDT")] * symbols)
+    return listing([shipped().find("BTC/USDT:USDT")] * symbols)
 
 
 def best(work: Callable[[], object], prepare: Callable[[], object] = lambda: None, runs: int = 7) -> float:

@@ -5,8 +5,10 @@ from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 from ringfence.faces.errors import InputRefused
-from ringfence.markets.errors import UnknownInstrument
-from ringfence.markets.instruments import Instrument, Tier, currency_decimals, instrument, instruments, listed
+from ringfence.faces.table_lines import Table, tables_of
+from ringfence.markets.errors import AmbiguousInstrument, UnknownInstrument
+from ringfence.markets.instruments import Catalogue, Instrument, Tier, currency_decimals, listed
+from ringfence.markets.tables import shipped
 from ringfence.risk.book import Holding
 from ringfence.risk.exposure import (
     bankruptcy_price,
@@ -52,6 +54,8 @@ class Calculation:
     """The position, and what follows for it. Money in minor units, prices None where there is none."""
 
     instrument: Instrument
+    table: Table | None
+    """Where its terms stand; None where all were stated."""
     side: int
     quantity: Decimal
     entry: Decimal
@@ -92,7 +96,8 @@ class Calculation:
 
         held = contract.tiers[self.tier - 1]
         return {
-            "symbol": contract.symbol,
+            "symbol": contract.name if self.table else contract.symbol,
+            "table": None if self.table is None else self.table.document(),
             "kind": contract.kind,
             "currency": contract.settle,
             "side": "long" if self.side > 0 else "short",
@@ -125,8 +130,8 @@ def _price_text(price: float | None) -> str | None:
     return f"{price:.{min(20, max(4, 8 - math.floor(math.log10(price))))}f}"
 
 
-def calculate(asked: Request) -> Calculation:
-    """Margin, liquidation and bankruptcy of one isolated position.
+def calculate(asked: Request, catalogue: Catalogue | None = None) -> Calculation:
+    """Margin, liquidation and bankruptcy of one isolated position in an instrument of the catalogue (None: shipped).
 
     Refused: UnknownInstrument, and InputRefused for what cannot be meant (sizes that are no whole lots, both or none
     of margin and leverage, ...).
@@ -134,7 +139,8 @@ def calculate(asked: Request) -> Calculation:
     if asked.side not in ("long", "short"):
         raise InputRefused("--side", asked.side, "expected long or short")
     side = 1 if asked.side == "long" else -1
-    contract = _instrument(asked)
+    known = _known(asked, shipped() if catalogue is None else catalogue)
+    contract = _instrument(asked, known)
     lots, quantity = _lots(contract, asked.quantity)
     entry = _price("--entry", asked.entry)
     mark = entry if asked.mark is None else _price("--mark", asked.mark)
@@ -147,8 +153,8 @@ def calculate(asked: Request) -> Calculation:
     position = Holding(side * lots, _cost(contract, lots, entry, side), margin)
     risk, level = risk_at(position, row, float(mark)), liquidation_price(position, row, fee)
     return Calculation(
-        instrument=contract, side=side, quantity=quantity, entry=entry, mark=mark, margin=margin,
-        notional_entry=at_entry, notional=at_mark, initial_margin=initial,
+        instrument=contract, table=None if known is None else tables_of([known])[0], side=side, quantity=quantity,
+        entry=entry, mark=mark, margin=margin, notional_entry=at_entry, notional=at_mark, initial_margin=initial,
         maintenance_margin=risk.maintenance, tier=tier_of(row, at_mark) + 1, open_profit=risk.equity - margin,
         equity=risk.equity, liquidation_price=level or None,
         liquidation_tier=tier_of(row, value_up(row, lots, level)) + 1 if level else None,
@@ -159,28 +165,30 @@ def calculate(asked: Request) -> Calculation:
 # ---------------------------------------------------------------------------------------------------- the contract
 
 
-def _instrument(asked: Request) -> Instrument:
-    """The shipped instrument, or with `--rate` one of a single tier, under any name."""
-    known = next((contract for contract in instruments() if contract.symbol == asked.symbol), None)
+def _known(asked: Request, catalogue: Catalogue) -> Instrument | None:
+    """The instrument of a table, or with `--rate` None for any other name."""
+    try:
+        known = catalogue.find(asked.symbol)
+    except (UnknownInstrument, AmbiguousInstrument) as refusal:
+        if asked.rate is None:
+            raise InputRefused("--symbol", "", f"{refusal}; or state its terms with --rate") from None
+        return None
+    if asked.inverse and known.kind == "linear":
+        inverse = ", ".join(one.name for one in catalogue.instruments if one.kind == "inverse") or "none known"
+        raise InputRefused("--inverse", "", f"{known.name} is linear; inverse are: {inverse}, or any with --rate")
+    return known
+
+
+def _instrument(asked: Request, known: Instrument | None) -> Instrument:
+    """The known instrument, or with `--rate` one of a single tier, under any name."""
     if asked.rate is None:
         if asked.amount is not None:
             raise InputRefused("--amount", asked.amount, "belongs to --rate, the maintenance rate; give both")
-        if known is None:
-            try:
-                instrument(asked.symbol)
-            except UnknownInstrument as refusal:
-                raise InputRefused("--symbol", "", f"{refusal}; or state its terms with --rate") from None
-    if known is not None and asked.inverse and known.kind == "linear":
-        inverse = (
-            ", ".join(contract.symbol for contract in instruments() if contract.kind == "inverse") or "none shipped"
-        )
-        raise InputRefused("--inverse", "", f"{known.symbol} is linear; inverse are: {inverse}, or any with --rate")
-    if known is not None and asked.rate is None:
+        assert known is not None, "without --rate it is known"
         return known
-    base = known if known is not None else _stated(asked)
-    return replace(
-        base, tiers=(Tier(0, int(_read("--rate", _RATE, str(asked.rate))), _deduction(asked, base), math.inf),)
-    )
+    base = _stated(asked) if known is None else known
+    tier = Tier(0, int(_read("--rate", _RATE, str(asked.rate))), _deduction(asked, base), math.inf)
+    return replace(base, tiers=(tier,), notional_max=None)
 
 
 def _stated(asked: Request) -> Instrument:
@@ -198,7 +206,8 @@ def _stated(asked: Request) -> Instrument:
         venue="stated",
         symbol=asked.symbol, base=base, quote=quote, settle=settle, kind="inverse" if asked.inverse else "linear",
         decimals=decimals, contract_size=Decimal(1), lot=lot, tick=Decimal("1e-12"), unit=int(lot * 10**decimals),
-        notional_min=0, taker_fee=0, maker_fee=0, liquidation_fee=0, tiers=(), source="as stated",
+        notional_min=0, taker_fee=0, maker_fee=0, liquidation_fee=0, tiers=(), notional_max=None,
+        valid_from=None, source="as stated",
     )  # fmt: skip
 
 

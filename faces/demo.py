@@ -105,7 +105,7 @@ def play(
         with unit_of_work(engine, writes=False) as connection:
             statements = [row for run in runs for row in statement_rows(connection, lock_vault(connection, run.vault))]
         title = f"{len(runs)} vaults in the crash of March 2020"
-        write_report(report, runs, statements, title=title, source=inputs.source, verified=_verified(verdicts))
+        write_report(report, runs, statements, title=title, source=inputs.sources, verified=_verified(verdicts))
     finally:
         engine.dispose()
     ran = {setup.mandate.name: setup for setup, _ in inputs.vaults}

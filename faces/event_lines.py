@@ -4,11 +4,12 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ringfence.faces.causes import cause
-from ringfence.markets.instruments import Instrument, instrument
+from ringfence.markets.instruments import Instrument
 from ringfence.risk.edges import Edge
 from ringfence.risk.events import Kind
 from ringfence.vaults.entries import Amended, Decided, Deposited, Entry, Happened, Opened, RedemptionAsked
 from ringfence.vaults.journal import Row
+from ringfence.vaults.mandate.recorded import instruments_of
 from ringfence.vaults.mandate.terms import Mandate
 from ringfence.vaults.queue import Payment
 from ringfence.words.numbers import format_amount, format_multiple, format_price, format_shares
@@ -43,8 +44,9 @@ def _told(entry: Entry, mandate: Mandate, decimals: int) -> Iterator[dict[str, A
                          f"{waits} shares wait")  # fmt: skip
             yield from _paid(entry.payments, decimals)
         case Decided():
+            traded = instruments_of(mandate) if entry.events else {}
             for event in entry.events:
-                yield _happened(event, instrument(mandate.positions[event.position].symbol), decimals)
+                yield _happened(event, traded[event.position], decimals)
             raised = sum(moved.amount for moved in entry.transfers if moved.edge == Edge.ratchet)
             if raised:
                 yield _plain("ratchet", "high-water mark raised: cushion to reserve", raised, decimals, None,

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from ringfence.faces.errors import InputRefused
+from ringfence.faces.table_lines import Table, notes_of, sentence, tables_of
 from ringfence.markets.bars import Bars
+from ringfence.markets.errors import UnknownInstrument
 from ringfence.markets.files import read_bars, read_funding
-from ringfence.markets.instruments import currency_decimals, instrument
+from ringfence.markets.instruments import currency_decimals, instrument_key
 from ringfence.markets.market import Funding, Market, align
 from ringfence.markets.scenarios import Scenario, scenario
+from ringfence.markets.tables import shipped
 from ringfence.runtime.errors import NoBars
 from ringfence.runtime.mandates import load
 from ringfence.runtime.setup import Setup, set_up
@@ -42,8 +45,19 @@ class Inputs:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the given series do not cover, in words."""
-        return tuple(dict.fromkeys(note for _, market in self.vaults for note in market.notes))
+        """What the given series and the tables of instruments do not cover, in words."""
+        told = [note for _, market in self.vaults for note in market.notes]
+        return tuple(dict.fromkeys([*told, *notes_of(self.vaults)]))
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """The tables of instruments that the runs go by."""
+        return tables_of(traded for setup, _ in self.vaults for traded in setup.instruments)
+
+    @property
+    def sources(self) -> str:
+        """Where the prices and the instruments' terms come from, as a report says it."""
+        return f"{self.source}. Instruments of {sentence(self.tables)}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,13 +85,15 @@ def prepare(
     marks: Sequence[str] = (),
     scenario_name: str | None = None,
     deposits: Sequence[str] = (),
+    venues: Sequence[Path] | None = None,
 ) -> Inputs:
     """Read and check all that a run needs, before anything is started.
 
-    `bars`, `funding` and `marks` are texts SYMBOL=FILE, `deposits` NAME=AMOUNT. Refused: InputRefused, NoBars,
-    HolderRefused, and what mandates, files and series are refused for.
+    `bars`, `funding` and `marks` are texts SYMBOL=FILE, `deposits` NAME=AMOUNT; `venues` are tables of instruments,
+    files and folders (None: those beside each mandate). Refused: InputRefused, NoBars, HolderRefused, and what
+    mandates, tables, files and series are refused for.
     """
-    terms = load(mandates)
+    terms = load(mandates, venues)
     taken = parse_deposits(deposits, terms)
     setups = [set_up(mandate) for mandate in terms]
     traded = tuple(dict.fromkeys(symbol for setup in setups for symbol in setup.symbols))
@@ -127,19 +143,26 @@ def parse_series(option: str, texts: Sequence[str], traded: Sequence[str]) -> di
         if not equals or not symbol or not file:
             example = f"{option} {traded[0] if traded else 'BTC/USDT:USDT'}=bars.parquet"
             raise InputRefused(option, repr(text), f"expected SYMBOL=FILE, like {example}")
-        checked_symbol(option, symbol, traded)
+        symbol = checked_symbol(option, symbol, traded)
         if symbol in found:
             raise InputRefused(option, symbol, f"is given twice, as {found[symbol]} and as {file}; give one file")
         found[symbol] = Path(file)
     return found
 
 
-def checked_symbol(option: str, symbol: str, traded: Sequence[str]) -> None:
-    """Passes a known instrument that is traded. Refused: UnknownInstrument, InputRefused with the nearest one."""
-    instrument(symbol)
-    if symbol not in traded:
-        known = ", ".join(traded)
-        raise InputRefused(option, symbol, f"no mandate here trades it{did_you_mean(symbol, traded)} (traded: {known})")
+def checked_symbol(option: str, symbol: str, traded: Sequence[str]) -> str:
+    """What the mandates call the instrument of this key or symbol: a bare symbol may mean another venue's where they
+    trade one of that symbol. Refused: UnknownInstrument, InputRefused with the nearest one that is traded."""
+    called = {name: name for name in traded} | {instrument_key(name): name for name in traded}
+    elsewhere = [name for name in traded if name.endswith(f":{symbol}")]
+    if symbol in called:
+        return called[symbol]
+    if len(elsewhere) == 1:
+        return elsewhere[0]
+    if shipped().at(instrument_key(symbol)) is None:
+        raise UnknownInstrument(symbol, tuple(dict.fromkeys((*traded, *shipped().names))))
+    known = ", ".join(traded)
+    raise InputRefused(option, symbol, f"no mandate here trades it{did_you_mean(symbol, traded)} (traded: {known})")
 
 
 def demand_bars(setups: Sequence[Setup], given: Collection[str]) -> None:

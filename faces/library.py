@@ -6,7 +6,7 @@ taken as text or Decimal, never as float.
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -24,9 +24,10 @@ from ringfence.faces.inputs import (
     of_scenario,
     parse_deposits,
 )
+from ringfence.faces.table_lines import Table
 from ringfence.markets.bars import Bars, validated
 from ringfence.markets.files import read_bars, read_funding
-from ringfence.markets.instruments import currency_decimals, instrument
+from ringfence.markets.instruments import currency_decimals, instrument_key
 from ringfence.markets.market import Funding
 from ringfence.markets.scenarios import Scenario, scenario
 from ringfence.risk.book import Floats, Ints
@@ -65,7 +66,9 @@ class Result:
     run: VaultRun
     """Everything, as reports and digests read it."""
     notes: tuple[str, ...]
-    """What the given series did not cover, in words."""
+    """What the given series and the tables of instruments did not cover, in words."""
+    tables: tuple[Table, ...]
+    """The tables of instruments that it went by, each with the day from which it holds."""
 
     @property
     def ts(self) -> Ints:
@@ -147,9 +150,8 @@ class Result:
 
 
 def _columns(position: PositionRun) -> dict[str, Any]:
-    traded = instrument(position.symbol)
     # A quotient of whole numbers is rounded once, so that 123 lots of 0.001 are 0.123 and nothing beside it.
-    parts, whole = (traded.lot * traded.contract_size).as_integer_ratio()
+    parts, whole = position.lot.as_integer_ratio()
     return {
         "quantity": position.quantity * float(parts) / float(whole),
         "leverage": _open(position.leverage),
@@ -170,21 +172,30 @@ def _open(column: np.ma.MaskedArray) -> Floats:
 # ---------------------------------------------------------------------------------------------------- mandates
 
 
-def load_mandate(path: _File) -> Mandate:
+def load_mandate(path: _File, *, venues: Iterable[_File] | None = None) -> Mandate:
     """The one mandate of a file, checked against the strategies installed here, as `ringfence check` does.
+
+    `venues` are tables of instruments, files and folders; left out, those in a folder `venues` beside the mandate.
 
     Refused: MandateError with every problem and its place; InputRefused for a folder of several.
     """
-    found = load([Path(path)])
+    found = load([Path(path)], _paths(venues))
     if len(found) != 1:
         raise InputRefused("mandate", str(path), f"holds {len(found)} mandates; name one file, or use load_mandates")
     return found[0]
 
 
-def load_mandates(paths: _File | Iterable[_File]) -> list[Mandate]:
-    """The mandates of files and of folders (*.yaml, *.yml), each once; MandateError with every problem of all."""
+def load_mandates(paths: _File | Iterable[_File], *, venues: Iterable[_File] | None = None) -> list[Mandate]:
+    """The mandates of files and of folders (*.yaml, *.yml), each once; MandateError with every problem of all.
+
+    `venues` as for `load_mandate`.
+    """
     given = [paths] if isinstance(paths, str | os.PathLike) else paths
-    return load(Path(path) for path in given)
+    return load((Path(path) for path in given), _paths(venues))
+
+
+def _paths(venues: Iterable[_File] | None) -> list[Path] | None:
+    return None if venues is None else [Path(path) for path in venues]
 
 
 # ---------------------------------------------------------------------------------------------------- runs
@@ -211,7 +222,7 @@ def backtest(
 
     inputs = _inputs(mandate, bars, scenario, marks, funding, deposits)
     ((setup, market),) = inputs.vaults
-    return Result(run(setup, market, inputs.deposits), inputs.notes)
+    return Result(run(setup, market, inputs.deposits), inputs.notes, inputs.tables)
 
 
 def replay(
@@ -240,7 +251,7 @@ def replay(
         (lived,) = run(engine, inputs.vaults, inputs.deposits)
     finally:
         engine.dispose()
-    return Result(lived, inputs.notes)
+    return Result(lived, inputs.notes, inputs.tables)
 
 
 def _address(into: _File) -> str:
@@ -284,8 +295,7 @@ def _given(
         if not isinstance(series, Mapping):
             reason = f"is a {type(series).__name__}; expected series by symbol, {{'{setup.symbols[0]}': FILE}}"
             raise InputRefused(name, "", reason)
-        for symbol in series:
-            checked_symbol(name, symbol, setup.symbols)
+    bars, marks, funding = (_called(name, series, setup) for name, series in every)
     demand_bars([setup], bars)
     return World(
         {symbol: _series("bars", symbol, given, Bars, read_bars, _checked_bars) for symbol, given in bars.items()},
@@ -298,6 +308,11 @@ def _given(
     )
 
 
+def _called(name: str, series: Mapping[str, Any], setup: Setup) -> dict[str, Any]:
+    """The series by what the mandate calls their instruments. Refused: InputRefused, UnknownInstrument."""
+    return {checked_symbol(name, symbol, setup.symbols): given for symbol, given in series.items()}
+
+
 def _series(
     name: str,
     symbol: str,
@@ -308,9 +323,9 @@ def _series(
 ) -> _Series:
     """A series from its file, or as it was given and checked as a file's is."""
     if isinstance(given, kind):
-        if given.symbol != symbol:
+        if given.symbol != symbol and instrument_key(symbol).partition(":")[2] != given.symbol:
             raise InputRefused(name, symbol, f"are those of {given.symbol}; give them under their own symbol")
-        return checked(given)
+        return replace(checked(given), symbol=symbol)
     if isinstance(given, str | os.PathLike):
         return read(Path(given), symbol)
     expected = f"a file, or what ringfence.{read.__name__}(file, symbol) returns"

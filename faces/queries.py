@@ -15,12 +15,13 @@ from ringfence.faces.causes import BOUND_WORDS
 from ringfence.faces.errors import NothingCalled
 from ringfence.faces.event_lines import EVENT_KINDS, told
 from ringfence.faces.report.statements import StatementRow
-from ringfence.markets.instruments import Instrument, instrument, listed
+from ringfence.markets.instruments import Instrument, listed
 from ringfence.runtime.database import unit_of_work
 from ringfence.vaults import journal
 from ringfence.vaults.entries import Amended, Decided, Held, Opened
 from ringfence.vaults.errors import EntryUnreadable, UnknownHolder, UnknownVault
 from ringfence.vaults.ledger import Ledger
+from ringfence.vaults.mandate.recorded import instruments_of
 from ringfence.vaults.mandate.terms import MILLION, Mandate
 from ringfence.vaults.shares import wall
 from ringfence.vaults.statements import Act, Register, Statement, holder_statements
@@ -136,17 +137,22 @@ def _positions_of(connection: Connection, row: RowMapping) -> Iterator[dict[str,
     decided = entry.positions if isinstance(entry, Decided) else {}
     ledger = Ledger(connection, row["id"], row["transfer_seq"])
     held = connection.execute(select(position).where(position.c.vault_id == row["id"]).order_by(position.c.ordinal))
+    traded = instruments_of(_terms(connection, row))
     for stands in held.mappings():
-        yield _position(row, stands, ledger.margin(stands["name"]), decided.get(stands["name"]))
+        name = stands["name"]
+        yield _position(row, stands, traded[name], ledger.margin(name), decided.get(name))
 
 
-def _position(row: RowMapping, held: RowMapping, margin: int, decided: Held | None) -> dict[str, Any]:
-    traded, quantity, decimals = instrument(held["instrument"]), held["quantity"], row["decimals"]
+def _position(
+    row: RowMapping, held: RowMapping, traded: Instrument, margin: int, decided: Held | None
+) -> dict[str, Any]:
+    quantity, decimals = held["quantity"], row["decimals"]
     bound = None if decided is None else BOUND_WORDS[decided.bound]
     answer: dict[str, Any] = {
         "vault": row["name"],
         "position": held["name"],
-        "symbol": traded.symbol,
+        "symbol": traded.name,
+        "table_valid_from": traded.valid_from,
         "side": "flat" if quantity == 0 else "long" if quantity > 0 else "short",
         "quantity": traded.quantity_text(quantity),
         "base": traded.base,

@@ -32,6 +32,7 @@ WAYS_OUT: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "foreign_database": "name another with --db".format_map,
     "ledger_unbalanced": "run `ringfence verify`".format_map,
     "mandate_changed": "give the file's mandate another name, or use another database with --db".format_map,
+    "markets_refused": "correct the file, or leave such markets out with --leave-out".format_map,
     "no_bars": _bars,
     "not_a_database": "name another file with --db".format_map,
     "recording_differs": "use the same files again, or another database with --db".format_map,
@@ -42,6 +43,7 @@ WAYS_OUT: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "schema_retired": "name the new one with --db".format_map,
     "setting_refused": _option,
     "statement_disagrees": "run `ringfence verify {name}`".format_map,
+    "unknown_instrument": "`ringfence instruments` lists them, --venues names a table of your own".format_map,
 }
 """From a refusal's fields to the words; a code that is absent has no way out but its own text."""
 

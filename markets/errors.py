@@ -3,23 +3,28 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from ringfence.words.hints import did_you_mean
+from ringfence.words.hints import did_you_mean, near_or_known
 from ringfence.words.refusal import RingfenceError
+from ringfence.words.source import SourceRefused
 from ringfence.words.times import format_duration, utc
 
 __all__ = [
+    "AmbiguousInstrument",
     "Fault",
     "InvalidBars",
     "InvalidFunding",
     "InvalidInstrument",
     "InvalidTimeframe",
+    "MarketsRefused",
     "MisalignedMarket",
     "UnknownInstrument",
     "UnknownScenario",
     "UnreadableFile",
+    "VenueError",
 ]
 
 _SHOWN = 3
+_MARKETS_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,17 @@ class UnknownInstrument(RingfenceError):
     known: tuple[str, ...]
 
     def __str__(self) -> str:
-        return _unknown("instrument", self.name, self.known)
+        return f"unknown instrument {self.name!r}; {near_or_known(self.name, self.known)}"
+
+
+class AmbiguousInstrument(RingfenceError):
+    """The symbol stands for none of them; several venues list it, and none of them is the default one."""
+
+    name: str
+    keys: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name} is listed by several venues; write one of {', '.join(self.keys)}"
 
 
 class UnknownScenario(RingfenceError):
@@ -108,9 +123,27 @@ class InvalidInstrument(RingfenceError):
     field: str
     value: object
     expected: str
+    path: tuple[str | int, ...] = ()
+    """Where in the instrument's terms it stands: `("tiers", 2, "rate")`."""
 
     def __str__(self) -> str:
         return f"{self.symbol}: {self.field} is {self.value}; expected {self.expected}"
+
+
+class MarketsRefused(RingfenceError):
+    """No table is made of the exchange's files; a market with wrong terms would be margined wrongly."""
+
+    markets: tuple[tuple[str, str], ...]
+    """Symbols, and what is wrong with each."""
+
+    def __str__(self) -> str:
+        lines = [f"{symbol}: {reason}" for symbol, reason in self.markets[:_MARKETS_SHOWN]]
+        more = len(self.markets) - _MARKETS_SHOWN
+        return "\n".join([*lines, f"and {more} more"] if more > 0 else lines)
+
+
+class VenueError(SourceRefused):
+    """No table of these files is used, and no instrument of theirs can be traded; every problem found is listed."""
 
 
 class UnreadableFile(RingfenceError):

@@ -74,6 +74,7 @@ def _described(
             PositionRun(
                 name=name,
                 symbol=setup.symbols[p],
+                lot=setup.instruments[p].size,
                 price=marks[:, p],
                 quantity=np.ascontiguousarray(state.quantity),
                 proposed=np.ma.masked_array(proposal.leverage, ~proposal.proposed),

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from sqlalchemy import Connection, RowMapping
 
+from ringfence.markets.instruments import Instrument
 from ringfence.risk.book import Floats, Ints
 from ringfence.risk.events import Event
 from ringfence.runtime.runs import PositionRun, VaultRun, liquidation_distance
@@ -12,6 +13,7 @@ from ringfence.vaults import journal
 from ringfence.vaults.entries import Amended, Decided, Happened, Held, Opened
 from ringfence.vaults.errors import EntryUnreadable
 from ringfence.vaults.ledger import Ledger
+from ringfence.vaults.mandate.recorded import instruments_of
 from ringfence.vaults.mandate.terms import MILLION, Mandate
 
 __all__ = ["run_of"]
@@ -34,12 +36,12 @@ def run_of(connection: Connection, row: RowMapping) -> VaultRun:
     def ints(name: str) -> Ints:
         return np.array([getattr(entry, name) for entry in decided], np.int64)
 
-    names = list(terms.positions)
+    names, traded = list(terms.positions), instruments_of(terms)
     return VaultRun(
         vault=row["name"], title=terms.title, currency=row["currency"], decimals=row["decimals"],
         loss_cap=terms.loss_cap / MILLION, mandate=row["mandate"], ts=np.array(ts, np.int64),
         nav=ints("struck"), wall=ints("wall"), shares=ints("total_shares"), high_water_mark=ints("high_water_mark"),
-        positions=tuple(_position(name, terms.positions[name].symbol, decided) for name in names),
+        positions=tuple(_position(name, traded[name], decided) for name in names),
         events=tuple(_event(event, names.index(event.position)) for entry in decided for event in entry.events),
         price_low=row["price_low"], distance_low=row["distance_low"],
         balances={name: balance for name, balance in balances.items() if balance},
@@ -59,7 +61,7 @@ def _event(happened: Happened, position: int) -> Event:
                     "kind": happened.kind, "reason": happened.reason})  # fmt: skip
 
 
-def _position(name: str, symbol: str, decided: Sequence[Decided]) -> PositionRun:
+def _position(name: str, traded: Instrument, decided: Sequence[Decided]) -> PositionRun:
     states = [entry.positions[name] for entry in decided]
 
     def floats(read: Callable[[Held], float | None]) -> Floats:
@@ -71,7 +73,7 @@ def _position(name: str, symbol: str, decided: Sequence[Decided]) -> PositionRun
     quantity = np.array([state.quantity for state in states], np.int64)
     undecided = np.ma.getmaskarray(proposed) | np.ma.getmaskarray(volatility)
     return PositionRun(
-        name=name, symbol=symbol, price=price, quantity=quantity, proposed=proposed,
+        name=name, symbol=traded.name, lot=traded.size, price=price, quantity=quantity, proposed=proposed,
         allowed=np.ma.masked_array(floats(lambda state: state.allowed), undecided),
         leverage=np.ma.masked_array(floats(lambda state: state.leverage), quantity == 0),
         bound=np.array([state.bound for state in states], np.int64), volatility=volatility,

@@ -1,6 +1,6 @@
 """Mandates from files, checked against the strategies that are installed here."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +11,17 @@ from ringfence.vaults.mandate.terms import Mandate
 __all__ = ["check", "load"]
 
 
-def check(paths: Iterable[Path]) -> CheckedFiles:
-    """The mandates of these files and folders and every problem of all of them; each file is read once."""
-    return check_mandates(paths, check_strategy=problems, resolve_strategy=_with_defaults)
+def check(paths: Iterable[Path], venues: Sequence[Path] | None = None) -> CheckedFiles:
+    """The mandates of these files and folders and every problem of all of them; each file is read once.
+
+    `venues` are tables of instruments, files and folders; None: those that stand beside each mandate.
+    """
+    return check_mandates(paths, check_strategy=problems, resolve_strategy=_with_defaults, venues=venues)
 
 
-def load(paths: Iterable[Path]) -> list[Mandate]:
+def load(paths: Iterable[Path], venues: Sequence[Path] | None = None) -> list[Mandate]:
     """The mandates of these files and folders, in this order and each once; MandateError with every problem of all."""
-    return check(paths).sound()
+    return check(paths, venues).sound()
 
 
 def _with_defaults(terms: dict[str, Any]) -> dict[str, Any]:

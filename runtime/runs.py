@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,8 @@ class PositionRun:
     """Realised, per year."""
     liquidation_distance: np.ma.MaskedArray
     """|mark - liquidation price| / mark."""
+    lot: Decimal
+    """What one lot is, in units of the base currency."""
 
 
 @dataclass(frozen=True, eq=False)

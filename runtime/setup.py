@@ -5,13 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from ringfence.markets.bars import Bars
-from ringfence.markets.instruments import Instrument, instrument, listing
+from ringfence.markets.instruments import Instrument, listing
 from ringfence.markets.slots import Slots
 from ringfence.risk.book import PROPOSAL, Flags, Floats, Limits, Rows, rows
 from ringfence.risk.volatility import realised_volatility
 from ringfence.strategies.contract import Strategy, bars_needed, proposals
 from ringfence.strategies.registry import build
 from ringfence.vaults.mandate.limits import compile_limits
+from ringfence.vaults.mandate.recorded import instruments_of
 from ringfence.vaults.mandate.terms import Mandate
 
 __all__ = ["Setup", "set_up"]
@@ -31,8 +32,8 @@ class Setup:
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        """Of the positions, in order."""
-        return tuple(traded.symbol for traded in self.instruments)
+        """Of the positions, in order; with its venue where that is not the default one."""
+        return tuple(traded.name for traded in self.instruments)
 
     @property
     def lookback(self) -> int:
@@ -79,12 +80,12 @@ class Setup:
 def set_up(mandate: Mandate) -> Setup:
     """Build strategies and limits. The mandate was checked when it was loaded; what no longer exists (an uninstalled
     strategy, a delisted instrument) is refused by name."""
-    traded = tuple(instrument(position.symbol) for position in mandate.positions.values())
+    traded = instruments_of(mandate)
     return Setup(
         mandate=mandate,
         names=tuple(mandate.positions),
-        instruments=traded,
-        listing=listing(traded),
-        limits=compile_limits(mandate, {contract.symbol: contract for contract in traded}),
+        instruments=tuple(traded.values()),
+        listing=listing(traded.values()),
+        limits=compile_limits(mandate, {mandate.positions[name].symbol: one for name, one in traded.items()}),
         strategies=tuple(build(position.strategy.model_dump()) for position in mandate.positions.values()),
     )

@@ -21,7 +21,8 @@ CARRIED = (
     "ringfence/faces/report/report.css",
     "ringfence/faces/report/report.js",
     "ringfence/markets/episodes/2020-03/scenario.json",
-    "ringfence/markets/venues/binance-usdm.json",
+    "ringfence/markets/venues/binance-usdm.yaml",
+    "ringfence/markets/venues/binance-coinm.yaml",
     "ringfence/runtime/migrations/env.py",
     "ringfence/runtime/migrations/script.py.mako",
 )

@@ -1,10 +1,8 @@
 """What the accounts refuse: one class per refusal, each saying what it means for the one who asked."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 from ringfence.words.hints import near_or_known
 from ringfence.words.refusal import RingfenceError
+from ringfence.words.source import SourceRefused
 
 __all__ = [
     "AmendmentRefused",
@@ -19,7 +17,6 @@ __all__ = [
     "MandateChanged",
     "MandateError",
     "NotJournalable",
-    "Problem",
     "RedeemExceeds",
     "StaleFence",
     "StatementDisagrees",
@@ -32,7 +29,6 @@ __all__ = [
     "ZeroShares",
 ]
 
-_PROBLEMS_SHOWN = 100
 _FAULT = "nothing was written. This is a fault of the program: keep the database and report it"
 
 
@@ -40,36 +36,8 @@ class VaultError(RingfenceError):
     """The request is refused whole: no account, no share and no mandate has changed."""
 
 
-@dataclass(frozen=True, order=True)
-class Problem:
-    """One fault of a mandate's file: where it stands (line and column from 1), under which key, and the way out."""
-
-    file: str
-    line: int
-    column: int
-    path: str
-    message: str
-
-    def __str__(self) -> str:
-        where = f"{self.file}:{self.line}:{self.column}"
-        return f"{where} {self.path}: {self.message}" if self.path else f"{where} {self.message}"
-
-
-class MandateError(VaultError):
+class MandateError(VaultError, SourceRefused):
     """The mandate is not applied and the one that runs, if any, stays in force; every problem found is listed."""
-
-    problems: Sequence[Problem]
-    """By place, each once."""
-
-    def __post_init__(self) -> None:
-        self.__dict__["problems"] = tuple(sorted(set(self.problems)))
-        super().__post_init__()
-
-    def __str__(self) -> str:
-        lines = [str(problem) for problem in self.problems[:_PROBLEMS_SHOWN]]
-        if len(self.problems) > _PROBLEMS_SHOWN:
-            lines.append(f"and {len(self.problems) - _PROBLEMS_SHOWN} more")
-        return "\n".join(lines)
 
 
 class UnknownVault(VaultError):

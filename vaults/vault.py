@@ -17,6 +17,7 @@ from ringfence.vaults.entries import Amended, Decided, Deposited, Entry, Held, M
 from ringfence.vaults.errors import AmendmentRefused, EntryUnreadable, LedgerDisagrees, StaleFence, WallBreached
 from ringfence.vaults.journal import Journal, genesis
 from ringfence.vaults.ledger import Ledger, margin_account
+from ringfence.vaults.mandate.recorded import instruments_of
 from ringfence.vaults.mandate.terms import MILLION, Mandate
 from ringfence.vaults.queue import Payment, Request, request_redemption, settle
 from ringfence.vaults.shares import State, split_deposit, wall
@@ -169,7 +170,7 @@ class Vault:
     def amend(self, ts: int, terms: Mandate) -> Amended:
         """Go on under another version of the mandate; a higher wall takes what it lacks from the cushion.
 
-        Refused whole: AmendmentRefused (another name, currency or timeframe, other positions, a wall
+        Refused whole: AmendmentRefused (another name, currency or timeframe, other positions or lots, a wall
         beyond the cushion).
         """
         given = {name: instrument_key(stated.symbol) for name, stated in terms.positions.items()}
@@ -180,6 +181,9 @@ class Vault:
             raise AmendmentRefused(self.name, f"its slots would be of {format_duration(terms.timeframe)}")
         if given != {held.name: held.instrument for held in self.positions.values()}:
             raise AmendmentRefused(self.name, "its positions would be others")
+        before, after = instruments_of(self.terms), instruments_of(terms)
+        if any(after[name].unit != one.unit for name, one in before.items()):
+            raise AmendmentRefused(self.name, "a lot of what it holds would be another quantity")
         must_stand = wall(self.high_water_mark, MILLION - terms.loss_cap, self.shares)
         lacking = max(0, must_stand - self.ledger.balance("reserve"))
         if lacking > self.ledger.balance("cushion"):

@@ -27,5 +27,8 @@ def near_or_known(name: str, known: Iterable[str]) -> str:
 
 
 def _folded(name: str) -> str:
-    """Exchanges write one market as BTCUSDT, BTC-USDT and BTC/USDT:USDT; only the letters before the colon differ."""
-    return name.partition(":")[0].replace("/", "").replace("-", "").replace("_", "").casefold()
+    """Exchanges write one market as BTCUSDT, BTC-USDT and BTC/USDT:USDT, and here a venue may stand before it; what is
+    compared are the letters of the pair, before the colon."""
+    venue, colon, symbol = name.partition(":")
+    pair = symbol if colon and "/" in symbol and "/" not in venue else name
+    return pair.partition(":")[0].replace("/", "").replace("-", "").replace("_", "").casefold()

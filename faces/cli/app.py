@@ -11,6 +11,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Database",
     "Json",
+    "Venues",
     "app",
     "console",
     "database",
@@ -67,6 +69,14 @@ Database = Annotated[
         envvar="RINGFENCE_DATABASE",
         help="The database: FILE, sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME. "
         f"[default: {DATABASE_DEFAULT}]",
+    ),
+]
+Venues = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--venues",
+        metavar="PATH",
+        help="Tables of instruments, files or folders, in place of a folder `venues` beside the mandates.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table; amounts are texts.")]

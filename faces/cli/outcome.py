@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ringfence.faces.cli.app import console, print_json, print_table, remark
 
 if TYPE_CHECKING:
+    from ringfence.faces.table_lines import Table
     from ringfence.runtime.runs import VaultRun
 
 __all__ = ["figures_of", "outcome", "print_outcome", "print_vaults"]
@@ -15,24 +16,37 @@ _BESIDE = 3
 """Vaults in one table."""
 
 
-def outcome(runs: "Sequence[VaultRun]", notes: Sequence[str]) -> dict[str, Any]:
-    """The JSON document of a run: its digest, a summary of each vault, and what the series did not cover."""
+def outcome(runs: "Sequence[VaultRun]", notes: Sequence[str], tables: "Sequence[Table]" = ()) -> dict[str, Any]:
+    """The JSON document of a run: its digest, a summary of each vault, what the series did not cover, and the tables of
+    instruments."""
     from ringfence.runtime.runs import digest, summary
 
-    return {"digest": digest(runs), "vaults": [summary(run) for run in runs], "notes": list(notes)}
+    return {
+        "digest": digest(runs),
+        "vaults": [summary(run) for run in runs],
+        "notes": list(notes),
+        "tables": [table.document() for table in tables],
+    }
 
 
 def print_outcome(
-    runs: "Sequence[VaultRun]", notes: Sequence[str], as_json: bool, report: Path | None = None, place: str = ""
+    runs: "Sequence[VaultRun]",
+    notes: Sequence[str],
+    as_json: bool,
+    report: Path | None = None,
+    place: str = "",
+    tables: "Sequence[Table]" = (),
 ) -> None:
     """What a run came to; `report` and `place` (the database) are where to look further."""
     from ringfence.runtime.runs import digest
 
     if as_json:
-        print_json(outcome(runs, notes))
+        print_json(outcome(runs, notes, tables))
         return
     print_vaults(runs)
     print(f"digest    {digest(runs)}")
+    for table in tables:
+        print(f"table     {table}")
     for label, where in (("report", report), ("database", place)):
         if where:
             print(f"{label:<9} {where}")

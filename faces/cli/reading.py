@@ -89,7 +89,8 @@ def positions(vault: _AnyVault = None, db: Database = None, as_json: Json = Fals
     ]  # fmt: skip
     if margins:
         heads = ("vault", "position", "margin", "equity", "maintenance", "liquidation", "distance")
-        print_table("Margin", heads, margins)
+        days = sorted({str(position["table_valid_from"]) for position in found if position["side"] != "flat"})
+        print_table(f"Margin, by tables valid from {' and '.join(days)}", heads, margins)
 
 
 @app.command()

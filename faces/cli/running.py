@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ringfence.faces.cli.app import Database, Json, app, database, database_url
+from ringfence.faces.cli.app import Database, Json, Venues, app, database, database_url
 
 if TYPE_CHECKING:
     from ringfence.faces.inputs import Inputs
@@ -55,11 +55,12 @@ def backtest(
     funding: FundingFiles = None,
     mark: MarkFiles = None,
     deposit: Deposits = None,
+    venues: Venues = None,
     report: ReportFile = None,
     as_json: Json = False,
 ) -> None:
     """Run mandates over history at once, without a database."""
-    inputs = _inputs(mandates, bars, scenario, funding, mark, deposit, report)
+    inputs = _inputs(mandates, bars, scenario, funding, mark, deposit, venues, report)
     from ringfence.faces.cli.outcome import print_outcome
     from ringfence.runtime.backtest import backtest as run
 
@@ -69,8 +70,8 @@ def backtest(
         from ringfence.faces.report.statements import statements_of_run
 
         statements = [row for ended in runs for row in statements_of_run(ended, inputs.deposits)]
-        write_report(report, runs, statements, title=_title(inputs), source=inputs.source, verified=None)
-    print_outcome(runs, inputs.notes, as_json, report)
+        write_report(report, runs, statements, title=_title(inputs), source=inputs.sources, verified=None)
+    print_outcome(runs, inputs.notes, as_json, report, tables=inputs.tables)
 
 
 @app.command()
@@ -81,6 +82,7 @@ def replay(
     funding: FundingFiles = None,
     mark: MarkFiles = None,
     deposit: Deposits = None,
+    venues: Venues = None,
     db: Database = None,
     report: ReportFile = None,
     as_json: Json = False,
@@ -89,7 +91,7 @@ def replay(
 
     Each step is the task that runs live vaults. What is done already is not done again.
     """
-    inputs = _inputs(mandates, bars, scenario, funding, mark, deposit, report)
+    inputs = _inputs(mandates, bars, scenario, funding, mark, deposit, venues, report)
     from ringfence.faces.cli.outcome import print_outcome
     from ringfence.faces.cli.progress import bar
     from ringfence.runtime.replay import replay as run
@@ -107,8 +109,8 @@ def replay(
                 statements = [
                     row for ended in runs for row in statement_rows(connection, lock_vault(connection, ended.vault))
                 ]
-            write_report(report, runs, statements, title=_title(inputs), source=inputs.source, verified=None)
-    print_outcome(runs, inputs.notes, as_json, report, concealed(database_url(db)))
+            write_report(report, runs, statements, title=_title(inputs), source=inputs.sources, verified=None)
+    print_outcome(runs, inputs.notes, as_json, report, concealed(database_url(db)), tables=inputs.tables)
 
 
 def _inputs(
@@ -118,6 +120,7 @@ def _inputs(
     funding: list[str] | None,
     mark: list[str] | None,
     deposit: list[str] | None,
+    venues: list[Path] | None,
     report: Path | None,
 ) -> "Inputs":
     """Everything checked before anything is started; a default that is taken is said."""
@@ -136,6 +139,7 @@ def _inputs(
         marks=mark or (),
         scenario_name=scenario,
         deposits=deposit or (),
+        venues=venues,
     )
     if not deposit:
         remark(f"no --deposit given: {DEPOSIT_DEFAULT} is paid into each vault")

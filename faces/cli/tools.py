@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ringfence.faces.cli.app import Json, app, console, print_figures, print_json, print_table, remark
+from ringfence.faces.cli.app import Json, Venues, app, console, print_figures, print_json, print_table, remark
 
 if TYPE_CHECKING:
     from ringfence.faces.calculator import Calculation
     from ringfence.vaults.mandate.terms import Mandate
 
-__all__ = ["check", "margin", "schema", "strategies"]
+__all__ = ["check", "margin", "schema", "strategies", "write_whole"]
 
 
 @app.command()
 def check(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Mandate files, or folders of them.")],
+    venues: Venues = None,
     as_json: Json = False,
 ) -> None:
     """Check mandates, and say what each of them means.
@@ -27,7 +28,7 @@ def check(
     """
     from ringfence.runtime import mandates
 
-    checked = mandates.check(paths)
+    checked = mandates.check(paths, venues)
     problems, sound = checked.problems, () if checked.problems else checked.mandates
     if as_json:
         fields = ("file", "line", "column", "path", "message")
@@ -40,13 +41,24 @@ def check(
     else:
         for line in (*problems, *map(_sentence, sound)):
             print(line)
+        for note in dict.fromkeys(note for mandate in sound for note in _replacing(mandate)):
+            remark(f"note: {note}")
         if problems:
             remark(f"{len(problems)} problem{'s' if len(problems) > 1 else ''}")
     if problems:
         raise typer.Exit(1)
 
 
+def _replacing(mandate: "Mandate") -> list[str]:
+    """Where a user's table stands in place of a shipped one."""
+    from ringfence.markets.tables import stands_for
+
+    return [told for told in map(stands_for, mandate.instruments) if told]
+
+
 def _meaning(mandate: "Mandate") -> dict[str, Any]:
+    from ringfence.faces.table_lines import tables_of
+    from ringfence.vaults.mandate.recorded import instruments_of
     from ringfence.words.numbers import format_decimal, format_ppm
     from ringfence.words.times import format_duration
 
@@ -57,6 +69,7 @@ def _meaning(mandate: "Mandate") -> dict[str, Any]:
         "loss_cap": format_ppm(mandate.loss_cap),
         "timeframe": format_duration(mandate.timeframe),
         "fingerprint": mandate.fingerprint,
+        "tables": [table.document() for table in tables_of(instruments_of(mandate).values())],
         "positions": {
             name: {
                 "symbol": position.symbol,
@@ -71,6 +84,10 @@ def _meaning(mandate: "Mandate") -> dict[str, Any]:
 
 def _sentence(mandate: "Mandate") -> str:
     told = _meaning(mandate)
+    tables = " and ".join(
+        f"{table['venue']} valid from {table['valid_from']}{'' if table['is_shipped'] else ' (yours)'}"
+        for table in told["tables"]
+    )
     held = ", ".join(
         f"{position['symbol']} ({position['share']} of the risk capital, {position['strategy']}, "
         f"at most {position['leverage_max']}×)"
@@ -78,7 +95,7 @@ def _sentence(mandate: "Mandate") -> str:
     )
     return (
         f"{told['mandate']}: in {told['currency']}, wall {told['loss_cap']} below the high-water mark, "
-        f"decides every {told['timeframe']}; {held}"
+        f"decides every {told['timeframe']}; {held}; by the tables of {tables}"
     )
 
 
@@ -98,11 +115,11 @@ def schema(
     if output is None:
         print_json(document)
         return
-    _write_whole(output, json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+    write_whole(output, json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n")
     remark(f"{output}: written; point your editor's YAML language server at it")
 
 
-def _write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
     """Beside the file and then over it, so that there is the old one or the new one and never a part."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -153,9 +170,7 @@ def strategies(as_json: Json = False) -> None:
 
 @app.command()
 def margin(
-    symbol: Annotated[
-        str, typer.Option("--symbol", metavar="S", help="A shipped instrument, or with --rate any name.")
-    ],
+    symbol: Annotated[str, typer.Option("--symbol", metavar="S", help="A known instrument, or with --rate any name.")],
     side: Annotated[str, typer.Option("--side", metavar="SIDE", help="long or short.")],
     quantity: Annotated[
         str, typer.Option("--quantity", metavar="Q", help="In the base currency; inverse: in the quote currency.")
@@ -180,13 +195,15 @@ def margin(
     ] = None,
     inverse: Annotated[bool, typer.Option("--inverse", help="Settled in the base currency.")] = False,
     mark: Annotated[str | None, typer.Option("--mark", metavar="P", help="Mark price. [default: the entry]")] = None,
+    venues: Venues = None,
     as_json: Json = False,
 ) -> None:
     """Calculate margins, liquidation and bankruptcy price."""
     from ringfence.faces.calculator import Request, calculate
+    from ringfence.markets.tables import check_tables, shipped
 
     asked = Request(symbol, side, quantity, entry, posted, leverage, rate, amount, fee, inverse, mark)
-    found = calculate(asked)
+    found = calculate(asked, check_tables(venues or ()).over(shipped()))
     if as_json:
         print_json(found.document())
         return
@@ -195,6 +212,9 @@ def margin(
         remark("the mark is at or past the liquidation price: this position is liquidated")
     if found.initial_margin is not None and found.margin < found.initial_margin:
         remark("the margin is below what the venue asks to open this position")
+    most = found.instrument.notional_max
+    if most is not None and found.notional > most:
+        remark("the position is larger than the last tier of the venue's table: the venue does not take it")
     sys.stdout.flush()
 
 
@@ -216,6 +236,8 @@ def _print_calculation(found: "Calculation") -> None:
         "liquidation price": told["liquidation_price"] or "none: no price reaches it",
         "bankruptcy price": told["bankruptcy_price"] or "none: no price reaches it",
     }
+    if found.table is not None:
+        figures["table"] = str(found.table)
     if found.distance is not None:
         tier = "" if found.liquidation_tier == found.tier else f" (tier {found.liquidation_tier} there)"
         figures["distance at the mark"] = f"{format_percentage(found.distance, places=4)}{tier}"

@@ -55,7 +55,7 @@ def a_position(rng: np.random.Generator, name: str, symbol: str, start: float, d
     quantity = np.where(warm, 0, np.round(leverage.data * 12_345)).astype(np.int64)
     distance = np.ma.masked_array(1 / np.maximum(leverage.data, 0.3) * 0.95, warm)
     return PositionRun(name, symbol, price, quantity, proposed, allowed, leverage, bound,
-                       np.ma.masked_array(volatility, warm), distance)  # fmt: skip
+                       np.ma.masked_array(volatility, warm), distance, Decimal("0.001"))  # fmt: skip
 
 
 def a_run(vault: str = "btc-eth-shield", decisions: int = 744, *, seed: int = 7, title: str = "") -> VaultRun:

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ringfence.markets.instruments import instrument, listing
+from ringfence.markets.instruments import listing
 from ringfence.markets.simulator import Record, Walk, blank_series, simulate
+from ringfence.markets.tables import shipped
 from ringfence.risk.book import BAR, INSTRUMENT, PROPOSAL, Terms, empty_book, limits, rows
 from ringfence.risk.edges import Edge
 from ringfence.risk.events import Bound, Event, Kind
@@ -445,7 +446,7 @@ def test_a_missing_bar_leaves_the_position_alone_whatever_is_asked() -> None:
 @pytest.mark.parametrize("nav", [10**7, 10**11, 10**15])
 def test_real_instruments_at_any_price_and_size_keep_every_balance(symbol: str, price: float, nav: int) -> None:
     venue = Exchange(cushion=nav, terms={"taker_fee": 500, "call_at": 2_000_000, "call_to": 3_000_000, "band": 0.0})
-    venue.listing = listing([instrument(symbol)])
+    venue.listing = listing([shipped().find(symbol)])
     for move, asked in ((1.0, 3.0), (1.02, 8.0), (0.97, -8.0), (1.0, -3.0), (1.6, 5.0), (0.5, 0.0), (1.0, 0.0)):
         price *= move
         venue.bar(price, asked=(asked,))
@@ -458,7 +459,7 @@ def test_real_instruments_at_any_price_and_size_keep_every_balance(symbol: str, 
 
 def test_a_position_that_grows_into_a_higher_tier_needs_that_tiers_margin() -> None:
     venue = Exchange(cushion=400_000 * USDT, terms={"band": 0.0, "share": 500_000, "leverage_max": 100.0})
-    venue.listing = listing([instrument("BTC/USDT:USDT")])
+    venue.listing = listing([shipped().find("BTC/USDT:USDT")])
     venue.bar(20_000.0, asked=(30.0,))
     row, held = venue.listing[0], venue.book.positions[0]
     notional = abs(int(held.quantity)) * 1_000 * 20_000

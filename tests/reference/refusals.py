@@ -16,16 +16,18 @@ from ringfence.runtime import errors as runtime
 from ringfence.strategies import errors as strategies
 from ringfence.vaults import errors as vaults
 from ringfence.words.refusal import RingfenceError
+from ringfence.words.source import Problem, SourceRefused
 from ringfence.words.units import UnitError
 
 FAULTS = (markets.Fault("price not finite", 4, (1_583_000_000_000, 1_583_003_600_000)), markets.Fault("no bars", 0, ()))
-PROBLEMS = (vaults.Problem("b.yaml", 3, 1, "loss_cap", "is missing"), vaults.Problem("a.yaml", 14, 5, "", "is empty"))
+PROBLEMS = (Problem("b.yaml", 3, 1, "loss_cap", "is missing"), Problem("a.yaml", 14, 5, "", "is empty"))
 
 FAMILIES = (vaults.VaultError, runtime.DatabaseError, runtime.SchemaError)
 """They are caught and not raised, so that there is no sample of them."""
 
 SAMPLES: dict[type[RingfenceError], tuple[Any, ...]] = {
     UnitError: (20, "is not a fraction; did you mean 20%?"),
+    SourceRefused: (PROBLEMS,),
     risk.EstimatorRefused: ("floor", float("nan"), "a finite fraction per year"),
     risk.ColumnRefused: ("low", "shape (19,)", "shape (20,)"),
     risk.TimeRefused: (60_000, 60_000, 60_000),
@@ -36,6 +38,9 @@ SAMPLES: dict[type[RingfenceError], tuple[Any, ...]] = {
     markets.InvalidTimeframe: ("BTC/USDT:USDT", 60_000, 90_000, "a multiple of the bars' own timeframe"),
     markets.MisalignedMarket: ("ETH/USDT:USDT", "no bars", "at least one bar"),
     markets.UnknownInstrument: ("BTCUSD", ("BTC/USDT:USDT", "ETH/USDT:USDT")),
+    markets.AmbiguousInstrument: ("ODD/USDT:USDT", ("okx:ODD/USDT:USDT", "bybit:ODD/USDT:USDT")),
+    markets.MarketsRefused: ((("ODD/USDT:USDT", "tier 2 floor is 9; expected 10, no gap"),),),
+    markets.VenueError: (PROBLEMS,),
     markets.UnknownScenario: ("2020-3", ("2020-03",)),
     markets.InvalidInstrument: ("BTC/USDT:USDT", "lot", Decimal("-0.001"), "a number above 0"),
     markets.UnreadableFile: (Path("bars") / "b.csv", "no column close", "columns ts, close", 7),
@@ -105,7 +110,8 @@ def refusals() -> list[type[RingfenceError]]:
     for module in pkgutil.walk_packages(ringfence.__path__, "ringfence."):
         if ".migrations" not in module.name:  # they run only under Alembic, and refuse nothing
             import_module(module.name)
-    return [kind for kind in below(RingfenceError) if kind.__module__.startswith("ringfence.")]
+    # a class with two bases is below both
+    return [kind for kind in dict.fromkeys(below(RingfenceError)) if kind.__module__.startswith("ringfence.")]
 
 
 def below(kind: type[RingfenceError]) -> Iterable[type[RingfenceError]]:

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from ringfence.runtime.errors import DatabaseBusy, NoBars, SettingRefused
-from ringfence.vaults.errors import DepositRefused, MandateError, Problem, TransferRefused, ZeroShares
+from ringfence.vaults.errors import DepositRefused, MandateError, TransferRefused, ZeroShares
 from ringfence.words.refusal import RingfenceError
+from ringfence.words.source import Problem
 from ringfence.words.units import UnitError
 from tests.reference.refusals import FAMILIES, PROBLEMS, SAMPLES, below, refusals, sample, unsampled
 
@@ -137,7 +138,8 @@ def test_a_class_cannot_take_anything_but_its_fields() -> None:
 
 def test_a_refusal_reaches_another_process(project: Path) -> None:
     program = (
-        "import pickle, sys\nfrom ringfence.vaults.errors import MandateError, Problem\n"
+        "import pickle, sys\nfrom ringfence.vaults.errors import MandateError\n"
+        "from ringfence.words.source import Problem\n"
         "refusal = MandateError([Problem('a.yaml', 14, 5, 'loss_cap', '20 is not a fraction')])\n"
         "refusal.add_note('told')\nsys.stdout.buffer.write(pickle.dumps(refusal))"
     )

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
-from ringfence.vaults.errors import MandateError, Problem
-from ringfence.vaults.mandate.source import Path, Source, Tree, file_text, read_yaml
+from ringfence.vaults.errors import MandateError
+from ringfence.vaults.mandate.recorded import not_shipped
 from ringfence.vaults.mandate.terms import (
     SHARE,
     Defaults,
@@ -28,17 +28,20 @@ from ringfence.vaults.mandate.terms import (
 )
 from ringfence.words.hints import did_you_mean
 from ringfence.words.refusal import RingfenceError
+from ringfence.words.source import Document, Path, Problem, Source, SourceRefused, Tree, file_text, read_yaml
 from ringfence.words.units import MultipleUnit, UnitError, parse_duration, shown
 
 if TYPE_CHECKING:
     from ringfence.markets.instruments import Instrument
 
 __all__ = [
+    "DOCUMENT",
     "CheckStrategy",
     "Checked",
     "Checks",
     "FindInstrument",
     "ResolveStrategy",
+    "check_file",
     "check_text",
     "load_mandate",
 ]
@@ -51,7 +54,11 @@ ResolveStrategy = Callable[[dict[str, Any]], dict[str, Any]]
 FindInstrument = Callable[[str], "Instrument"]
 """The instrument of a symbol, or a RingfenceError that names the nearest."""
 
-_SYMBOL_MAX = 40
+DOCUMENT = Document("mandate", "mandate: btc-shield", "use `defaults`")
+
+_SYMBOL_MAX = 65
+_RECORDED = "instruments"
+"""The mandate's field that a file cannot state."""
 _LEVERAGE_MAX = Terms.model_fields["leverage_max"].default
 
 _SECTIONS: dict[str, type[BaseModel]] = {
@@ -76,9 +83,9 @@ class Checks:
     def instrument(self, symbol: str) -> "Instrument":
         if self.find is not None:
             return self.find(symbol)
-        from ringfence.markets.instruments import instrument  # here, since it loads numpy and the venues' tables
+        from ringfence.markets.tables import shipped  # here, since it loads numpy and the venues' tables
 
-        return instrument(symbol)
+        return shipped().find(symbol)
 
 
 @dataclass(frozen=True)
@@ -105,18 +112,27 @@ def load_mandate(
     shipped instruments; without `check_strategy` the strategies' names and parameters are not checked.
     """
     name = file or (str(source) if isinstance(source, FilePath) else "mandate")
-    text = file_text(source, name) if isinstance(source, FilePath) else source
-    checked = check_text(text, name, Checks(check_strategy, resolve_strategy, find))
+    checks = Checks(check_strategy, resolve_strategy, find)
+    checked = check_file(source, name, checks) if isinstance(source, FilePath) else check_text(source, name, checks)
     if checked.mandate is None:
         raise MandateError(checked.problems)
     return checked.mandate
 
 
+def check_file(path: FilePath, name: str, checks: Checks) -> Checked:
+    """As `check_text`, of what stands in a file; that it cannot be read is a problem like another."""
+    try:
+        text = file_text(path, name, DOCUMENT)
+    except SourceRefused as error:
+        return Checked(None, None, tuple(error.problems))
+    return check_text(text, name, checks)
+
+
 def check_text(text: str | bytes, file: str, checks: Checks) -> Checked:
     """Everything that is wrong with a mandate's text, which messages call `file`; the mandate if nothing is."""
     try:
-        source = read_yaml(text, file)
-    except MandateError as error:
+        source = read_yaml(text, file, DOCUMENT)
+    except SourceRefused as error:
         return Checked(None, None, tuple(error.problems))
     merged = _Merged(source)
     problems = (*source.problems, *merged.check(checks))
@@ -125,7 +141,10 @@ def check_text(text: str | bytes, file: str, checks: Checks) -> Checked:
     if checks.resolve is not None:
         for position in merged.positions.values():
             position["strategy"] = checks.resolve(as_written(position["strategy"]))
-    return Checked(Mandate.model_validate(merged.tree), source, ())
+    for name, traded in merged.traded.items():
+        merged.positions[name]["symbol"] = traded.name
+    tree = {**merged.tree, _RECORDED: not_shipped(merged.traded)}
+    return Checked(Mandate.model_validate(tree), source, ())
 
 
 class _Merged:
@@ -133,12 +152,16 @@ class _Merged:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.tree: dict[str, Tree] = {key: value for key, value in source.tree.items() if key != "defaults"}
+        self.tree: dict[str, Tree] = {
+            key: value for key, value in source.tree.items() if key not in ("defaults", _RECORDED)
+        }
         defaults = source.tree.get("defaults", {})
         self.defaults = defaults if isinstance(defaults, dict) else {}
         self.inherited: set[Path] = set()
         given = self.tree.get("positions")
         self.positions: dict[str, dict[str, Tree]] = {}
+        self.traded: dict[str, Instrument] = {}
+        """By position, once checked, as far as its symbol is known."""
         if isinstance(given, dict):
             self.positions = {
                 name: self._with_defaults(name, terms) for name, terms in given.items() if isinstance(terms, dict)
@@ -172,8 +195,12 @@ class _Merged:
                 model.model_validate(tree)
             except ValidationError as error:
                 problems += self._told(error, at)
-        for path, message in (*self._across(), *self._against_instruments(checks), *self._strategies(checks)):
+        against = [*self._against_instruments(checks)]
+        for path, message in (*self._across(), *against, *self._strategies(checks)):
             problems += self.problem(path, message)
+        if _RECORDED in self.source.tree:
+            reason = "is no key of a mandate; instruments stand in tables of their own, in a folder venues beside it"
+            problems += self.problem((_RECORDED,), reason, key=True)
         return list(dict.fromkeys(problems))
 
     def _told(self, error: ValidationError, at: Path) -> Iterator[Problem]:
@@ -210,7 +237,7 @@ class _Merged:
             if share is not None:
                 shares[name] = int(share)
             if isinstance(terms.get("symbol"), str):
-                symbols[name] = terms["symbol"]
+                symbols[name] = self.traded[name].name if name in self.traded else terms["symbol"]
         given = self.tree.get("positions")
         refused = [path for path in self.source.refused if len(path) == 2 and path[0] == "positions"]
         names = [*given, *refused] if isinstance(given, dict) else ["not known"]
@@ -232,6 +259,7 @@ class _Merged:
             except RingfenceError as error:
                 yield at, str(error)
                 continue
+            self.traded[name] = instrument
             if instrument.kind == "inverse":
                 reason = f"it settles in {instrument.settle}, the coin it bets on, and its margin would fall with it"
                 yield at, f"{symbol} is inverse: {reason}; a mandate takes linear instruments only"
@@ -263,7 +291,7 @@ def _read(parse: Callable[[Any], Any], value: Any) -> Any:
 
 
 def _names(model: type[BaseModel]) -> list[str]:
-    return [field.alias or name for name, field in model.model_fields.items()]
+    return [field.alias or name for name, field in model.model_fields.items() if name != _RECORDED]
 
 
 def _section_of(path: Path) -> list[str]:

@@ -3,19 +3,22 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ringfence.vaults.errors import MandateError, Problem
+from ringfence.vaults.errors import MandateError
 from ringfence.vaults.mandate.check import (
     Checked,
     Checks,
     CheckStrategy,
-    FindInstrument,
     ResolveStrategy,
-    check_text,
+    check_file,
 )
-from ringfence.vaults.mandate.source import file_text, system_reason
 from ringfence.vaults.mandate.terms import Mandate
+from ringfence.words.source import Problem, system_reason
 from ringfence.words.units import shown
+
+if TYPE_CHECKING:
+    from ringfence.markets.instruments import Catalogue
 
 __all__ = ["CheckedFiles", "check_mandates"]
 
@@ -41,26 +44,43 @@ def check_mandates(
     *,
     check_strategy: CheckStrategy | None = None,
     resolve_strategy: ResolveStrategy | None = None,
-    find: FindInstrument | None = None,
+    venues: Sequence[Path] | None = None,
 ) -> CheckedFiles:
     """The mandates in these files and folders (their *.yaml and *.yml), and all that is wrong with any of them.
 
-    A file that is named twice is one file. The checks are those of `load_mandate`.
+    A file that is named twice is one file. The checks are those of `load_mandate`. Symbols mean the shipped instruments
+    and, over them, those of the tables in `venues` (files and folders) or, where that is None, of the folder `venues`
+    beside each mandate; what is wrong with such a table is told as well.
     """
-    checks = Checks(check_strategy, resolve_strategy, find)
     problems: list[Problem] = []
-    checked = [_check_file(file, checks) for file in _files(paths, problems)]
+    tables = _Tables(venues, problems)
+    checked = [
+        check_file(file, str(file), Checks(check_strategy, resolve_strategy, tables.beside(file).find))
+        for file in _files(paths, problems)
+    ]
     problems += (problem for file in checked for problem in file.problems)
     problems += _shared_names(checked)
     mandates = tuple(file.mandate for file in checked if file.mandate is not None)
     return CheckedFiles(mandates, tuple(sorted(set(problems))))
 
 
-def _check_file(file: Path, checks: Checks) -> Checked:
-    try:
-        return check_text(file_text(file, str(file)), str(file), checks)
-    except MandateError as error:
-        return Checked(None, None, tuple(error.problems))
+class _Tables:
+    """The instruments that each mandate's symbols mean; every table is read once."""
+
+    def __init__(self, venues: Sequence[Path] | None, problems: list[Problem]) -> None:
+        self._venues, self._problems = venues, problems
+        self._read: dict[tuple[Path, ...], Catalogue] = {}
+
+    def beside(self, mandate: Path) -> "Catalogue":
+        """With the tables for this mandate; those with problems are left out, and their problems told."""
+        from ringfence.markets.tables import beside, check_tables, shipped  # here, since it loads numpy
+
+        paths = tuple(beside([mandate]) if self._venues is None else self._venues)
+        if paths not in self._read:
+            checked = check_tables(paths)
+            self._problems += checked.problems
+            self._read[paths] = shipped().with_tables(checked.instruments)
+        return self._read[paths]
 
 
 def _shared_names(checked: Sequence[Checked]) -> Iterator[Problem]:

@@ -24,9 +24,10 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from ringfence.vaults.errors import MandateError, Problem
-from ringfence.vaults.mandate.source import Path, dotted
+from ringfence.vaults.errors import MandateError
+from ringfence.vaults.mandate.recorded import Recorded
 from ringfence.words.numbers import format_percentage, format_ppm
+from ringfence.words.source import Path, Problem, dotted
 from ringfence.words.times import format_duration
 from ringfence.words.units import (
     Duration,
@@ -90,7 +91,14 @@ def _patterned(pattern: str, description: str, longest: int) -> Any:
 
 _NAME = "a name of at most 48 lower-case letters, digits and dashes, like btc-shield"
 Slug = Annotated[str, *_patterned(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*", _NAME, 48)]
-Symbol = Annotated[str, *_patterned(r"[A-Z0-9]+/[A-Z0-9]+:[A-Z0-9]+", "a symbol like BTC/USDT:USDT", 40)]
+Symbol = Annotated[
+    str,
+    *_patterned(
+        r"(?:[a-z0-9][a-z0-9-]*:)?[A-Z0-9]+/[A-Z0-9]+:[A-Z0-9]+",
+        "a symbol like BTC/USDT:USDT, or with its venue like okx:BTC/USDT:USDT",
+        65,
+    ),
+]
 Currency = Annotated[str, *_patterned(r"[A-Z][A-Z0-9]{1,9}", "a currency like USDT", 10)]
 Title = Annotated[str, *_patterned(r"(?=.*\S)[^\r\n]+", "one line of at most 120 characters", 120)]
 
@@ -278,6 +286,8 @@ class Mandate(Section):
     volatility: Volatility = Volatility()
     limits: MandateLimits = MandateLimits()
     positions: dict[Slug, Position]
+    instruments: Recorded
+    """What it trades by a user's own table: recorded by whoever loads the mandate, never written in it."""
 
     @model_validator(mode="before")
     @classmethod
@@ -313,10 +323,13 @@ class Mandate(Section):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256, hex, of the canonical form with the strategies' percentages as numbers: equal for equal meaning."""
+        """SHA-256, hex, of the canonical form with the strategies' percentages as numbers and without the words of
+        tables: equal for equal meaning."""
         form = self.model_dump(mode="json", by_alias=True)
         for name, position in self.positions.items():
             form["positions"][name]["strategy"] = position.strategy.meaning
+        for recorded in form.get("instruments", ()):
+            del recorded["source"]  # words
         return hashlib.sha256(_json(form).encode()).hexdigest()
 
 

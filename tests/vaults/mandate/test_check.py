@@ -15,14 +15,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ringfence.markets.instruments import instrument
+from ringfence.markets.tables import shipped
 from ringfence.risk.book import POSITION_LIMITS
 from ringfence.vaults.errors import MandateError
-from ringfence.vaults.mandate.check import load_mandate
+from ringfence.vaults.mandate.check import DOCUMENT, load_mandate
 from ringfence.vaults.mandate.limits import compile_limits
 from ringfence.vaults.mandate.schema import json_schema
-from ringfence.vaults.mandate.source import read_yaml
 from ringfence.vaults.mandate.terms import Mandate, MarginCall, StrategyTerms, millionths
+from ringfence.words.source import read_yaml
 
 BAD = Path(__file__).parent / "mandates_bad"
 EXAMPLES = Path(__file__).parents[3] / "mandates"
@@ -293,9 +293,9 @@ def test_the_checker_sees_what_the_strategy_will_get() -> None:
 
 def test_instruments_may_come_from_elsewhere() -> None:
     bitcoin = replace(
-        instrument("BTC/USDT:USDT"), tiers=(replace(instrument("BTC/USDT:USDT").tiers[0], leverage_max=4.0),)
+        shipped().find("BTC/USDT:USDT"), tiers=(replace(shipped().find("BTC/USDT:USDT").tiers[0], leverage_max=4.0),)
     )
-    error = refusal(GOOD, find=lambda symbol: bitcoin if symbol.startswith("BTC") else instrument(symbol))
+    error = refusal(GOOD, find=lambda symbol: bitcoin if symbol.startswith("BTC") else shipped().find(symbol))
     assert [(p.path, p.line, p.column) for p in error.problems] == [("positions.btc.leverage_max", 6, 3)]
     assert "5 is above 4" in str(error)
 
@@ -313,7 +313,7 @@ def test_limits_carry_every_number_in_the_kernels_units() -> None:
     )
     venue = "venue: {half_spread: 0.03%, slippage: 0.04%, taker_fee: 0.06%}\n"
     mandate = load_mandate(venue + GOOD.replace("share: 45%\n", "share: 40%\n" + more, 1))
-    instruments = {symbol: instrument(symbol) for symbol in ("BTC/USDT:USDT", "ETH/USDT:USDT")}
+    instruments = {symbol: shipped().find(symbol) for symbol in ("BTC/USDT:USDT", "ETH/USDT:USDT")}
     limits = compile_limits(mandate, instruments)
     assert limits.vaults["keep"].tolist() == [800_000]
     assert limits.vaults["gross_leverage_max"].tolist() == [2.0]
@@ -384,7 +384,7 @@ def test_a_mandate_with_one_value_replaced_by_anything_is_taken_or_refused_by_na
 def test_every_key_of_the_examples_can_be_located() -> None:
     for path in EXAMPLES.glob("*.yaml"):
         lines = path.read_text(encoding="utf-8").splitlines()
-        source = read_yaml(path.read_bytes(), str(path))
+        source = read_yaml(path.read_bytes(), str(path), DOCUMENT)
         for inner in (("loss_cap",), ("positions", "btc", "share"), ("positions", "btc", "symbol")):
             line, column = source.locate_key(inner)
             assert lines[line - 1][column - 1 :].startswith(str(inner[-1]))

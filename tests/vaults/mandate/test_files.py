@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from ringfence.vaults.errors import MandateError, Problem
+from ringfence.vaults.errors import MandateError
 from ringfence.vaults.mandate.files import check_mandates
+from ringfence.words.source import Problem
 
 GOOD = """\
 mandate: btc-eth

@@ -1,4 +1,4 @@
-"""YAML as mandates may use it: plain keys and values with their places, nothing that two readers take differently.
+"""YAML as people may write it here: plain keys and values with their places, nothing that two readers take differently.
 
 Built on PyYAML's parser events, never on its constructors. Size, depth and number of nodes are bounded; anchors,
 aliases, tags, merge keys, directives and further documents are refused, as are duplicate keys and scalars that YAML 1.1
@@ -6,7 +6,7 @@ and 1.2 or two programs read differently (`no`, `010`, `1:30`, `1e3`, ...). Numb
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path as FilePath
@@ -14,16 +14,14 @@ from typing import Any, Final
 
 import yaml
 
-from ringfence.vaults.errors import MandateError, Problem
+from ringfence.words.refusal import RingfenceError
 from ringfence.words.units import shown
 
-__all__ = ["DEPTH_MAX", "NODES_MAX", "SIZE_MAX", "Path", "Source", "Tree", "dotted", "file_text",
+__all__ = ["DEPTH_MAX", "Document", "Path", "Problem", "Source", "SourceRefused", "Tree", "dotted", "file_text",
            "read_yaml", "system_reason"]  # fmt: skip
 
-SIZE_MAX: Final = 256 * 1024
-"""Bytes of UTF-8."""
 DEPTH_MAX: Final = 16
-NODES_MAX: Final = 2_000
+_PROBLEMS_SHOWN: Final = 100
 
 Path = tuple[str | int, ...]
 Tree = Any
@@ -64,6 +62,54 @@ _AMBIGUOUS: Final = tuple(
 _AMBIGUOUS_STARTS: Final = frozenset("0123456789+-.=niNI")
 
 
+@dataclass(frozen=True)
+class Document:
+    """What a file is meant to hold, for its bounds and for the words of its refusals."""
+
+    what: str
+    """`mandate`."""
+    example: str
+    """A first line of one."""
+    reuse: str
+    """The way to state a value once for many: `use X`."""
+    size_max: int = 256 * 1024
+    """Bytes of UTF-8."""
+    nodes_max: int = 2_000
+    """Keys and values."""
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """One fault of a file: where it stands (line and column from 1), under which key, and the way out."""
+
+    file: str
+    line: int
+    column: int
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}:{self.column}"
+        return f"{where} {self.path}: {self.message}" if self.path else f"{where} {self.message}"
+
+
+class SourceRefused(RingfenceError):
+    """Nothing that the files say is used; every problem found is listed."""
+
+    problems: Sequence[Problem]
+    """By place, each once."""
+
+    def __post_init__(self) -> None:
+        self.__dict__["problems"] = tuple(sorted(set(self.problems)))
+        super().__post_init__()
+
+    def __str__(self) -> str:
+        lines = [str(problem) for problem in self.problems[:_PROBLEMS_SHOWN]]
+        if len(self.problems) > _PROBLEMS_SHOWN:
+            lines.append(f"and {len(self.problems) - _PROBLEMS_SHOWN} more")
+        return "\n".join(lines)
+
+
 def dotted(path: Path) -> str:
     """A path as messages show it: `positions.btc.share`, with unusual keys shortened and made printable."""
     return ".".join(shown(part) for part in path)
@@ -74,6 +120,7 @@ class Source:
     """What a file said: its plain tree, the place of every key and value, and the faults that did not stop reading."""
 
     file: str
+    document: Document
     tree: Tree = None
     problems: list[Problem] = field(default_factory=list)
     refused: set[Path] = field(default_factory=set)
@@ -97,27 +144,27 @@ class Source:
         return Problem(self.file, line, column, dotted(path), message)
 
 
-def read_yaml(text: str | bytes, file: str, *, loader: Any = _FASTEST) -> Source:
+def read_yaml(text: str | bytes, file: str, document: Document, *, loader: Any = _FASTEST) -> Source:
     """Read one YAML document whose root is a mapping.
 
     Faults of single scalars and keys are collected in `problems` of the result and their values left out of the tree;
-    a fault that leaves the rest in doubt (encoding, syntax, limits, anchors, tags) raises MandateError at once, with
+    a fault that leaves the rest in doubt (encoding, syntax, limits, anchors, tags) raises SourceRefused at once, with
     whatever was collected before it.
     """
-    source = Source(file)
+    source = Source(file, document)
     _Reader(source, _parse(_readable(text, source), source, loader)).document()
     return source
 
 
-def file_text(path: FilePath, name: str) -> bytes:
-    """What stands in a plain file, at most one byte more than a mandate may have; MandateError about `name` if not."""
+def file_text(path: FilePath, name: str, document: Document) -> bytes:
+    """What stands in a plain file, at most one byte more than it may have; SourceRefused about `name` if not."""
     try:
         if path.exists() and not path.is_file():
-            raise MandateError([Problem(name, 1, 1, "", "is not a file; name a mandate's file")])
+            raise SourceRefused([Problem(name, 1, 1, "", f"is not a file; name a {document.what}'s file")])
         with path.open("rb") as stream:
-            return stream.read(SIZE_MAX + 1)
+            return stream.read(document.size_max + 1)
     except (OSError, ValueError) as error:
-        raise MandateError([Problem(name, 1, 1, "", f"cannot be read: {system_reason(error)}")]) from None
+        raise SourceRefused([Problem(name, 1, 1, "", f"cannot be read: {system_reason(error)}")]) from None
 
 
 def system_reason(error: OSError | ValueError) -> str:
@@ -125,13 +172,16 @@ def system_reason(error: OSError | ValueError) -> str:
     return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
-def _stop(source: Source, place: Place, message: str, path: Path = ()) -> MandateError:
-    return MandateError([*source.problems, Problem(source.file, *place, dotted(path), message)])
+def _stop(source: Source, place: Place, message: str, path: Path = ()) -> SourceRefused:
+    return SourceRefused([*source.problems, Problem(source.file, *place, dotted(path), message)])
 
 
 def _readable(text: str | bytes, source: Source) -> str:
-    if len(text) > SIZE_MAX:
-        raise _stop(source, (1, 1), f"is larger than {SIZE_MAX // 1024} KiB, the most that a mandate may have")
+    most = source.document.size_max
+    if len(text) > most:
+        raise _stop(
+            source, (1, 1), f"is larger than {most // 1024} KiB, the most that a {source.document.what} may have"
+        )
     if isinstance(text, bytes):
         text = _decoded(text, source)
     if text.startswith("\ufeff"):
@@ -179,7 +229,7 @@ def _parse(text: str, source: Source, loader: Any) -> Iterator[Any]:
 
 
 class _Reader:
-    """Builds the tree from events; recursion is bounded by DEPTH_MAX, work by NODES_MAX."""
+    """Builds the tree from events; recursion is bounded by DEPTH_MAX, work by the document's `nodes_max`."""
 
     def __init__(self, source: Source, events: Iterator[Any]) -> None:
         self.source = source
@@ -191,23 +241,25 @@ class _Reader:
         next(self.events)  # stream start
         start = next(self.events)
         if isinstance(start, yaml.StreamEndEvent):
-            raise _stop(source, (1, 1), "is empty; expected a mandate")
+            raise _stop(source, (1, 1), f"is empty; expected a {source.document.what}")
         if start.version or start.tags:
             raise _stop(source, _place(start.start_mark), "directives (%YAML, %TAG) are refused; take the line out")
         root = next(self.events)
         if not isinstance(root, yaml.MappingStartEvent):
             self.node(root, (), 0)  # for its own refusals, such as a tag
-            raise _stop(source, _place(root.start_mark), "expected keys and values, like `mandate: btc-shield`")
+            raise _stop(source, _place(root.start_mark), f"expected keys and values, like `{source.document.example}`")
         source.tree = self.node(root, (), 0)
         next(self.events)  # document end
         after = next(self.events)
         if not isinstance(after, yaml.StreamEndEvent):
-            raise _stop(source, _place(after.start_mark), "a second document begins here; one file holds one mandate")
+            message = f"a second document begins here; one file holds one {source.document.what}"
+            raise _stop(source, _place(after.start_mark), message)
 
     def count(self, place: Place) -> None:
         self.nodes += 1
-        if self.nodes > NODES_MAX:
-            message = f"has more than {NODES_MAX} keys and values; a mandate needs far fewer"
+        document = self.source.document
+        if self.nodes > document.nodes_max:
+            message = f"has more than {document.nodes_max} keys and values; a {document.what} needs far fewer"
             raise _stop(self.source, place, message)
 
     def refuse_marks(self, event: Any, path: Path) -> None:
@@ -215,7 +267,7 @@ class _Reader:
         if isinstance(event, yaml.AliasEvent):
             raise _stop(self.source, place, f"alias *{shown(event.anchor)} is refused; write the value out", path)
         if event.anchor is not None:
-            message = f"anchor &{shown(event.anchor)} is refused; use `defaults`, or write the values out"
+            message = f"anchor &{shown(event.anchor)} is refused; {self.source.document.reuse}, or write the values out"
             raise _stop(self.source, place, message, path)
         if event.tag is not None:
             raise _stop(self.source, place, f"tag {shown(event.tag)} is refused; write the plain value", path)
@@ -263,7 +315,7 @@ class _Reader:
                 raise _stop(source, place, "a key must be plain text, not a list or a mapping", path)
             inner = (*path, event.value)
             first = source._keys.get(inner)
-            reason = _unreadable(event.value) if event.style else _unfit_key(event.value)
+            reason = _unreadable(event.value) if event.style else _unfit_key(event.value, source.document)
             if first:
                 reason = f"duplicate key; it stands at line {first[0]} and again at line {place[0]}"
             if reason:
@@ -278,12 +330,12 @@ class _Reader:
 
     def skip(self, event: Any, depth: int) -> None:
         """Read past the value of a refused key: for its own limits, anchors and tags, not for its scalars."""
-        aside = _Reader(Source(self.source.file), self.events)
+        aside = _Reader(Source(self.source.file, self.source.document), self.events)
         aside.nodes = self.nodes
         try:
             aside.node(event, (), depth)
-        except MandateError as error:
-            raise MandateError([*self.source.problems, *error.problems]) from None
+        except SourceRefused as error:
+            raise SourceRefused([*self.source.problems, *error.problems]) from None
         self.nodes = aside.nodes
 
 
@@ -317,10 +369,10 @@ def _resolve(text: str) -> tuple[Tree, str]:
     return text, ""
 
 
-def _unfit_key(text: str) -> str:
+def _unfit_key(text: str, document: Document) -> str:
     """Why an unquoted key is refused; "" where it is plain text to every reader."""
     if text == "<<":
-        return "merge keys are refused; use `defaults`"
+        return f"merge keys are refused; {document.reuse}"
     if text == "":
         return "a key is missing before the colon"
     if text.lower() in ("y", "n"):

@@ -8,17 +8,24 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ringfence.vaults.errors import MandateError
-from ringfence.vaults.mandate.source import DEPTH_MAX, NODES_MAX, SIZE_MAX, dotted, read_yaml
+from ringfence.words.source import DEPTH_MAX, Document, Source, SourceRefused, dotted
+from ringfence.words.source import read_yaml as read_document
 
+MANDATE = Document("mandate", "mandate: btc-shield", "use `defaults`")
+SIZE_MAX, NODES_MAX = MANDATE.size_max, MANDATE.nodes_max
 LOADERS = [yaml.CSafeLoader, yaml.SafeLoader]
+
+
+def read_yaml(text: str | bytes, file: str, *, loader: Any = yaml.CSafeLoader) -> Source:
+    """A mandate's text."""
+    return read_document(text, file, MANDATE, loader=loader)
 
 
 def told(text: str | bytes, loader: Any = yaml.CSafeLoader) -> list[str]:
     """Problems of a text, from an error or from a reading that went on."""
     try:
         return [str(problem) for problem in read_yaml(text, "f", loader=loader).problems]
-    except MandateError as error:
+    except SourceRefused as error:
         return [str(problem) for problem in error.problems]
 
 
@@ -214,7 +221,7 @@ def test_a_path_is_shown_with_dots() -> None:
 def test_no_text_raises_anything_but_the_named_error(text: str | bytes) -> None:
     try:
         source = read_yaml(text, "f")
-    except MandateError:
+    except SourceRefused:
         return
     assert isinstance(source.tree, dict)
 
@@ -223,7 +230,7 @@ def test_no_text_raises_anything_but_the_named_error(text: str | bytes) -> None:
 def test_what_is_taken_means_the_same_to_yaml_with_every_scalar_as_text(text: str) -> None:
     try:
         source = read_yaml(text, "f")
-    except MandateError:
+    except SourceRefused:
         return
     if not source.problems:
         assert _as_text(source.tree) == _as_text(yaml.load(text, Loader=yaml.BaseLoader))
