@@ -318,11 +318,13 @@ def _series(
 
 
 def _checked_bars(bars: Bars) -> Bars:
-    return validated(bars.symbol, bars.timeframe, bars.ts, bars.open, bars.high, bars.low, bars.close, bars.volume)
+    volume = bars.volume if bars.volume_known else None
+    prices = (bars.open, bars.high, bars.low, bars.close)
+    return validated(bars.symbol, bars.timeframe, bars.ts, *prices, volume, bars.notes)
 
 
 def _checked_funding(funding: Funding) -> Funding:
-    return Funding.validated(funding.symbol, funding.ts, funding.rate)
+    return Funding.validated(funding.symbol, funding.ts, funding.rate, funding.interval, funding.notes)
 
 
 def _deposits(terms: Mandate, deposits: Mapping[str, str | Decimal] | None) -> dict[str, int]:

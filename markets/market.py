@@ -13,6 +13,9 @@ from ringfence.words.times import format_duration, utc
 
 __all__ = ["Funding", "Market", "align"]
 
+_MINUTE, _LATE, _EARLY = 60_000, 10_000, 1_000
+"""Milliseconds: of a minute, and how far from it a stamp may lie and still be meant for it."""
+
 
 @dataclass(frozen=True, eq=False)
 class Funding:
@@ -23,14 +26,31 @@ class Funding:
     """(S,) stamps, UTC epoch milliseconds, ascending."""
     rate: Floats
     """(S,) fraction, signed."""
+    interval: Ints | None = None
+    """(S,) ms since the stamp before, as the source states it; None where it does not."""
+    notes: tuple[str, ...] = ()
+    """What was left out or mended when they were read, in words."""
 
     @classmethod
-    def validated(cls, symbol: str, ts: npt.ArrayLike, rate: npt.ArrayLike) -> "Funding":
-        """Funding from outside figures; InvalidFunding for stamps that do not ascend and rates not within (-1, 1)."""
-        stamps = np.ascontiguousarray(ts, dtype=np.int64)
+    def validated(
+        cls,
+        symbol: str,
+        ts: npt.ArrayLike,
+        rate: npt.ArrayLike,
+        interval: npt.ArrayLike | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> "Funding":
+        """Funding from outside figures; InvalidFunding for stamps that do not ascend and rates not within (-1, 1).
+
+        Venues settle on full minutes and stamp some milliseconds or seconds beside them: such a stamp is taken to its
+        minute. One that is further off stays where it is.
+        """
+        stamps = _on_grid(np.ascontiguousarray(ts, dtype=np.int64))
         rates = np.ascontiguousarray(rate, dtype=np.float64)
-        if stamps.ndim != 1 or rates.shape != stamps.shape:
-            raise ValueError("ts and rate must be one-dimensional and equally long")
+        lengths = None if interval is None else np.ascontiguousarray(interval, dtype=np.int64)
+        columns = (rates,) if lengths is None else (rates, lengths)
+        if stamps.ndim != 1 or any(column.shape != stamps.shape for column in columns):
+            raise ValueError("ts, rate and interval must be one-dimensional and equally long")
         rules = (
             ("stamp duplicate or out of order", np.concatenate(([False], np.diff(stamps) <= 0))[: len(stamps)]),
             ("rate not finite", ~np.isfinite(rates)),
@@ -43,7 +63,13 @@ class Funding:
         )
         if faults:
             raise InvalidFunding(symbol, faults)
-        return cls(symbol, stamps, rates)
+        return cls(symbol, stamps, rates, lengths, notes)
+
+
+def _on_grid(ts: Ints) -> Ints:
+    """Stamps up to 10 s after a full minute, or 1 s before it, at that minute."""
+    minute = (ts + _EARLY) // _MINUTE * _MINUTE
+    return np.where((ts - minute <= _LATE) & (ts - minute >= -_EARLY), minute, ts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +95,8 @@ class Market:
     mark_close: Floats
     marked: Flags
     """(N,) False where no mark was given and the mark columns equal the last-price columns."""
+    volume_known: Flags
+    """(N,) False where the source has no volumes, so that 0 says nothing about trade."""
     funding_rate: Floats
     funding_valid: Flags
     """(T, N) True in the row that settles a stamp with a known rate: the symbol's first bar at or after the stamp."""
@@ -94,11 +122,10 @@ class Market:
         """The bars that the symbol in column `symbol` really has."""
         rows = self.valid[:, symbol]
         columns = (self.open, self.high, self.low, self.close, self.volume)
+        open_, high, low, close, volume = (np.ascontiguousarray(column[rows, symbol]) for column in columns)
+        known = bool(self.volume_known[symbol])
         return Bars(
-            self.symbols[symbol],
-            self.timeframe,
-            self.ts[rows],
-            *(np.ascontiguousarray(column[rows, symbol]) for column in columns),
+            self.symbols[symbol], self.timeframe, self.ts[rows], open_, high, low, close, volume, volume_known=known
         )
 
     def slots(self, timeframe: int, until: int | None = None) -> tuple[Ints, Ints]:
@@ -168,6 +195,7 @@ def align(
         valid=valid,
         **dict(zip(("mark_open", "mark_high", "mark_low", "mark_close"), mark, strict=True)),
         marked=np.array([symbol in marks for symbol in symbols], np.bool_),
+        volume_known=np.array([series.volume_known for series in bars.values()], np.bool_),
         funding_rate=funding_rate,
         funding_valid=funding_valid,
         notes=tuple(notes),
@@ -247,17 +275,19 @@ def _settled(bars: Bars, funding: Funding, notes: list[str]) -> tuple[Ints, Floa
             "a later stamp falls on the same bar"
         )
     if len(ts) > 1:
-        _note_missing_stamps(bars, ts, notes)
+        _note_missing_stamps(bars, ts, funding.interval, notes)
     return at[latest], rates[latest]
 
 
-def _note_missing_stamps(bars: Bars, ts: Ints, notes: list[str]) -> None:
+def _note_missing_stamps(bars: Bars, ts: Ints, interval: Ints | None, notes: list[str]) -> None:
     """Stamps that the series' own rhythm would lead one to expect and that it does not have."""
     steps = np.diff(ts)
     kinds, counts = np.unique(steps, return_counts=True)
     rhythm = int(kinds[counts.argmax()])
     inside = (ts[1:] > bars.ts[0]) & (ts[:-1] < bars.ts[-1])
-    missing = int((np.maximum(steps[inside] // rhythm - 1, 0)).sum())
+    # A source that states its interval is believed: stamps every 4 h after some every 8 h leave no hole.
+    expected = np.full(len(steps), rhythm) if interval is None else np.maximum(interval[1:], 1)
+    missing = int((np.maximum(steps[inside] // expected[inside] - 1, 0)).sum())
     missing += max(0, (int(ts[0]) - int(bars.ts[0])) // rhythm) + max(0, (int(bars.ts[-1]) - int(ts[-1])) // rhythm)
     if missing:
         notes.append(

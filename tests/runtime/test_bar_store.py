@@ -28,8 +28,9 @@ START = 1_583_712_000_000  # 2020-03-09T00:00Z
 BTC, ETH = "BTC/USDT:USDT", "ETH/USDT:USDT"
 COLUMNS = (
     "ts", "open", "high", "low", "close", "volume", "valid", "mark_open", "mark_high", "mark_low", "mark_close",
-    "marked", "funding_rate", "funding_valid",
+    "marked", "volume_known", "funding_rate", "funding_valid",
 )  # fmt: skip
+PER_SYMBOL = ("marked", "volume_known")
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def gappy_market(length: int = 40) -> Market:
 
 def until(market: Market, row: int) -> Market:
     """The market as it was known before `row`."""
-    cut = {name: getattr(market, name)[:row] for name in COLUMNS if name != "marked"}
+    cut = {name: getattr(market, name)[:row] for name in COLUMNS if name not in PER_SYMBOL}
     return replace(market, **cut)
 
 
@@ -84,7 +85,7 @@ def record(engine: Engine, market: Market) -> int:
 
 def stretch(market: Market, first: int, end: int) -> Market:
     """Rows first to end - 1."""
-    return replace(market, **{name: getattr(market, name)[first:end] for name in COLUMNS if name != "marked"})
+    return replace(market, **{name: getattr(market, name)[first:end] for name in COLUMNS if name not in PER_SYMBOL})
 
 
 def window_after(connection: Connection, ts: int, *symbols: str, timeframe: int = HOUR) -> Window | None:
@@ -196,10 +197,10 @@ def test_later_bars_are_appended_in_any_number_of_pieces(engine: Engine) -> None
 def test_the_last_recorded_bar_of_each_symbol_changes_when_something_was_recorded(engine: Engine) -> None:
     market = gappy_market()
     with unit_of_work(engine, writes=False) as connection:
-        assert last_recorded(connection, (BTC, ETH)) == (-1, -1)
+        assert last_recorded(connection, (BTC, ETH)).latest == (-1, -1)
     record(engine, until(market, 31))
     with unit_of_work(engine, writes=False) as connection:
-        assert last_recorded(connection, (BTC, ETH)) == (START + 31 * HOUR, START + 29 * HOUR)
+        assert last_recorded(connection, (BTC, ETH)).latest == (START + 31 * HOUR, START + 29 * HOUR)
 
 
 def _changed(market: Market, name: str, row: int, column: int) -> Market:
