@@ -76,11 +76,13 @@ def bars_form(content: Content, table: Table, base: str) -> Form:
 
 def funding_form(content: Content, table: Table) -> Form:
     """Which columns hold funding rates. Refused: UnreadableFile."""
-    names = table.names if table.names is not None else [f"column {place + 1}" for place in range(table.width)]
+    as_bars = "funding_rate" in content.name  # freqtrade keeps rates in the form of bars
+    unnamed = _unnamed(table.width) if as_bars else [f"column {place + 1}" for place in range(table.width)]
+    names = table.names if table.names is not None else unnamed
     seen = _Seen(content, names)
     clock, rate = seen.place(*_STAMPS), seen.place(*_RATES)
-    if rate is None and "funding_rate" in content.name:
-        rate = seen.place("open")  # freqtrade keeps rates in the form of bars
+    if rate is None and as_bars:
+        rate = seen.place("open")
     missing = [*(["ts"] if clock is None else []), *(["funding_rate"] if rate is None else [])]
     if clock is None or rate is None:
         raise seen.lacking(missing, ("ts", "funding_rate, a fraction"))
