@@ -62,7 +62,7 @@ def _series(
     paths = [Path(file).expanduser() for file in files if isinstance(file, str | os.PathLike)]
     if not paths or len(paths) < len(files):
         reader = "read_bars" if kind is Bars else "read_funding"
-        expected = f"a file, a list of files, or what ringfence.{reader}(file, symbol) returns"
+        expected = f"a file, several in a list, or what ringfence.{reader}(file, symbol) returns"
         raise InputRefused(name, symbol, f"is a {type(given).__name__}; expected {expected}")
     return read(paths, symbol)
 

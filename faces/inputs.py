@@ -159,8 +159,8 @@ def prepare(
 def inputs_of(setups: Sequence[Setup], world: World, deposits: dict[str, int], taking: Taking | None = None) -> Inputs:
     """Each mandate with the market of its symbols, which the world holds; deposits in minor units by holder.
 
-    Refused: InputRefused where the bars fill no slot or nothing of them is taken, SuspectData, and what series that do
-    not belong together are refused for.
+    Refused: InputRefused where the bars fill no slot or nothing of them is taken, NeverEnoughBars, SuspectData, and
+    what series that do not belong together are refused for.
     """
     taking = taking or Taking()
     held = world.taken(taking)
@@ -185,6 +185,7 @@ def _market_of(setup: Setup, world: World, accept: Collection[str]) -> Market:
             mandate.name,
             f"decides every {slot}, and {len(market)} bars of {bar} fill no such slot; give longer series",
         )
+    setup.demand_history(market)
     return replace(market, notes=(*market.notes, *setup.warm_up(market)))
 
 

@@ -25,9 +25,7 @@ _TAPE = 1 << 14
 
 def backtest(setup: Setup, market: Market, deposits: Mapping[str, int]) -> VaultRun:
     """Run a mandate over a market whose columns are its symbols; `deposits` are minor units by holder, taken before the
-    first bar. Bars after the last complete slot belong to no decision yet and are left out. Refused: NeverEnoughBars.
-    """
-    setup.demand_history(market)
+    first bar. Bars after the last complete slot belong to no decision yet and are left out."""
     slots = Slots(market, setup.mandate.timeframe)
     proposals = setup.propose_all(slots)
     book = _funded(setup, deposits)

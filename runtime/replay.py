@@ -29,13 +29,8 @@ def replay(
     """Record each mandate's market, open its vault, take the deposits (minor units by holder) and step every slot.
 
     What an earlier, interrupted replay of the same inputs has done is not done again. `progress` hears (vault, slots
-    done, slots in all). Refused before anything is recorded: NeverEnoughBars, for vaults that do not live yet.
+    done, slots in all).
     """
-    with unit_of_work(engine, writes=False) as connection:
-        living = set(connection.execute(select(vault.c.name)).scalars())
-    for setup, market in vaults:
-        if setup.mandate.name not in living:
-            setup.demand_history(market)
     runs = []
     for setup, market in vaults:
         name, start = setup.mandate.name, int(market.ts[0])
