@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Engine, insert, select, update
 
 from ringfence.markets.instruments import instrument_key
 from ringfence.runtime.acts import deposit, open_vault
-from ringfence.runtime.bar_store import load_window
+from ringfence.runtime.bar_store import Recorded, load_window
 from ringfence.runtime.database import in_unit, migrate, open_engine, unit_of_work
 from ringfence.runtime.desk import Desk
 from ringfence.runtime.mandates import load
@@ -84,10 +84,10 @@ class History:
     def whole(self) -> float:
         """Seconds of reading every recorded bar."""
         symbols = tuple(position.symbol for position in self.mandate.positions.values())
-        latest = (START + (self.slots - 1) * HOUR,) * len(symbols)
+        recorded = Recorded((START + (self.slots - 1) * HOUR,) * len(symbols), (0,) * len(symbols))
         with unit_of_work(self.engine, writes=False) as connection:
             begin = time.perf_counter()
-            load_window(connection, symbols, HOUR, self.slots, latest, latest[0] - HOUR)
+            load_window(connection, symbols, HOUR, self.slots, recorded, recorded.latest[0] - HOUR)
             return time.perf_counter() - begin
 
 

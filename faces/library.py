@@ -5,36 +5,35 @@ taken as text or Decimal, never as float.
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ringfence.faces.errors import InputRefused, PandasMissing
+from ringfence.faces.given import Files, given_in_python
 from ringfence.faces.inputs import (
     DEPOSIT_DEFAULT,
     Inputs,
-    World,
-    checked_symbol,
-    demand_bars,
+    Taking,
     inputs_of,
     of_scenario,
     parse_deposits,
+    parse_taking,
 )
 from ringfence.faces.table_lines import Table
-from ringfence.markets.bars import Bars, validated
-from ringfence.markets.files import read_bars, read_funding
-from ringfence.markets.instruments import currency_decimals, instrument_key
+from ringfence.markets.bars import Bars
+from ringfence.markets.instruments import currency_decimals
 from ringfence.markets.market import Funding
 from ringfence.markets.scenarios import Scenario, scenario
 from ringfence.risk.book import Floats, Ints
 from ringfence.risk.events import Bound, Event
 from ringfence.runtime.mandates import load
 from ringfence.runtime.runs import PositionRun, VaultRun, digest, summary
-from ringfence.runtime.setup import Setup, set_up
+from ringfence.runtime.setup import set_up
 from ringfence.vaults.mandate.terms import Mandate
 from ringfence.vaults.shares import checked_holder
 from ringfence.words.amounts import parse_amount
@@ -49,7 +48,6 @@ _SHARE_UNITS = 1000
 """Share units per minor unit at the first deposit: a share has three decimals more than the currency."""
 _DIGITS_MAX = 40
 
-_Series = TypeVar("_Series", Bars, Funding)
 _File = str | os.PathLike[str]
 
 
@@ -203,37 +201,52 @@ def _paths(venues: Iterable[_File] | None) -> list[Path] | None:
 
 def backtest(
     mandate: Mandate | _File,
-    bars: Mapping[str, Bars | _File] | None = None,
+    bars: Mapping[str, Bars | Files] | None = None,
     *,
     scenario: Scenario | str | None = None,
-    marks: Mapping[str, Bars | _File] | None = None,
-    funding: Mapping[str, Funding | _File] | None = None,
+    marks: Mapping[str, Bars | Files] | None = None,
+    funding: Mapping[str, Funding | Files] | None = None,
     deposits: Mapping[str, str | Decimal] | None = None,
+    timeframe: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
+    now: str | None = None,
+    accept: Iterable[str] = (),
 ) -> Result:
     """Run one mandate over history at once, without a database.
 
-    `mandate` is a file or what `load_mandate` read. Prices are either `bars`, a file or Bars by symbol, with the
-    `marks` and `funding` that there are, or a shipped `scenario` by name. `deposits` are paid in before the first bar:
-    by holder, in the mandate's currency, as text or Decimal ("50000", "0.25"); left out, `depositor` pays in 100000.
+    `mandate` is a file or what `load_mandate` read. Prices are either `bars`, a file, a list of them or Bars by symbol,
+    with the `marks` and `funding` that there are, or a shipped `scenario` by name. `deposits` are paid in before the
+    first bar: by holder, in the mandate's currency, as text or Decimal ("50000", "0.25"); left out, `depositor` pays in
+    100000.
+
+    Of the bars those are taken that open between `since` and `until` and are over at `now`, as texts like 2024-01-31;
+    `timeframe` states their length ("1h"), and `accept` names findings that are taken as they are.
 
     Refused: MandateError, InputRefused, NoBars, HolderRefused, and what files and series are refused for.
     """
     from ringfence.runtime.backtest import backtest as run
 
-    inputs = _inputs(mandate, bars, scenario, marks, funding, deposits)
+    taking = parse_taking(timeframe, since, until, now, tuple(accept))
+    inputs = _inputs(mandate, bars, scenario, marks, funding, deposits, taking)
     ((setup, market),) = inputs.vaults
     return Result(run(setup, market, inputs.deposits), inputs.notes, inputs.tables)
 
 
 def replay(
     mandate: Mandate | _File,
-    bars: Mapping[str, Bars | _File] | None = None,
+    bars: Mapping[str, Bars | Files] | None = None,
     *,
     into: _File,
     scenario: Scenario | str | None = None,
-    marks: Mapping[str, Bars | _File] | None = None,
-    funding: Mapping[str, Funding | _File] | None = None,
+    marks: Mapping[str, Bars | Files] | None = None,
+    funding: Mapping[str, Funding | Files] | None = None,
     deposits: Mapping[str, str | Decimal] | None = None,
+    timeframe: str | None = None,
+    since: str | None = None,
+    until: str | None = None,
+    now: str | None = None,
+    accept: Iterable[str] = (),
 ) -> Result:
     """Live through history step by step, in a database: the task that runs live vaults, and the digest of `backtest`.
 
@@ -244,7 +257,8 @@ def replay(
     from ringfence.runtime.database import migrate, open_engine
     from ringfence.runtime.replay import replay as run
 
-    inputs = _inputs(mandate, bars, scenario, marks, funding, deposits)
+    taking = parse_taking(timeframe, since, until, now, tuple(accept))
+    inputs = _inputs(mandate, bars, scenario, marks, funding, deposits, taking)
     engine = open_engine(_address(into), create=True)
     try:
         migrate(engine)
@@ -258,86 +272,31 @@ def _address(into: _File) -> str:
     place = os.fspath(into)
     if not place.strip() or "\0" in place:
         raise InputRefused("into", repr(place), "expected FILE, sqlite:///FILE or postgresql://...")
-    return place if "://" in place else f"sqlite:///{place}"
+    return place if "://" in place else f"sqlite:///{os.path.expanduser(place)}"
 
 
 def _inputs(
     mandate: Mandate | _File,
-    bars: Mapping[str, Bars | _File] | None,
+    bars: Mapping[str, Bars | Files] | None,
     chosen: Scenario | str | None,
-    marks: Mapping[str, Bars | _File] | None,
-    funding: Mapping[str, Funding | _File] | None,
+    marks: Mapping[str, Bars | Files] | None,
+    funding: Mapping[str, Funding | Files] | None,
     deposits: Mapping[str, str | Decimal] | None,
+    taking: Taking,
 ) -> Inputs:
     """Everything checked before anything is started, in the order in which the commands check it."""
     terms = mandate if isinstance(mandate, Mandate) else load_mandate(mandate)
     taken = _deposits(terms, deposits)
     setup = set_up(terms)
     if chosen is None:
-        world = _given(setup, bars or {}, marks or {}, funding or {})
+        world = given_in_python(setup, bars or {}, marks or {}, funding or {}, taking)
     else:
         for name, series in (("bars", bars), ("marks", marks), ("funding", funding)):
             if series:
                 raise InputRefused(name, ", ".join(series), "a scenario brings its own; give one or the other")
         history = chosen if isinstance(chosen, Scenario) else scenario(chosen)
         world = of_scenario([setup], history, option="scenario", instead="bars={symbol: file}")
-    return inputs_of([setup], world, taken)
-
-
-def _given(
-    setup: Setup,
-    bars: Mapping[str, Bars | _File],
-    marks: Mapping[str, Bars | _File],
-    funding: Mapping[str, Funding | _File],
-) -> World:
-    every = (("bars", bars), ("marks", marks), ("funding", funding))
-    for name, series in every:
-        if not isinstance(series, Mapping):
-            reason = f"is a {type(series).__name__}; expected series by symbol, {{'{setup.symbols[0]}': FILE}}"
-            raise InputRefused(name, "", reason)
-    bars, marks, funding = (_called(name, series, setup) for name, series in every)
-    demand_bars([setup], bars)
-    return World(
-        {symbol: _series("bars", symbol, given, Bars, read_bars, _checked_bars) for symbol, given in bars.items()},
-        {symbol: _series("marks", symbol, given, Bars, read_bars, _checked_bars) for symbol, given in marks.items()},
-        {
-            symbol: _series("funding", symbol, given, Funding, read_funding, _checked_funding)
-            for symbol, given in funding.items()
-        },
-        "given in Python",
-    )
-
-
-def _called(name: str, series: Mapping[str, Any], setup: Setup) -> dict[str, Any]:
-    """The series by what the mandate calls their instruments. Refused: InputRefused, UnknownInstrument."""
-    return {checked_symbol(name, symbol, setup.symbols): given for symbol, given in series.items()}
-
-
-def _series(
-    name: str,
-    symbol: str,
-    given: _Series | _File,
-    kind: type[_Series],
-    read: Callable[[Path, str], _Series],
-    checked: Callable[[_Series], _Series],
-) -> _Series:
-    """A series from its file, or as it was given and checked as a file's is."""
-    if isinstance(given, kind):
-        if given.symbol != symbol and instrument_key(symbol).partition(":")[2] != given.symbol:
-            raise InputRefused(name, symbol, f"are those of {given.symbol}; give them under their own symbol")
-        return replace(checked(given), symbol=symbol)
-    if isinstance(given, str | os.PathLike):
-        return read(Path(given), symbol)
-    expected = f"a file, or what ringfence.{read.__name__}(file, symbol) returns"
-    raise InputRefused(name, symbol, f"is a {type(given).__name__}; expected {expected}")
-
-
-def _checked_bars(bars: Bars) -> Bars:
-    return validated(bars.symbol, bars.timeframe, bars.ts, bars.open, bars.high, bars.low, bars.close, bars.volume)
-
-
-def _checked_funding(funding: Funding) -> Funding:
-    return Funding.validated(funding.symbol, funding.ts, funding.rate)
+    return inputs_of([setup], world, taken, taking)
 
 
 def _deposits(terms: Mandate, deposits: Mapping[str, str | Decimal] | None) -> dict[str, int]:

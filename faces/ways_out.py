@@ -22,6 +22,11 @@ def _option(fields: Mapping[str, Any]) -> str:
     return f"{option} sets it too" if option else ""
 
 
+def _accept(fields: Mapping[str, Any]) -> str:
+    names = dict.fromkeys(finding["name"] for finding in fields["findings"])
+    return "to take it as it is: " + " ".join(f"--accept {name}" for name in names)
+
+
 WAYS_OUT: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "broker_unreachable": "name another with --broker".format_map,
     "database_missing": "name another with --db, or make this one with `ringfence replay`".format_map,
@@ -43,6 +48,7 @@ WAYS_OUT: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "schema_retired": "name the new one with --db".format_map,
     "setting_refused": _option,
     "statement_disagrees": "run `ringfence verify {name}`".format_map,
+    "suspect_data": _accept,
     "unknown_instrument": "`ringfence instruments` lists them, --venues names a table of your own".format_map,
 }
 """From a refusal's fields to the words; a code that is absent has no way out but its own text."""

@@ -1,6 +1,6 @@
 """Bars: one symbol's open, high, low, close and volume over time, checked once at the border."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +40,11 @@ class Bars:
     low: Floats
     close: Floats
     volume: Floats
-    """Base units; 0 where the source has none (mark prices)."""
+    """Base units; all 0 where `volume_known` is False."""
+    volume_known: bool = True
+    """False where the source has no volumes (mark prices): then 0 says nothing about trade."""
+    notes: tuple[str, ...] = ()
+    """What was left out or mended when they were read, in words; a slice and coarser bars carry none."""
 
     def __len__(self) -> int:
         return len(self.ts)
@@ -56,12 +60,13 @@ class Bars:
             self.low[rows],
             self.close[rows],
             self.volume[rows],
+            self.volume_known,
         )
 
     def chosen(self, rows: Flags) -> "Bars":
         """The same series with these rows only."""
-        columns = (self.ts, self.open, self.high, self.low, self.close, self.volume)
-        return Bars(self.symbol, self.timeframe, *(column[rows] for column in columns))
+        columns = ("ts", "open", "high", "low", "close", "volume")
+        return replace(self, **{name: getattr(self, name)[rows] for name in columns})
 
     def gaps(self) -> tuple[Gap, ...]:
         """The bars missing between the first and the last, in order."""
@@ -78,7 +83,7 @@ class Bars:
         if timeframe <= 0 or timeframe % self.timeframe:
             raise InvalidTimeframe(self.symbol, self.timeframe, timeframe, "a multiple of the bars' own timeframe")
         if timeframe == self.timeframe or not len(self):
-            return Bars(self.symbol, timeframe, self.ts, self.open, self.high, self.low, self.close, self.volume)
+            return replace(self, timeframe=timeframe, notes=())
         slot = self.ts // timeframe
         first = np.flatnonzero(np.diff(slot, prepend=slot[0] - 1))
         last = np.append(first[1:] - 1, len(slot) - 1)
@@ -91,6 +96,7 @@ class Bars:
             np.minimum.reduceat(self.low, first),
             self.close[last],
             np.add.reduceat(self.volume, first),
+            self.volume_known,
         )
         clock = max(int(self.ts[-1]) + self.timeframe, until or 0)
         complete = clock >= int(bars.ts[-1]) + timeframe
@@ -106,13 +112,14 @@ def validated(
     low: npt.ArrayLike,
     close: npt.ArrayLike,
     volume: npt.ArrayLike | None = None,
+    notes: tuple[str, ...] = (),
 ) -> Bars:
     """Bars from outside figures, or InvalidBars with every broken rule, its count and its first timestamps.
 
     Refused: out of order, duplicates, timestamps off the timeframe's grid (`ts % timeframe != 0`), prices that are not
     finite or not above 0, volumes that are not finite or below 0, and bars without low <= open, close <= high.
     Missing bars are no fault: `Bars.gaps` reports them. Nothing is ever sorted, dropped or filled. `timeframe` in ms;
-    all arrays (T,), T >= 1; a missing volume is 0.
+    all arrays (T,), T >= 1. A missing volume, or one that is 0 in every bar, is not known.
     """
     if timeframe <= 0:
         raise InvalidTimeframe(symbol, timeframe, timeframe, "a timeframe above 0 ms")
@@ -126,7 +133,8 @@ def validated(
     faults = (*_time_faults(stamps, timeframe), *_price_faults(stamps, prices, traded))
     if faults:
         raise InvalidBars(symbol, faults)
-    return Bars(symbol, timeframe, stamps, prices[0], prices[1], prices[2], prices[3], traded)
+    known = bool(traded.any())
+    return Bars(symbol, timeframe, stamps, prices[0], prices[1], prices[2], prices[3], traded, known, notes)
 
 
 def _time_faults(ts: Ints, timeframe: int) -> tuple[Fault, ...]:

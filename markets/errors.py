@@ -11,12 +11,14 @@ from ringfence.words.times import format_duration, utc
 __all__ = [
     "AmbiguousInstrument",
     "Fault",
+    "Finding",
     "InvalidBars",
     "InvalidFunding",
     "InvalidInstrument",
     "InvalidTimeframe",
     "MarketsRefused",
     "MisalignedMarket",
+    "SuspectData",
     "UnknownInstrument",
     "UnknownScenario",
     "UnreadableFile",
@@ -128,6 +130,30 @@ class InvalidInstrument(RingfenceError):
 
     def __str__(self) -> str:
         return f"{self.symbol}: {self.field} is {self.value}; expected {self.expected}"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something in the data that can be right and hardly ever is."""
+
+    name: str
+    """Of the kind, by which it can be accepted."""
+    symbol: str
+    text: str
+    """What was found, with its row."""
+
+    def __str__(self) -> str:
+        return f"{self.symbol}: {self.text} ({self.name})"
+
+
+class SuspectData(RingfenceError):
+    """Nothing of the data was used; it may be taken as it is where each finding's name is accepted."""
+
+    findings: tuple[Finding, ...]
+
+    def __str__(self) -> str:
+        told = "; ".join(str(finding) for finding in self.findings)
+        return f"{told}. Nothing was repaired; correct the source, or accept the finding by its name if it is true"
 
 
 class MarketsRefused(RingfenceError):

@@ -14,6 +14,9 @@ from ringfence.words.times import format_duration, utc
 
 __all__ = ["Funding", "Market", "align"]
 
+_MINUTE, _LATE, _EARLY = 60_000, 10_000, 1_000
+"""Milliseconds: of a minute, and how far from it a stamp may lie and still be meant for it."""
+
 
 @dataclass(frozen=True, eq=False)
 class Funding:
@@ -24,14 +27,31 @@ class Funding:
     """(S,) stamps, UTC epoch milliseconds, ascending."""
     rate: Floats
     """(S,) fraction, signed."""
+    interval: Ints | None = None
+    """(S,) ms since the stamp before, as the source states it; None where it does not."""
+    notes: tuple[str, ...] = ()
+    """What was left out or mended when they were read, in words."""
 
     @classmethod
-    def validated(cls, symbol: str, ts: npt.ArrayLike, rate: npt.ArrayLike) -> "Funding":
-        """Funding from outside figures; InvalidFunding for stamps that do not ascend and rates not within (-1, 1)."""
-        stamps = np.ascontiguousarray(ts, dtype=np.int64)
+    def validated(
+        cls,
+        symbol: str,
+        ts: npt.ArrayLike,
+        rate: npt.ArrayLike,
+        interval: npt.ArrayLike | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> "Funding":
+        """Funding from outside figures; InvalidFunding for stamps that do not ascend and rates not within (-1, 1).
+
+        Venues settle on full minutes and stamp some milliseconds or seconds beside them: such a stamp is taken to its
+        minute. One that is further off stays where it is.
+        """
+        stamps = _on_grid(np.ascontiguousarray(ts, dtype=np.int64))
         rates = np.ascontiguousarray(rate, dtype=np.float64)
-        if stamps.ndim != 1 or rates.shape != stamps.shape:
-            raise ValueError("ts and rate must be one-dimensional and equally long")
+        lengths = None if interval is None else np.ascontiguousarray(interval, dtype=np.int64)
+        columns = (rates,) if lengths is None else (rates, lengths)
+        if stamps.ndim != 1 or any(column.shape != stamps.shape for column in columns):
+            raise ValueError("ts, rate and interval must be one-dimensional and equally long")
         rules = (
             ("stamp duplicate or out of order", np.concatenate(([False], np.diff(stamps) <= 0))[: len(stamps)]),
             ("rate not finite", ~np.isfinite(rates)),
@@ -44,7 +64,13 @@ class Funding:
         )
         if faults:
             raise InvalidFunding(symbol, faults)
-        return cls(symbol, stamps, rates)
+        return cls(symbol, stamps, rates, lengths, notes)
+
+
+def _on_grid(ts: Ints) -> Ints:
+    """Stamps up to 10 s after a full minute, or 1 s before it, at that minute."""
+    minute = (ts + _EARLY) // _MINUTE * _MINUTE
+    return np.where((ts - minute <= _LATE) & (ts - minute >= -_EARLY), minute, ts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +88,7 @@ class Market:
     low: Floats
     close: Floats
     volume: Floats
-    """Base units; inf where none is given for a bar that has a price."""
+    """Base units."""
     valid: Flags
     """(T, N) as are all columns around it."""
     mark_open: Floats
@@ -77,6 +103,8 @@ class Market:
     stamps_to: Ints
     """(T, N) the rows of `stamps` that a bar settles: those from its open to its close, and those in the hole before
     it."""
+    volume_known: Flags
+    """(N,) False where the source has no volumes, so that 0 says nothing about trade."""
     notes: tuple[str, ...] = ()
     """What the given series do not cover, in words; nothing was made up for it."""
 
@@ -98,13 +126,11 @@ class Market:
     def bars(self, symbol: int) -> Bars:
         """The bars that the symbol in column `symbol` really has."""
         rows = self.valid[:, symbol]
-        volume = self.volume[rows, symbol]
+        columns = (self.open, self.high, self.low, self.close, self.volume)
+        open_, high, low, close, volume = (np.ascontiguousarray(column[rows, symbol]) for column in columns)
+        known = bool(self.volume_known[symbol])
         return Bars(
-            self.symbols[symbol],
-            self.timeframe,
-            self.ts[rows],
-            *(np.ascontiguousarray(column[rows, symbol]) for column in (self.open, self.high, self.low, self.close)),
-            np.where(np.isinf(volume), 0.0, volume),
+            self.symbols[symbol], self.timeframe, self.ts[rows], open_, high, low, close, volume, volume_known=known
         )
 
     def slots(self, timeframe: int, until: int | None = None) -> tuple[Ints, Ints]:
@@ -136,13 +162,14 @@ def align(
 
     Marks finer than the bars are resampled; where a mark is missing the last price stands in and a note says so. Every
     funding stamp within a symbol's bars settles, at the bar that it falls into or, in a hole, at the next one. A flat
-    bar without volume, in a series whose volume is known, is left out, since nothing was traded in it. Refused (MisalignedMarket): no bars, bars of different timeframes,
-    marks coarser than the bars, marks or funding of a symbol without bars or of another time altogether.
+    bar without volume, in a series whose volume is known, is left out, since nothing was traded in it. Refused
+    (MisalignedMarket): no bars, bars of different timeframes, marks coarser than the bars, marks or funding of a symbol
+    without bars or of another time altogether.
     """
     marks, funding = marks or {}, funding or {}
     symbols, notes = tuple(bars), list[str]()
     timeframe = _common_timeframe(bars)
-    bars = {symbol: _traded(series, notes) for symbol, series in bars.items()}
+    bars = {symbol: _traded(series) for symbol, series in bars.items()}
     for given, what in ((marks, "marks"), (funding, "funding")):
         for symbol in given:
             if symbol not in bars:
@@ -159,7 +186,7 @@ def align(
     for number, (symbol, series) in enumerate(bars.items()):
         rows = np.searchsorted(ts, series.ts)
         valid[rows, number] = True
-        volume[rows, number] = np.where(series.volume > 0.0, series.volume, np.inf)
+        volume[rows, number] = series.volume
         prices = (series.open, series.high, series.low, series.close)
         _spread(last, number, rows, prices)
         if marks:
@@ -182,6 +209,7 @@ def align(
         stamps=np.concatenate([rows_of(STAMP, 0), *stamps]).view(np.recarray),
         stamps_from=stamps_from,
         stamps_to=stamps_to,
+        volume_known=np.array([series.volume_known for series in bars.values()], np.bool_),
         notes=tuple(notes),
     )
 
@@ -242,16 +270,10 @@ def _marked(bars: Bars, mark: Bars, notes: list[str]) -> tuple[Floats, Floats, F
     return mixed[0], mixed[1], mixed[2], mixed[3]
 
 
-def _traded(bars: Bars, notes: list[str]) -> Bars:
-    """The bars in which something was traded; all, where the series has no volumes."""
-    if not bars.volume.any():
-        return bars
+def _traded(bars: Bars) -> Bars:
+    """The bars in which something was traded; all, where the series has no volumes or nothing but such bars."""
     idle = (bars.volume == 0.0) & (bars.high == bars.low)
-    if not idle.any():
-        return bars
-    first = utc(int(bars.ts[idle.argmax()]))
-    notes.append(f"{bars.symbol}: {int(idle.sum())} of {len(bars)} bars without trade, first {first}; left out")
-    return bars.chosen(~idle)
+    return bars.chosen(~idle) if bars.volume_known and idle.any() and not idle.all() else bars
 
 
 def _settled(bars: Bars, funding: Funding, notes: list[str]) -> tuple[Rows, Ints]:
@@ -265,17 +287,19 @@ def _settled(bars: Bars, funding: Funding, notes: list[str]) -> tuple[Rows, Ints
     at = np.searchsorted(bars.ts, due.ts, side="right") - 1
     at += due.ts >= bars.ts[at] + bars.timeframe
     if len(ts) > 1:
-        _note_missing_stamps(bars, ts, notes)
+        _note_missing_stamps(bars, ts, funding.interval, notes)
     return due, at
 
 
-def _note_missing_stamps(bars: Bars, ts: Ints, notes: list[str]) -> None:
+def _note_missing_stamps(bars: Bars, ts: Ints, interval: Ints | None, notes: list[str]) -> None:
     """Stamps that the series' own rhythm would lead one to expect and that it does not have."""
     steps = np.diff(ts)
     kinds, counts = np.unique(steps, return_counts=True)
     rhythm = int(kinds[counts.argmax()])
     inside = (ts[1:] > bars.ts[0]) & (ts[:-1] < bars.ts[-1])
-    missing = int((np.maximum(steps[inside] // rhythm - 1, 0)).sum())
+    # A source that states its interval is believed: stamps every 4 h after some every 8 h leave no hole.
+    expected = np.full(len(steps), rhythm) if interval is None else np.maximum(interval[1:], 1)
+    missing = int((np.maximum(steps[inside] // expected[inside] - 1, 0)).sum())
     missing += max(0, (int(ts[0]) - int(bars.ts[0])) // rhythm) + max(0, (int(bars.ts[-1]) - int(ts[-1])) // rhythm)
     if missing:
         notes.append(

@@ -16,7 +16,15 @@ import numpy as np
 from ringfence.markets.venue import Order, Report, ReportKind
 from ringfence.risk.book import Rows
 from ringfence.risk.compiled import inlined
-from ringfence.risk.exposure import LOTS_MAX, fee, funding_payment, liquidation_price, market_price, risk_at, traded_value
+from ringfence.risk.exposure import (
+    LOTS_MAX,
+    fee,
+    funding_payment,
+    liquidation_price,
+    market_price,
+    risk_at,
+    traded_value,
+)
 
 __all__ = ["PaperVenue", "fill", "fund", "liquidate"]
 

@@ -40,6 +40,7 @@ def path_within(bars: Bars, steps: int = 12, seed: int = 0) -> Bars:
         np.minimum(start, end).ravel(),
         end.ravel(),
         _split(bars.volume, steps).ravel(),
+        bars.volume_known,
     )
 
 

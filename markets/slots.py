@@ -31,7 +31,8 @@ class Slots:
         """(T, N) of BAR."""
         market = self.market
         columns = {name: getattr(market, name) for name in _PRICES}
-        return rows(BAR, market.open.shape, **columns, volume=market.volume, valid=market.valid,
+        return rows(BAR, market.open.shape, **columns, valid=market.valid,
+                    volume=np.where(market.volume_known, market.volume, np.inf),
                     stamps_from=market.stamps_from, stamps_to=market.stamps_to,
                     funding=market.stamps_from < market.stamps_to)  # fmt: skip
 
@@ -85,6 +86,8 @@ class Slots:
         content = hashlib.sha256(self.market.ts[first:last].tobytes())
         for name in (*_PRICES, "volume", "valid"):
             content.update(getattr(self.market, name)[first:last].tobytes())
-        for start, stop in zip(*(getattr(self.market, name)[first:last].ravel().tolist() for name in _STAMPS), strict=True):
+        for start, stop in zip(
+            *(getattr(self.market, name)[first:last].ravel().tolist() for name in _STAMPS), strict=True
+        ):
             content.update(self.market.stamps[start:stop].tobytes() + b"|")
         return content.hexdigest()

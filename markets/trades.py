@@ -269,7 +269,9 @@ def _keep_watch(vault: Any, limit: Any, tape: Any, nav: int) -> None:
     due = locked and limit.at_wall == AtWall.rebase and vault.rebase_at < 0
     if due and now - vault.locked_since >= limit.rebase_after:
         vault.rebase_at = now + limit.rebase_notice
-        emit_whole(vault, tape, Kind.rebase_announced, wall_amount(strike_price(nav, vault.shares), limit.keep, vault.shares))
+        emit_whole(
+            vault, tape, Kind.rebase_announced, wall_amount(strike_price(nav, vault.shares), limit.keep, vault.shares)
+        )
 
 
 # Holders who enter or leave

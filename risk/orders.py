@@ -132,7 +132,9 @@ def lots_realising(seat: Any, prices: Any, wanted: int, trim: bool) -> int:
     kept = portion_up(risk_at(position, instrument, prices.mark_close).maintenance, seat.limit.call_to)
     lacking = wanted + kept - position.margin
     side = 1 if position.quantity > 0 else -1
-    due = fee(traded_value(instrument, -side * held, market_price(seat.limit, prices.close, -side)), seat.limit.taker_fee)
+    due = fee(
+        traded_value(instrument, -side * held, market_price(seat.limit, prices.close, -side)), seat.limit.taker_fee
+    )
     gain = _cut(seat, held, prices.close).margin - position.margin
     freed = gain + kept if trim else gain - due
     if lacking <= 0 or freed <= 0:

@@ -1,11 +1,15 @@
-"""Recorded market data in the database: what was fed to the vaults, append-only, so that anyone can replay it."""
+"""Recorded market data in the database: what was fed to the vaults, so that anyone can replay it.
+
+Bars are appended; none is changed but the last of its series, and that only until a vault has lived it: a download in
+the middle of a bar holds a part of it, and the next one the whole.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, bindparam, func, insert, select, text
+from sqlalchemy import Connection, bindparam, func, insert, select, text, update
 
 from ringfence.markets.bars import Bars
 from ringfence.markets.instruments import instrument_key
@@ -16,7 +20,7 @@ from ringfence.runtime.errors import RecordingDiffers
 from ringfence.vaults.tables import bar, bar_series, funding, journal, position, vault
 from ringfence.words.times import utc
 
-__all__ = ["Window", "last_recorded", "load_window", "store_bars"]
+__all__ = ["Recorded", "Window", "last_recorded", "load_window", "store_bars"]
 
 _PRICES = ("open", "high", "low", "close", "volume")
 _MARKS = ("mark_open", "mark_high", "mark_low", "mark_close")
@@ -48,7 +52,18 @@ _FUNDED = (
     )
     .order_by(funding.c.ts)
 )
-_CLAIM = text("INSERT INTO bar_series (instrument, timeframe) VALUES (:instrument, :timeframe) ON CONFLICT DO NOTHING")
+_CLAIM = text(
+    "INSERT INTO bar_series (instrument, timeframe, volume_known, corrected) "
+    "VALUES (:instrument, :timeframe, :volume_known, 0) ON CONFLICT DO NOTHING"
+)
+_CORRECT = (
+    update(bar)
+    .where(bar.c.instrument == bindparam("of"), bar.c.ts == bindparam("at"))
+    .values({name: bindparam(f"new_{name}") for name in _FIGURES})
+)
+_COUNT = (
+    update(bar_series).where(bar_series.c.instrument == bindparam("of")).values(corrected=bar_series.c.corrected + 1)
+)
 
 
 def _rows(market: Market, column: int) -> list[dict[str, object]]:
@@ -58,7 +73,6 @@ def _rows(market: Market, column: int) -> list[dict[str, object]]:
     # SQLite forgets the sign of -0.0 and PostgreSQL keeps it; adding 0.0 drops it for both.
     columns = {name: (getattr(market, name)[real, column] + 0.0).tolist() for name in names}
     blank = dict.fromkeys(_FIGURES)
-    columns["volume"] = [0.0 if volume == np.inf else volume for volume in columns["volume"]]
     key = instrument_key(market.symbols[column])
     return [
         {**blank, **dict(zip(names, figures, strict=True)), "instrument": key, "ts": ts}
@@ -66,45 +80,48 @@ def _rows(market: Market, column: int) -> list[dict[str, object]]:
     ]
 
 
-def _stamps(market: Market, column: int, fresh: list[dict[str, object]]) -> list[dict[str, object]]:
-    """The funding stamps that one symbol's bars `fresh` settle, as rows of their table."""
-    rows = np.searchsorted(market.ts, [_ts(row) for row in fresh])
-    key = instrument_key(market.symbols[column])
-    return [
-        {"instrument": key, "ts": int(stamp.ts), "rate": float(stamp.rate + 0.0)}
-        for row in rows
-        for stamp in market.stamps[market.stamps_from[row, column] : market.stamps_to[row, column]]
-    ]
-
-
 def store_bars(connection: Connection, market: Market) -> int:
-    """Append the bars that are not recorded yet and return their number.
+    """Append the bars that are not recorded yet, correct the last one, and return the number of both.
 
-    Bars already recorded must be the same to the last bit, and new ones must be later than every recorded one of their
-    symbol and no earlier than the close of what a vault that trades it has lived through: RecordingDiffers otherwise.
+    Bars already recorded must be the same to the last bit, but for the last of its symbol, which may differ as long as
+    no vault has lived it. New ones must be later than every recorded one of their symbol and no earlier than the close
+    of what a vault that trades it has lived through. RecordingDiffers otherwise.
     """
     lived = _lived_through(connection, tuple(instrument_key(symbol) for symbol in market.symbols))
     written = 0
     for column, symbol in enumerate(market.symbols):
         key = instrument_key(symbol)
-        connection.execute(_CLAIM, {"instrument": key, "timeframe": market.timeframe})
-        # The lock of the series' row makes two recorders take turns.
-        known = select(bar_series.c.timeframe).where(bar_series.c.instrument == key).with_for_update()
-        timeframe = connection.execute(known).scalar_one()
-        if timeframe != market.timeframe:
-            raise RecordingDiffers(symbol, f"bars of {timeframe} ms are recorded, these are of {market.timeframe} ms")
-        fresh = _unrecorded(connection, symbol, _rows(market, column))
+        _claim(connection, market, column)
         name, close = lived.get(key, ("", -1))
+        fresh, corrected = _unrecorded(connection, symbol, _rows(market, column), name, close)
         for row in fresh[:1]:
             if (ts := _ts(row)) < close:
                 raise RecordingDiffers(symbol, f"the bar of {utc(ts)} is new, but {name} has lived up to {utc(close)}")
+        if corrected is not None:
+            figures = {f"new_{figure}": corrected[figure] for figure in _FIGURES}
+            connection.execute(_CORRECT, {"of": key, "at": _ts(corrected), **figures})
+            connection.execute(_COUNT, {"of": key})
         for start in range(0, len(fresh), _BATCH):
             connection.execute(insert(bar), fresh[start : start + _BATCH])
-        stamps = _stamps(market, column, fresh)
+        stamps = _unrecorded_stamps(connection, market, column, close)
         for start in range(0, len(stamps), _BATCH):
             connection.execute(insert(funding), stamps[start : start + _BATCH])
-        written += len(fresh)
+        written += len(fresh) + (corrected is not None)
     return written
+
+
+def _claim(connection: Connection, market: Market, column: int) -> None:
+    """The row of the symbol's series, locked, so that two recorders take turns. Refused: RecordingDiffers."""
+    symbol, volume_known = market.symbols[column], bool(market.volume_known[column])
+    key = instrument_key(symbol)
+    connection.execute(_CLAIM, {"instrument": key, "timeframe": market.timeframe, "volume_known": volume_known})
+    known = select(bar_series.c.timeframe, bar_series.c.volume_known).where(bar_series.c.instrument == key)
+    timeframe, with_volume = connection.execute(known.with_for_update()).one()
+    if timeframe != market.timeframe:
+        raise RecordingDiffers(symbol, f"bars of {timeframe} ms are recorded, these are of {market.timeframe} ms")
+    if with_volume != volume_known:
+        there, here = ("with", "without") if with_volume else ("without", "with")
+        raise RecordingDiffers(symbol, f"bars {there} volumes are recorded, these are {here}")
 
 
 def _lived_through(connection: Connection, keys: tuple[str, ...]) -> dict[str, tuple[str, int]]:
@@ -133,33 +150,76 @@ def _ts(row: dict[str, object]) -> int:
     return ts
 
 
-def _unrecorded(connection: Connection, symbol: str, given: list[dict[str, object]]) -> list[dict[str, object]]:
+def _unrecorded(
+    connection: Connection, symbol: str, given: list[dict[str, object]], vault_name: str, lived: int
+) -> tuple[list[dict[str, object]], dict[str, object] | None]:
+    """The rows that are new, and the last recorded one where it is to be corrected.
+
+    `lived` is the close (UTC ms) up to which the vault of that name has lived. Refused: RecordingDiffers.
+    """
     if not given:
-        return []
+        return [], None
     between = {"instrument": instrument_key(symbol), "start": _ts(given[0]), "stop": _ts(given[-1]) + 1}
     recorded = {ts: tuple(figures) for ts, *figures in connection.execute(_BETWEEN, between)}
-    last = last_recorded(connection, (symbol,))[0]
-    fresh = []
+    last = last_recorded(connection, (symbol,)).latest[0]
+    fresh, corrected = [], None
     for row in given:
         ts = _ts(row)
         there = recorded.get(ts)
         if there is None and ts <= last:
             raise RecordingDiffers(symbol, f"the bar of {utc(ts)} is not among the recorded ones, which go on after it")
         if there is not None and there != tuple(row[name] for name in _FIGURES):
-            raise RecordingDiffers(symbol, f"the bar of {utc(ts)} is recorded with other figures")
+            if ts < last:
+                raise RecordingDiffers(symbol, f"the bar of {utc(ts)} is recorded with other figures")
+            if ts < lived:
+                found = f"the bar of {utc(ts)} is recorded with other figures, and {vault_name} has lived it"
+                raise RecordingDiffers(symbol, found)
+            corrected = row
         if there is None:
             fresh.append(row)
-    return fresh
+    return fresh, corrected
 
 
-def last_recorded(connection: Connection, symbols: tuple[str, ...]) -> tuple[int, ...]:
-    """The last recorded bar of each symbol, UTC ms; -1 for none. Changes exactly when something was recorded."""
-    # One statement sees one state of the table: no symbol can be further than the others by a recorder's commit.
-    each = [
-        select(func.max(bar.c.ts)).where(bar.c.instrument == key).scalar_subquery()
-        for key in map(instrument_key, symbols)
+def _unrecorded_stamps(connection: Connection, market: Market, column: int, lived: int) -> list[dict[str, object]]:
+    """The funding stamps of one symbol that are new, as rows of their table.
+
+    `lived` is the close (UTC ms) up to which a vault has lived. Refused: RecordingDiffers (a stamp that is recorded with
+    another rate, or not at all in a time that was lived).
+    """
+    symbol = market.symbols[column]
+    funded = market.stamps_from[:, column] < market.stamps_to[:, column]
+    starts, stops = market.stamps_from[funded, column], market.stamps_to[funded, column]
+    own = market.stamps[starts[0] : stops[-1]] if len(starts) else market.stamps[:0]
+    given = dict(zip(own.ts.tolist(), (own.rate + 0.0).tolist(), strict=True))
+    span = {"instrument": instrument_key(symbol), "start": int(market.ts[0]), "stop": market.close_ts}
+    recorded: dict[int, float] = dict(connection.execute(_FUNDED, span).tuples().all())
+    for ts in sorted(given.keys() | recorded.keys()):
+        if given.get(ts) != recorded.get(ts) and (ts in recorded or ts < lived):
+            raise RecordingDiffers(
+                symbol, f"the funding rate of {utc(ts)} is recorded as {recorded.get(ts, 'unknown')}"
+            )
+    return [
+        {"instrument": span["instrument"], "ts": ts, "rate": rate} for ts, rate in given.items() if ts not in recorded
     ]
-    return tuple(-1 if ts is None else int(ts) for ts in connection.execute(select(*each)).one())
+
+
+class Recorded(NamedTuple):
+    """How far the series of some symbols go; it changes exactly when something was recorded or corrected."""
+
+    latest: tuple[int, ...]
+    """The last recorded bar of each symbol, UTC ms; -1 for none."""
+    corrected: tuple[int, ...]
+    """How many times the last bar of each was corrected."""
+
+
+def last_recorded(connection: Connection, symbols: tuple[str, ...]) -> Recorded:
+    """How far the series of the symbols go."""
+    # One statement sees one state of the tables: no symbol can be further than the others by a recorder's commit.
+    keys = list(map(instrument_key, symbols))
+    each = [select(func.max(bar.c.ts)).where(bar.c.instrument == key).scalar_subquery() for key in keys]
+    times = [select(bar_series.c.corrected).where(bar_series.c.instrument == key).scalar_subquery() for key in keys]
+    found = [-1 if value is None else int(value) for value in connection.execute(select(*each, *times)).one()]
+    return Recorded(tuple(found[: len(keys)]), tuple(found[len(keys) :]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,16 +227,16 @@ class Window:
     """A stretch of recorded market with what the decisions in it look back on."""
 
     slots: Slots
-    latest: tuple[int, ...]
-    """The last bar of each symbol that was recorded when this was loaded, UTC ms."""
+    recorded: Recorded
+    """How far the series went when this was loaded."""
     first: int
     """Open of the first slot that can be decided from it, UTC ms."""
 
-    def reaches(self, latest: tuple[int, ...], last_bar: int) -> bool:
+    def reaches(self, recorded: Recorded, last_bar: int) -> bool:
         """Whether nothing was recorded since, and the first slot after `last_bar` can be decided from it."""
         opens = self.slots.opens
         later = int(np.searchsorted(opens, last_bar, side="right"))
-        return latest == self.latest and later < len(opens) and opens[later] >= self.first
+        return recorded == self.recorded and later < len(opens) and opens[later] >= self.first
 
 
 def load_window(
@@ -184,13 +244,13 @@ def load_window(
     symbols: tuple[str, ...],
     timeframe: int,
     lookback: int,
-    latest: tuple[int, ...],
+    recorded: Recorded,
     last_bar: int,
 ) -> Window | None:
     """The slots of `timeframe` ms after `last_bar` (UTC ms), as many as one load brings, behind `lookback` slots with
     bars of each symbol; None where no bar is later.
 
-    `latest` are the symbols' last recorded bars; all have some. What is read does not grow with the history: by rows
+    All symbols have recorded bars. What is read does not grow with the history: by rows
     backwards, by time forwards.
     """
     keys = tuple(map(instrument_key, symbols))
@@ -201,16 +261,15 @@ def load_window(
     ]
     if not later:
         return None
-    spacing = dict(
-        connection.execute(
-            select(bar_series.c.instrument, bar_series.c.timeframe).where(bar_series.c.instrument.in_(keys))
-        ).all()
-    )
+    about = select(bar_series.c.instrument, bar_series.c.timeframe, bar_series.c.volume_known)
+    claimed = connection.execute(about.where(bar_series.c.instrument.in_(keys))).all()
+    spacing = {key: timeframe for key, timeframe, _ in claimed}
+    with_volume = {key: bool(known) for key, _, known in claimed}
     start = min(later) // timeframe * timeframe
     each = max(1, timeframe // spacing[keys[0]])  # slots shorter than bars are refused by the slots themselves
     stop = start + max(1, _AHEAD // each) * timeframe
     series = {}
-    for symbol, key, last in zip(symbols, keys, latest, strict=True):
+    for symbol, key, last in zip(symbols, keys, recorded.latest, strict=True):
         # a slot has at most `each` bars, so that these hold `lookback` whole slots and a part of one more
         behind = connection.execute(_BEFORE, {"instrument": key, "ts": start, "most": lookback * each}).all()
         end = min(stop, last + 1)  # what is recorded meanwhile belongs to the next window
@@ -220,9 +279,10 @@ def load_window(
             at = connection.execute(_NEXT, {"instrument": key, "ts": stop - 1}).scalar_one()
             found = connection.execute(_BETWEEN, {"instrument": key, "start": at, "stop": at + 1}).all()
         span = {"instrument": key, "start": found[0].ts, "stop": found[-1].ts + spacing[key]}
-        series[symbol] = _series(symbol, spacing[key], found, connection.execute(_FUNDED, span).all())
-    until = min(stop, max(latest) + spacing[keys[0]])
-    return Window(Slots(_market(series).before(stop), timeframe, until), latest, start)
+        stamps = connection.execute(_FUNDED, span).all()
+        series[symbol] = _series(symbol, spacing[key], with_volume[key], found, stamps)
+    until = min(stop, max(recorded.latest) + spacing[keys[0]])
+    return Window(Slots(_market(series).before(stop), timeframe, until), recorded, start)
 
 
 class _Series(NamedTuple):
@@ -233,18 +293,20 @@ class _Series(NamedTuple):
     funding: Funding | None
 
 
-def _series(symbol: str, timeframe: int, found: Sequence[Any], stamps: Sequence[Any]) -> _Series:
+def _series(symbol: str, timeframe: int, volume_known: bool, found: Sequence[Any], stamps: Sequence[Any]) -> _Series:
     table = np.array([tuple(row) for row in found], dtype=np.float64).reshape(-1, 1 + len(_FIGURES))
     ts: Ints = table[:, 0].astype(np.int64)
-    columns = [np.ascontiguousarray(table[:, at]) for at in range(1, 6)]
+    open_, high, low, close, volume = (np.ascontiguousarray(table[:, at]) for at in range(1, 6))
     marked = ~np.isnan(table[:, 6])
     marks = rates = None
     if marked.any():
-        of_mark = [np.ascontiguousarray(table[marked, at]) for at in range(6, 10)]
-        marks = Bars(symbol, timeframe, ts[marked], *[*of_mark, np.zeros(int(marked.sum()))])
+        first, highest, lowest, last = (np.ascontiguousarray(table[marked, at]) for at in range(6, 10))
+        none = np.zeros(int(marked.sum()))
+        marks = Bars(symbol, timeframe, ts[marked], first, highest, lowest, last, none, volume_known=False)
     if stamps:
         rates = Funding(symbol, np.array([ts for ts, _ in stamps]), np.array([rate for _, rate in stamps]))
-    return _Series(Bars(symbol, timeframe, ts, *columns), marks, rates)
+    bars = Bars(symbol, timeframe, ts, open_, high, low, close, volume, volume_known=volume_known)
+    return _Series(bars, marks, rates)
 
 
 def _market(series: Mapping[str, _Series]) -> Market:

@@ -42,7 +42,7 @@ from ringfence.vaults.tables import vault
 
 __all__ = ["SCHEMA", "check_schema", "in_unit", "lock_vault", "migrate", "open_engine", "unit_of_work"]
 
-SCHEMA = "0002"
+SCHEMA = "0003"
 """The revision that this code reads and writes; the newest of runtime/migrations."""
 
 RETIRED = ("0001",)

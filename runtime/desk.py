@@ -3,7 +3,7 @@
 A step is load, decide, store: the vault's row is locked and read, with the window of bars that its next slot is decided
 from; the pure step makes an entry of them; the vault books it. The Celery task and the replay go through here. What is
 kept between calls cannot be stale: a mandate is found by its fingerprint, and a window is loaded anew whenever a bar of
-its symbols was recorded.
+its symbols was recorded or corrected.
 """
 
 from dataclasses import dataclass, field
@@ -73,13 +73,13 @@ class Desk:
 
     def window(self, connection: Connection, setup: Setup, last_bar: int) -> Window | None:
         """The recorded bars around the first slot after `last_bar`; None where no bar is later. Refused: NoBars."""
-        latest = last_recorded(connection, setup.symbols)
-        if -1 in latest:
-            missing = (symbol for symbol, ts in zip(setup.symbols, latest, strict=True) if ts < 0)
+        recorded = last_recorded(connection, setup.symbols)
+        if -1 in recorded.latest:
+            missing = (symbol for symbol, ts in zip(setup.symbols, recorded.latest, strict=True) if ts < 0)
             raise NoBars(setup.mandate.name, tuple(missing))
         kept = self._windows.get(setup)
-        if kept is None or not kept.reaches(latest, last_bar):
-            kept = load_window(connection, setup.symbols, setup.mandate.timeframe, setup.lookback, latest, last_bar)
+        if kept is None or not kept.reaches(recorded, last_bar):
+            kept = load_window(connection, setup.symbols, setup.mandate.timeframe, setup.lookback, recorded, last_bar)
             if kept is not None:
                 self._windows.pop(setup, None)
                 while len(self._windows) >= WINDOWS_KEPT:

@@ -4,8 +4,8 @@ from ringfence.words.refusal import RingfenceError
 
 __all__ = ["BrokerUnreachable", "DatabaseBusy", "DatabaseDamaged", "DatabaseError", "DatabaseMissing",
            "DatabaseReadOnly", "DatabaseUnreachable", "DiskFault", "DiskFull", "FolderMissing", "ForeignDatabase",
-           "NoBars", "NotADatabase", "RecordingDiffers", "SchemaError", "SchemaMissing", "SchemaNewer", "SchemaOlder",
-           "SchemaRetired", "SettingRefused", "UnknownDatabase"]  # fmt: skip
+           "NeverEnoughBars", "NoBars", "NotADatabase", "RecordingDiffers", "SchemaError", "SchemaMissing",
+           "SchemaNewer", "SchemaOlder", "SchemaRetired", "SettingRefused", "UnknownDatabase"]  # fmt: skip
 
 
 class SettingRefused(RingfenceError):
@@ -189,3 +189,20 @@ class NoBars(RingfenceError):
 
     def __str__(self) -> str:
         return f"vault {self.vault}: no bars of {', '.join(self.symbols)}"
+
+
+class NeverEnoughBars(RingfenceError):
+    """A position would never be traded: its strategy or its volatility looks back on more than there is; nothing was
+    started."""
+
+    vault: str
+    position: str
+    needed: int
+    there: int
+    slot: str
+
+    def __str__(self) -> str:
+        return (
+            f"vault {self.vault}: position {self.position} decides from {self.needed} slots of {self.slot} with bars, "
+            f"there are {self.there}, and it would never trade; give longer series, or a mandate that looks back less"
+        )

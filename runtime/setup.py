@@ -6,16 +6,22 @@ import numpy as np
 
 from ringfence.markets.bars import Bars
 from ringfence.markets.instruments import Instrument, listing
+from ringfence.markets.market import Market
 from ringfence.markets.slots import Slots
 from ringfence.risk.book import PROPOSAL, Flags, Floats, Limits, Rows, rows
 from ringfence.risk.volatility import realised_volatility
+from ringfence.runtime.errors import NeverEnoughBars
 from ringfence.strategies.contract import Strategy, bars_needed, proposals
 from ringfence.strategies.registry import build
 from ringfence.vaults.mandate.limits import compile_limits
 from ringfence.vaults.mandate.recorded import instruments_of
 from ringfence.vaults.mandate.terms import Mandate
+from ringfence.words.times import format_duration, utc
 
 __all__ = ["Setup", "set_up"]
+
+_TOLD_FROM = 10
+"""A warm-up is told from this part of the slots on: a tenth."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +64,33 @@ class Setup:
             if end and bars.ts[end - 1] == slots.opens[number]:
                 table[0, p] = self._propose(p, bars[max(0, end - self._lookback(p)) : end])[-1]
         return table
+
+    def demand_history(self, market: Market) -> None:
+        """Passes where every position has the bars that its decisions look back on at some slot of the market, or
+        before the market's slots begin. Refused: NeverEnoughBars."""
+        slots = Slots(market, self.mandate.timeframe)
+        for p, name in enumerate(self.names):
+            needed, there = self._lookback(p), len(slots.bars[p])
+            if there < needed:
+                slot = format_duration(self.mandate.timeframe)
+                raise NeverEnoughBars(self.mandate.name, name, needed, there, slot)
+
+    def warm_up(self, market: Market) -> tuple[str, ...]:
+        """In words, the positions that decide nothing for a tenth of the market's slots or more, and from when on."""
+        slots, told = Slots(market, self.mandate.timeframe), []
+        for p, name in enumerate(self.names):
+            bars, needed = slots.bars[p], self._lookback(p)
+            if needed > len(bars):
+                continue
+            first = int(bars.ts[needed - 1])
+            waiting = int(np.searchsorted(slots.opens, first))
+            if waiting * _TOLD_FROM >= len(slots):
+                length, at = format_duration(self.mandate.timeframe), utc(first + slots.timeframe)
+                told.append(
+                    f"{self.mandate.name}: {name} decides nothing in the first {waiting:,} of {len(slots):,} slots, "
+                    f"since it looks back on {needed:,} slots of {length}; its first decision is at {at}"
+                )
+        return tuple(told)
 
     def _lookback(self, p: int) -> int:
         timeframe = self.mandate.timeframe

@@ -7,6 +7,7 @@ from each stretch of bars anew and in a fixed order; a running sum differs in it
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -103,7 +104,7 @@ def _read_only(column: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def _each_column(bars: Bars, change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> Bars:
     ts, open, high = change(bars.ts), change(bars.open), change(bars.high)
     low, close, volume = change(bars.low), change(bars.close), change(bars.volume)
-    return Bars(bars.symbol, bars.timeframe, ts, open, high, low, close, volume)
+    return replace(bars, ts=ts, open=open, high=high, low=low, close=close, volume=volume)
 
 
 def _accepted(strategy: Strategy, bars: Bars, lookback: int, proposed: object) -> tuple[Floats, Flags]:

@@ -5,7 +5,19 @@ SQLite keeps whatever type it is handed, so there each integer column also check
 `bar` are append-only: triggers (made by the migrations) refuse UPDATE and DELETE.
 """
 
-from sqlalchemy import BigInteger, CheckConstraint, Double, ForeignKey, Integer, MetaData, SmallInteger, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Double,
+    ForeignKey,
+    Integer,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    true,
+)
 from sqlmodel import Field, SQLModel
 
 from ringfence.risk.edges import MAY_BE_NEGATIVE, AccountKind, Edge
@@ -24,7 +36,7 @@ metadata = MetaData(
 )
 
 APPEND_ONLY = ("transfer", "journal", "bar", "funding")
-"""Tables whose rows are never changed and never removed."""
+"""Tables whose rows are never changed and never removed; but the last bar of a series is until a vault has lived it."""
 
 _FINITE = "1e300"
 """NaN and infinity lie above it on PostgreSQL; SQLite turns NaN into NULL, which NOT NULL refuses."""
@@ -34,11 +46,11 @@ def _check(name: str, condition: str) -> CheckConstraint:
     return CheckConstraint(condition, name=name)
 
 
-def _integers(*columns: str, optional: tuple[str, ...] = ()) -> CheckConstraint:
+def _integers(*columns: str, optional: tuple[str, ...] = (), name: str = "integers") -> CheckConstraint:
     """SQLite only: the columns hold integers, not texts or floats."""
     parts = [f"typeof({column}) = 'integer'" for column in columns]
     parts += [f"typeof({column}) IN ('integer', 'null')" for column in optional]
-    constraint = CheckConstraint(" AND ".join(parts), name="integers")
+    constraint = CheckConstraint(" AND ".join(parts), name=name)
     return constraint.ddl_if(dialect="sqlite")
 
 
@@ -233,8 +245,16 @@ class BarSeries(_Row, table=True):
 
     instrument: str = Field(primary_key=True, sa_type=Text)
     timeframe: int = Field(sa_type=BigInteger)
+    volume_known: bool = Field(default=True, sa_type=Boolean, sa_column_kwargs={"server_default": true()})
+    """Whether a volume of 0 says that nothing was traded."""
+    corrected: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})
+    """How many times its last bar was."""
 
-    __table_args__ = (_check("timeframe", "timeframe > 0"), _integers("timeframe"))
+    __table_args__ = (
+        _check("timeframe", "timeframe > 0"),
+        _integers("timeframe"),
+        _integers("corrected", name="corrected"),
+    )
 
 
 class Bar(_Row, table=True):

@@ -108,7 +108,8 @@ def database_url(db: str | None) -> str:
         return DATABASE_DEFAULT
     if not db.strip() or "\0" in db:
         raise SettingRefused("--db (or RINGFENCE_DATABASE)", db, "FILE, sqlite:///FILE or postgresql://...")
-    return db if "://" in db else f"sqlite:///{db}"
+    # The shell expands a tilde only where a word begins with it, which `--db=~/x.db` does not.
+    return db if "://" in db else f"sqlite:///{os.path.expanduser(db)}"
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import typer
 from ringfence.faces.cli.app import Database, Json, Venues, app, database, database_url
 
 if TYPE_CHECKING:
-    from ringfence.faces.inputs import Inputs
+    from ringfence.faces.inputs import Inputs, Taking
 
 __all__ = ["backtest", "demo", "replay", "worker"]
 
@@ -19,7 +19,8 @@ BarFiles = Annotated[
     typer.Option(
         "--bars",
         metavar="SYMBOL=FILE",
-        help="Bars of a symbol: Parquet, CSV(.gz) or the exchange's kline download. One for each symbol traded.",
+        help="Bars of a symbol: Parquet, Feather, CSV or JSON as exchanges and libraries write them, plain, .gz or "
+        ".zip. Again, or a pattern in quotes, for files that continue each other.",
     ),
 ]
 FundingFiles = Annotated[
@@ -29,6 +30,31 @@ MarkFiles = Annotated[
     list[str] | None,
     typer.Option(
         "--mark", metavar="SYMBOL=FILE", help="Mark prices of a symbol; without them the last price stands in."
+    ),
+]
+Timeframe = Annotated[
+    str | None,
+    typer.Option(
+        "--timeframe",
+        metavar="LENGTH",
+        help="Length of a bar, like 1h. [default: as the files state it, or the greatest common step of their rows]",
+    ),
+]
+Since = Annotated[str | None, typer.Option("--since", metavar="TIME", help="Leave out bars that open before, UTC.")]
+Until = Annotated[
+    str | None, typer.Option("--until", metavar="TIME", help="Leave out bars that open then or later, UTC.")
+]
+Now = Annotated[
+    str | None,
+    typer.Option("--now", metavar="TIME", help="When the files were made, UTC: bars not over then are left out."),
+]
+Accept = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--accept",
+        metavar="FINDING",
+        help="Take data as it is although it shows this: other-instrument, price-jump, marks-apart or funding-cap. "
+        "The notes say so.",
     ),
 ]
 ScenarioName = Annotated[
@@ -56,11 +82,19 @@ def backtest(
     mark: MarkFiles = None,
     deposit: Deposits = None,
     venues: Venues = None,
+    timeframe: Timeframe = None,
+    since: Since = None,
+    until: Until = None,
+    now: Now = None,
+    accept: Accept = None,
     report: ReportFile = None,
     as_json: Json = False,
 ) -> None:
     """Run mandates over history at once, without a database."""
-    inputs = _inputs(mandates, bars, scenario, funding, mark, deposit, venues, report)
+    from ringfence.faces.inputs import parse_taking
+
+    taking = parse_taking(timeframe, since, until, now, accept or ())
+    inputs = _inputs(mandates, bars, scenario, funding, mark, deposit, venues, report, taking)
     from ringfence.faces.cli.outcome import print_outcome
     from ringfence.runtime.backtest import backtest as run
 
@@ -70,7 +104,7 @@ def backtest(
         from ringfence.faces.report.statements import statements_of_run
 
         statements = [row for ended in runs for row in statements_of_run(ended, inputs.deposits)]
-        write_report(report, runs, statements, title=_title(inputs), source=inputs.sources, verified=None)
+        write_report(report, runs, statements, title=_title(inputs), source=inputs.told, verified=None)
     print_outcome(runs, inputs.notes, as_json, report, tables=inputs.tables)
 
 
@@ -83,6 +117,11 @@ def replay(
     mark: MarkFiles = None,
     deposit: Deposits = None,
     venues: Venues = None,
+    timeframe: Timeframe = None,
+    since: Since = None,
+    until: Until = None,
+    now: Now = None,
+    accept: Accept = None,
     db: Database = None,
     report: ReportFile = None,
     as_json: Json = False,
@@ -91,7 +130,10 @@ def replay(
 
     Each step is the task that runs live vaults. What is done already is not done again.
     """
-    inputs = _inputs(mandates, bars, scenario, funding, mark, deposit, venues, report)
+    from ringfence.faces.inputs import parse_taking
+
+    taking = parse_taking(timeframe, since, until, now, accept or ())
+    inputs = _inputs(mandates, bars, scenario, funding, mark, deposit, venues, report, taking)
     from ringfence.faces.cli.outcome import print_outcome
     from ringfence.faces.cli.progress import bar
     from ringfence.runtime.replay import replay as run
@@ -109,7 +151,7 @@ def replay(
                 statements = [
                     row for ended in runs for row in statement_rows(connection, lock_vault(connection, ended.vault))
                 ]
-            write_report(report, runs, statements, title=_title(inputs), source=inputs.sources, verified=None)
+            write_report(report, runs, statements, title=_title(inputs), source=inputs.told, verified=None)
     print_outcome(runs, inputs.notes, as_json, report, concealed(database_url(db)), tables=inputs.tables)
 
 
@@ -122,6 +164,7 @@ def _inputs(
     deposit: list[str] | None,
     venues: list[Path] | None,
     report: Path | None,
+    taking: "Taking",
 ) -> "Inputs":
     """Everything checked before anything is started; a default that is taken is said."""
     from ringfence.faces.cli.app import remark
@@ -140,6 +183,7 @@ def _inputs(
         scenario_name=scenario,
         deposits=deposit or (),
         venues=venues,
+        taking=taking,
     )
     if not deposit:
         remark(f"no --deposit given: {DEPOSIT_DEFAULT} is paid into each vault")

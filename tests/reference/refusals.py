@@ -43,6 +43,9 @@ SAMPLES: dict[type[RingfenceError], tuple[Any, ...]] = {
     markets.VenueError: (PROBLEMS,),
     markets.UnknownScenario: ("2020-3", ("2020-03",)),
     markets.InvalidInstrument: ("BTC/USDT:USDT", "lot", Decimal("-0.001"), "a number above 0"),
+    markets.SuspectData: (
+        (markets.Finding("price-jump", "BTC/USDT:USDT", "the low is 0.01 after 50197.3, row 13 of 24"),),
+    ),
     markets.UnreadableFile: (Path("bars") / "b.csv", "no column close", "columns ts, close", 7),
     strategies.UnknownStrategy: ("voltarget", ("constant", "vol_target")),
     strategies.InvalidParameters: ("trend", [(("lookback",), "30 is not a duration"), ((), "is no strategy")]),
@@ -91,6 +94,7 @@ SAMPLES: dict[type[RingfenceError], tuple[Any, ...]] = {
     runtime.SchemaRetired: ("x.db", "0001", "0002"),
     runtime.SchemaNewer: ("x.db", "0999", "0002"),
     runtime.RecordingDiffers: ("BTC/USDT:USDT", "the bar of 2020-03-09T05:00:00Z is recorded with other figures"),
+    runtime.NeverEnoughBars: ("tide", "btc", 72, 10, "1h"),
     runtime.NoBars: ("tide", ("BTC/USDT:USDT", "ETH/USDT:USDT")),
     faces.InputRefused: ("--side", "lnog", "expected long or short"),
     faces.PandasMissing: ("a frame",),

@@ -9,9 +9,9 @@ import math
 
 from ringfence.risk.edges import AccountKind, Edge
 from ringfence.risk.events import Bound, Kind
-from tests.reference.slow_book import MILLION, NEVER, VIRTUAL, Position, Vault, ceil_part, ceil_ratio, price_of, wall_of
+from tests.reference.slow_book import MILLION, NEVER, VIRTUAL, Position, Vault, ceil_part, price_of, wall_of
 from tests.reference.slow_plan import Plan, affordable, spare
-from tests.reference.slow_venue import Tick, at_most, close_lots, fill_price, open_lots, outcome, refuse, shift, traded
+from tests.reference.slow_venue import Tick, at_most, close_lots, open_lots, outcome, refuse, shift
 
 ROLL, TRIM = 0, 1
 REBASE = 2

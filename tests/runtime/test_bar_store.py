@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, Engine, event, func, select
+from sqlalchemy import Connection, Engine, event, func, select, update
+from sqlalchemy.exc import DBAPIError
 
 from ringfence.markets.bars import Bars
 from ringfence.markets.files import read_bars
 from ringfence.markets.market import Funding, Market, align
 from ringfence.runtime.acts import open_vault
-from ringfence.runtime.bar_store import Window, last_recorded, load_window, store_bars
+from ringfence.runtime.bar_store import Recorded, Window, last_recorded, load_window, store_bars
 from ringfence.runtime.database import in_unit, migrate, open_engine, unit_of_work
 from ringfence.runtime.desk import Desk
 from ringfence.runtime.errors import RecordingDiffers
@@ -28,8 +29,9 @@ START = 1_583_712_000_000  # 2020-03-09T00:00Z
 BTC, ETH = "BTC/USDT:USDT", "ETH/USDT:USDT"
 COLUMNS = (
     "ts", "open", "high", "low", "close", "volume", "valid", "mark_open", "mark_high", "mark_low", "mark_close",
-    "marked", "funding_rate", "funding_valid",
+    "marked", "volume_known", "funding_rate", "funding_valid",
 )  # fmt: skip
+PER_SYMBOL = ("marked", "volume_known")
 
 
 @pytest.fixture
@@ -65,7 +67,7 @@ def gappy_market(length: int = 40) -> Market:
 
 def until(market: Market, row: int) -> Market:
     """The market as it was known before `row`."""
-    cut = {name: getattr(market, name)[:row] for name in COLUMNS if name != "marked"}
+    cut = {name: getattr(market, name)[:row] for name in COLUMNS if name not in PER_SYMBOL}
     return replace(market, **cut)
 
 
@@ -84,7 +86,7 @@ def record(engine: Engine, market: Market) -> int:
 
 def stretch(market: Market, first: int, end: int) -> Market:
     """Rows first to end - 1."""
-    return replace(market, **{name: getattr(market, name)[first:end] for name in COLUMNS if name != "marked"})
+    return replace(market, **{name: getattr(market, name)[first:end] for name in COLUMNS if name not in PER_SYMBOL})
 
 
 def window_after(connection: Connection, ts: int, *symbols: str, timeframe: int = HOUR) -> Window | None:
@@ -196,10 +198,10 @@ def test_later_bars_are_appended_in_any_number_of_pieces(engine: Engine) -> None
 def test_the_last_recorded_bar_of_each_symbol_changes_when_something_was_recorded(engine: Engine) -> None:
     market = gappy_market()
     with unit_of_work(engine, writes=False) as connection:
-        assert last_recorded(connection, (BTC, ETH)) == (-1, -1)
+        assert last_recorded(connection, (BTC, ETH)).latest == (-1, -1)
     record(engine, until(market, 31))
     with unit_of_work(engine, writes=False) as connection:
-        assert last_recorded(connection, (BTC, ETH)) == (START + 31 * HOUR, START + 29 * HOUR)
+        assert last_recorded(connection, (BTC, ETH)).latest == (START + 31 * HOUR, START + 29 * HOUR)
 
 
 def _changed(market: Market, name: str, row: int, column: int) -> Market:
@@ -239,6 +241,77 @@ def test_a_bar_slipped_in_before_the_last_recorded_one_is_refused_with_its_time(
         getattr(full, name)[[0, 1, 3, 4]] = getattr(short[BTC], name)
     with pytest.raises(RecordingDiffers, match=r"the bar of 2020-03-09T02:00:00Z is not among the recorded ones"):
         record(engine, align({BTC: full}))
+
+
+def test_the_last_recorded_bar_is_corrected_until_a_vault_has_lived_it(engine: Engine, project: Path) -> None:
+    market = align({BTC: bars_of(BTC, list(range(31)), 5), ETH: bars_of(ETH, list(range(31)), 6)})
+    setup = set_up(load_mandate(project / "mandates" / "btc-eth-shield.yaml"))
+    name = setup.mandate.name
+    record(engine, market)
+    open_vault(engine, setup.mandate, START)
+    assert Desk(engine).step(name, START + 29 * HOUR) == 30
+    corrected, before = _changed(market, "volume", 30, 0), recorded_so_far(engine)
+    assert record(engine, corrected) == 1
+    assert recorded_so_far(engine) != before
+    assert record(engine, corrected) == 0
+    assert_same_bits(load(engine, BTC, ETH), corrected)
+    with pytest.raises(RecordingDiffers, match=r"the bar of 2020-03-10T05:00:00Z is recorded with other figures$"):
+        record(engine, _changed(corrected, "volume", 29, 0))
+    assert Desk(engine).step(name, START + 30 * HOUR) == 1
+    with pytest.raises(RecordingDiffers, match=rf"2020-03-10T06:00:00Z is recorded with other figures, and {name} has"):
+        record(engine, market)
+    assert_same_bits(load(engine, BTC, ETH), corrected)
+
+
+def test_the_database_itself_keeps_every_bar_but_the_last_that_no_vault_has_lived(
+    engine: Engine, project: Path
+) -> None:
+    market = align({BTC: bars_of(BTC, [0, 1, 2], 5), ETH: bars_of(ETH, [0, 1, 2], 6)})
+    setup = set_up(load_mandate(project / "mandates" / "btc-eth-shield.yaml"))
+    record(engine, market)
+    open_vault(engine, setup.mandate, START)
+
+    def change(row: int) -> None:
+        with unit_of_work(engine) as connection:
+            connection.execute(update(bar).where(bar.c.ts == START + row * HOUR).values(volume=bar.c.volume + 1.0))
+
+    change(2)
+    with pytest.raises(DBAPIError, match="append-only"):
+        change(1)
+    Desk(engine).step(setup.mandate.name, START + 2 * HOUR)
+    with pytest.raises(DBAPIError, match="append-only"):
+        change(2)
+
+
+def test_a_desk_that_holds_a_window_sees_a_correction(engine: Engine, project: Path) -> None:
+    """The window was loaded before the correction, and the slot is decided after it: from the corrected figures."""
+    market = align({BTC: bars_of(BTC, list(range(90)), 5), ETH: bars_of(ETH, list(range(90)), 6)})
+    corrected = _changed(_changed(market, "close", 89, 0), "close", 89, 1)
+    setup = set_up(load_mandate(project / "mandates" / "btc-eth-shield.yaml"))
+    desk, name = Desk(engine), setup.mandate.name
+    record(engine, market)
+    open_vault(engine, setup.mandate, START)
+    desk.step(name, START + 88 * HOUR)
+    record(engine, corrected)
+    with unit_of_work(engine, writes=False) as connection:
+        window = desk.window(connection, setup, START + 88 * HOUR)
+        assert window is not None
+        assert window.slots.market.close[-1].tolist() == corrected.close[-1].tolist()
+
+
+def recorded_so_far(engine: Engine) -> Recorded:
+    with unit_of_work(engine, writes=False) as connection:
+        return last_recorded(connection, (BTC, ETH))
+
+
+def test_a_series_without_volumes_comes_back_as_one_and_is_not_mixed_with_one_that_has_some(engine: Engine) -> None:
+    bars = bars_of(BTC, [0, 1, 2], 5)
+    without = replace(bars, volume=np.zeros(3), volume_known=False)
+    record(engine, align({BTC: without[:2]}))
+    assert load(engine, BTC).volume_known.tolist() == [False]
+    with pytest.raises(RecordingDiffers, match="bars without volumes are recorded, these are with"):
+        record(engine, align({BTC: bars}))
+    assert record(engine, align({BTC: without})) == 1
 
 
 def test_bars_of_another_timeframe_are_refused(engine: Engine) -> None:

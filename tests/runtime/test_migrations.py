@@ -35,7 +35,8 @@ ROWS: dict[str, dict[str, object]] = {
     "command": {"vault_id": 1, "key": "k", "request_hash": "h", "journal_seq": 1},
     "journal": {"vault_id": 1, "seq": 1, "ts": 1, "kind": "k", "body": "{}", "previous_hash": EMPTY_HASH,
                 "hash": EMPTY_HASH},
-    "bar_series": {"instrument": "binance:BTC/USDT:USDT", "timeframe": 60000},
+    "bar_series": {"instrument": "binance:BTC/USDT:USDT", "timeframe": 60000, "volume_known": True,
+                   "corrected": 0},
     "bar": {"instrument": "binance:BTC/USDT:USDT", "ts": 1, "open": 1.0, "high": 1.0, "low": 1.0, "close": 1.0,
             "volume": 0.0, "mark_open": None, "mark_high": None, "mark_low": None, "mark_close": None,
             "funding_rate": None},
@@ -159,8 +160,8 @@ def test_an_empty_database_an_older_and_a_newer_schema_are_told_apart(
     with pytest.raises(SchemaMissing, match="holds no vaults"):
         check_schema(engine)
     migrate(engine)
-    monkeypatch.setattr(ringfence.runtime.database, "SCHEMA", "0003")
-    with pytest.raises(SchemaOlder, match="its schema is 0002, this version reads 0003"):
+    monkeypatch.setattr(ringfence.runtime.database, "SCHEMA", "0004")
+    with pytest.raises(SchemaOlder, match="its schema is 0003, this version reads 0004"):
         check_schema(engine)
     monkeypatch.undo()
     with unit_of_work(engine) as connection:

@@ -48,9 +48,10 @@ def check_mandates(
 ) -> CheckedFiles:
     """The mandates in these files and folders (their *.yaml and *.yml), and all that is wrong with any of them.
 
-    A file that is named twice is one file. The checks are those of `load_mandate`. Symbols mean the shipped instruments
-    and, over them, those of the tables in `venues` (files and folders) or, where that is None, of the folder `venues`
-    beside each mandate; what is wrong with such a table is told as well.
+    Hidden files of a folder are left out, and so are an editor's locks. A file that is named twice is one file. The
+    checks are those of `load_mandate`. Symbols mean the shipped instruments and, over them, those of the tables in
+    `venues` (files and folders) or, where that is None, of the folder `venues` beside each mandate; what is wrong with
+    such a table is told as well.
     """
     problems: list[Problem] = []
     tables = _Tables(venues, problems)
@@ -106,7 +107,7 @@ def _files(paths: Iterable[Path | str], problems: list[Problem]) -> Iterator[Pat
         inside = [path]
         try:
             if path.is_dir():
-                inside = sorted(entry for entry in path.iterdir() if entry.suffix in (".yaml", ".yml"))
+                inside = sorted(entry for entry in path.iterdir() if _is_mandate(entry))
                 if not inside:
                     problems.append(Problem(str(path), 1, 1, "", "holds no mandate; expected files *.yaml"))
         except (OSError, ValueError) as error:
@@ -117,6 +118,11 @@ def _files(paths: Iterable[Path | str], problems: list[Problem]) -> Iterator[Pat
             if identity not in seen:
                 seen.add(identity)
                 yield entry
+
+
+def _is_mandate(entry: Path) -> bool:
+    """Whether a file in a folder is meant as one: not an editor's lock (.#m.yaml), nor macOS's twin (._m.yaml)."""
+    return entry.suffix in (".yaml", ".yml") and not entry.name.startswith((".", "~$", "#"))
 
 
 def _identity(path: Path) -> Path:

@@ -35,7 +35,11 @@ def compile_limits(mandate: Mandate, instruments: "Mapping[str, Instrument]") ->
     of_vault: dict[str, list[float]] = {
         "keep": [MILLION - mandate.loss_cap],
         "gross_leverage_max": [mandate.limits.gross_leverage_max],
-        "sweep": [0], "at_wall": [0], "rebase_after": [0], "rebase_notice": [0], "timeframe": [mandate.timeframe],
+        "sweep": [0],
+        "at_wall": [0],
+        "rebase_after": [0],
+        "rebase_notice": [0],
+        "timeframe": [mandate.timeframe],
     }
     of_positions: dict[str, list[float]] = dict(
         share=[position.share for position in positions],
