@@ -40,7 +40,10 @@ def run_of(connection: Connection, row: RowMapping) -> VaultRun:
         loss_cap=terms.loss_cap / MILLION, mandate=row["mandate"], ts=np.array(ts, np.int64),
         nav=ints("struck"), wall=ints("wall"), shares=ints("total_shares"), high_water_mark=ints("high_water_mark"),
         positions=tuple(_position(name, terms.positions[name].symbol, decided) for name in names),
-        events=tuple(_event(event, names.index(event.position)) for entry in decided for event in entry.events),
+        events=tuple(
+            _event(event, -1 if event.position is None else names.index(event.position))
+            for entry in decided for event in entry.events
+        ),
         price_low=row["price_low"], distance_low=row["distance_low"],
         balances={name: balance for name, balance in balances.items() if balance},
     )  # fmt: skip

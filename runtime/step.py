@@ -25,8 +25,8 @@ from ringfence.vaults.vault import Vault
 
 __all__ = ["Decision", "SlotInputs", "book_of", "decided_by", "live_through", "slot_inputs"]
 
-_CASH = ("reserve", "cushion")
-_CONTRA = tuple(kind.value for kind in AccountKind if kind.value not in (*_CASH, AccountKind.margin))
+_ENTERING = AccountKind.entering.value
+_ACCOUNTS = tuple(kind.value for kind in AccountKind if kind is not AccountKind.margin)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,13 +83,19 @@ def decided_by(mandate: Mandate) -> tuple[int, dict[str, str]]:
     return KERNEL, releases
 
 
-def book_of(vault: Vault) -> Book:
-    """The vault as the kernel's rows."""
+def book_of(vault: Vault, close: int) -> Book:
+    """The vault as the kernel's rows, before the slot that ends at `close` (UTC ms); of what waits to enter or to leave
+    only what a strike then settles."""
     book = empty_book(range(len(vault.positions)))
     row = book.vaults[0]
-    for name in (*_CASH, *_CONTRA):
+    for name in _ACCOUNTS:
         row[name] = vault.ledger.balance(name)
-    row.shares, row.waiting, row.high_water_mark = vault.shares, vault.waiting, vault.high_water_mark
+    due = vault.due(close)
+    row[_ENTERING], row.waiting = (
+        sum(order.remaining for order in due if order.side == side) for side in ("deposit", "redemption")
+    )
+    row.shares, row.high_water_mark = vault.shares, vault.high_water_mark
+    row.locked_since, row.rebase_at = _known(vault.locked_since), _known(vault.rebase_at)
     row.price_low, row.distance_low = vault.price_low, vault.distance_low
     for position, held in zip(book.positions, vault.positions.values(), strict=True):
         position.quantity, position.cost, position.refused = held.quantity, held.cost, held.refused
@@ -112,22 +118,24 @@ def live_through(setup: Setup, book: Book, inputs: SlotInputs) -> Decision:
         events += [_happened(event, setup.names) for event in read_events(tape, inputs.ts, 0, 0)]
         transfers += _moved(tape, setup.names)
         rewind(tape)
-    row = book.vaults[0]
+    row, state = book.vaults[0], series.vaults[0, 0]
     kernel, strategies = decided_by(setup.mandate)
     entry = Decided(
         kernel=kernel, strategies=strategies, slot=inputs.slot, last_bar=int(inputs.ts[-1]), bars=inputs.fingerprint,
-        struck=int(series.vaults[0, 0].nav), high_water_mark=int(row.high_water_mark),
+        struck=int(state.nav), is_struck=bool(state.struck), high_water_mark=int(row.high_water_mark),
+        flow_cost=int(state.flow_cost), nav_low=int(state.nav_low) if row.shares else None,
+        locked_since=_told(row.locked_since), rebase_at=_told(row.rebase_at),
         price_low=_finite(row.price_low), distance_low=_finite(row.distance_low),
         positions={name: _held(p, book, inputs, series) for p, name in enumerate(setup.names)},
         events=tuple(events), transfers=tuple(transfers),
     )  # fmt: skip
-    balances = {name: int(row[name]) for name in (*_CASH, *_CONTRA)}
+    balances = {name: int(row[name]) for name in _ACCOUNTS}
     balances |= {margin_account(name): int(book.positions[p].margin) for p, name in enumerate(setup.names)}
     return Decision(inputs.close, entry, balances)
 
 
 def _happened(event: Event, names: tuple[str, ...]) -> Happened:
-    return Happened(**{**asdict(event), "position": names[event.position]})
+    return Happened(**{**asdict(event), "position": names[event.position] if event.position >= 0 else None})
 
 
 def _moved(tape: Tape, names: tuple[str, ...]) -> list[Moved]:
@@ -145,8 +153,18 @@ def _held(p: int, book: Book, inputs: SlotInputs, series: Series) -> Held:
         proposed=float(proposal.leverage) if proposal.proposed else None,
         volatility=float(proposal.volatility) if proposal.known else None,
         allowed=float(detail.allowed), leverage=float(detail.leverage),
+        effective_leverage=float(detail.effective_leverage),
         liquidation_price=float(detail.liquidation_price), bound=Bound(int(detail.bound)),
     )  # fmt: skip
+
+
+def _known(ts: int | None) -> int:
+    """A time as the kernel has it: -1 for none."""
+    return -1 if ts is None else ts
+
+
+def _told(ts: int) -> int | None:
+    return int(ts) if ts >= 0 else None
 
 
 def _finite(value: float) -> float | None:
