@@ -58,6 +58,11 @@ class Bars:
             self.volume[rows],
         )
 
+    def chosen(self, rows: Flags) -> "Bars":
+        """The same series with these rows only."""
+        columns = (self.ts, self.open, self.high, self.low, self.close, self.volume)
+        return Bars(self.symbol, self.timeframe, *(column[rows] for column in columns))
+
     def gaps(self) -> tuple[Gap, ...]:
         """The bars missing between the first and the last, in order."""
         steps = np.diff(self.ts) // self.timeframe

@@ -124,6 +124,7 @@ def instrument(name: str, venue: str = VENUE_DEFAULT) -> Instrument:
 def listed(chosen: Instrument) -> Any:
     """The kernel's row of INSTRUMENT, linear or inverse."""
     row, count = rows(INSTRUMENT, 1)[0], len(chosen.tiers)
+    row.scale = 10.0**chosen.decimals
     row.unit, row.notional_min, row.inverse = chosen.unit, chosen.notional_min, chosen.kind == "inverse"
     row.tiers = count
     row.tier[:count] = [(tier.floor, tier.rate, tier.deduction, tier.leverage_max) for tier in chosen.tiers]

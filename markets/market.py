@@ -8,7 +8,8 @@ import numpy.typing as npt
 
 from ringfence.markets.bars import Bars
 from ringfence.markets.errors import Fault, InvalidFunding, InvalidTimeframe, MisalignedMarket
-from ringfence.risk.book import Flags, Floats, Ints
+from ringfence.risk.book import STAMP, Flags, Floats, Ints, Rows
+from ringfence.risk.book import rows as rows_of
 from ringfence.words.times import format_duration, utc
 
 __all__ = ["Funding", "Market", "align"]
@@ -49,7 +50,7 @@ class Funding:
 @dataclass(frozen=True, eq=False)
 class Market:
     """T rows of N symbols. A cell without a bar repeats the last known close in every price column (0.0 before the
-    first), with volume 0 and `valid` False."""
+    first), with volume 0 and `valid` False. A bar in which nothing was traded is none."""
 
     symbols: tuple[str, ...]
     timeframe: int
@@ -61,6 +62,7 @@ class Market:
     low: Floats
     close: Floats
     volume: Floats
+    """Base units; inf where none is given for a bar that has a price."""
     valid: Flags
     """(T, N) as are all columns around it."""
     mark_open: Floats
@@ -69,9 +71,12 @@ class Market:
     mark_close: Floats
     marked: Flags
     """(N,) False where no mark was given and the mark columns equal the last-price columns."""
-    funding_rate: Floats
-    funding_valid: Flags
-    """(T, N) True in the row that settles a stamp with a known rate: the symbol's first bar at or after the stamp."""
+    stamps: Rows
+    """(F,) of risk.book.STAMP: the funding stamps with a known rate, symbol by symbol, in order of time."""
+    stamps_from: Ints
+    stamps_to: Ints
+    """(T, N) the rows of `stamps` that a bar settles: those from its open to its close, and those in the hole before
+    it."""
     notes: tuple[str, ...] = ()
     """What the given series do not cover, in words; nothing was made up for it."""
 
@@ -87,18 +92,19 @@ class Market:
         """The rows that open before `ts` (UTC ms)."""
         end = int(np.searchsorted(self.ts, ts))
         columns = ("ts", "open", "high", "low", "close", "volume", "valid", "mark_open", "mark_high", "mark_low",
-                   "mark_close", "funding_rate", "funding_valid")  # fmt: skip
+                   "mark_close", "stamps_from", "stamps_to")  # fmt: skip
         return replace(self, **{name: getattr(self, name)[:end] for name in columns})
 
     def bars(self, symbol: int) -> Bars:
         """The bars that the symbol in column `symbol` really has."""
         rows = self.valid[:, symbol]
-        columns = (self.open, self.high, self.low, self.close, self.volume)
+        volume = self.volume[rows, symbol]
         return Bars(
             self.symbols[symbol],
             self.timeframe,
             self.ts[rows],
-            *(np.ascontiguousarray(column[rows, symbol]) for column in columns),
+            *(np.ascontiguousarray(column[rows, symbol]) for column in (self.open, self.high, self.low, self.close)),
+            np.where(np.isinf(volume), 0.0, volume),
         )
 
     def slots(self, timeframe: int, until: int | None = None) -> tuple[Ints, Ints]:
@@ -128,14 +134,15 @@ def align(
 ) -> Market:
     """One market over the union of the bars' timestamps, in the order of `bars`.
 
-    Marks finer than the bars are resampled; where a mark is missing the last price stands in and a note says so. A
-    funding stamp within a symbol's bars settles at its first bar at or after the stamp; of several that fall on one bar
-    the latest settles and a note reports the others. Refused (MisalignedMarket): no bars, bars of different timeframes,
+    Marks finer than the bars are resampled; where a mark is missing the last price stands in and a note says so. Every
+    funding stamp within a symbol's bars settles, at the bar that it falls into or, in a hole, at the next one. A flat
+    bar without volume, in a series whose volume is known, is left out, since nothing was traded in it. Refused (MisalignedMarket): no bars, bars of different timeframes,
     marks coarser than the bars, marks or funding of a symbol without bars or of another time altogether.
     """
     marks, funding = marks or {}, funding or {}
-    symbols = tuple(bars)
+    symbols, notes = tuple(bars), list[str]()
     timeframe = _common_timeframe(bars)
+    bars = {symbol: _traded(series, notes) for symbol, series in bars.items()}
     for given, what in ((marks, "marks"), (funding, "funding")):
         for symbol in given:
             if symbol not in bars:
@@ -145,20 +152,24 @@ def align(
     last = [np.zeros(shape) for _ in range(4)]
     # Without any marks the mark columns are the last-price columns, not copies of them.
     mark = [np.zeros(shape) for _ in range(4)] if marks else last
-    volume, funding_rate = np.zeros(shape), np.zeros(shape)
-    valid, funding_valid = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
-    notes: list[str] = []
+    volume, valid = np.zeros(shape), np.zeros(shape, np.bool_)
+    stamps_from, stamps_to = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    stamps: list[Rows] = []
+    settled = 0
     for number, (symbol, series) in enumerate(bars.items()):
         rows = np.searchsorted(ts, series.ts)
         valid[rows, number] = True
-        volume[rows, number] = series.volume
+        volume[rows, number] = np.where(series.volume > 0.0, series.volume, np.inf)
         prices = (series.open, series.high, series.low, series.close)
         _spread(last, number, rows, prices)
         if marks:
             _spread(mark, number, rows, _marked(series, marks[symbol], notes) if symbol in marks else prices)
         if symbol in funding:
-            at, rate = _settled(series, funding[symbol], notes)
-            funding_rate[rows[at], number], funding_valid[rows[at], number] = rate, True
+            due, at = _settled(series, funding[symbol], notes)
+            bounds = settled + np.searchsorted(at, np.arange(len(series) + 1))
+            stamps_from[rows, number], stamps_to[rows, number] = bounds[:-1], bounds[1:]
+            stamps.append(due)
+            settled += len(due)
     return Market(
         symbols=symbols,
         timeframe=timeframe,
@@ -168,8 +179,9 @@ def align(
         valid=valid,
         **dict(zip(("mark_open", "mark_high", "mark_low", "mark_close"), mark, strict=True)),
         marked=np.array([symbol in marks for symbol in symbols], np.bool_),
-        funding_rate=funding_rate,
-        funding_valid=funding_valid,
+        stamps=np.concatenate([rows_of(STAMP, 0), *stamps]).view(np.recarray),
+        stamps_from=stamps_from,
+        stamps_to=stamps_to,
         notes=tuple(notes),
     )
 
@@ -230,25 +242,31 @@ def _marked(bars: Bars, mark: Bars, notes: list[str]) -> tuple[Floats, Floats, F
     return mixed[0], mixed[1], mixed[2], mixed[3]
 
 
-def _settled(bars: Bars, funding: Funding, notes: list[str]) -> tuple[Ints, Floats]:
-    """The symbol's bars at which a stamp settles, and the rates."""
+def _traded(bars: Bars, notes: list[str]) -> Bars:
+    """The bars in which something was traded; all, where the series has no volumes."""
+    if not bars.volume.any():
+        return bars
+    idle = (bars.volume == 0.0) & (bars.high == bars.low)
+    if not idle.any():
+        return bars
+    first = utc(int(bars.ts[idle.argmax()]))
+    notes.append(f"{bars.symbol}: {int(idle.sum())} of {len(bars)} bars without trade, first {first}; left out")
+    return bars.chosen(~idle)
+
+
+def _settled(bars: Bars, funding: Funding, notes: list[str]) -> tuple[Rows, Ints]:
+    """The stamps (F,) of STAMP that the symbol's bars settle, and which bar settles each."""
     symbol, ts = bars.symbol, funding.ts
     if not len(ts) or ts[-1] < bars.ts[0] or ts[0] > bars.ts[-1] + bars.timeframe:
         found = f"funding {_span(ts)}" if len(ts) else "no funding"
         raise MisalignedMarket(symbol, found, f"funding of the bars' own time, {_span(bars.ts)}")
-    within = np.flatnonzero((ts >= bars.ts[0]) & (ts <= bars.ts[-1]))
-    stamps, rates = ts[within], funding.rate[within]
-    at = np.searchsorted(bars.ts, stamps)
-    latest = np.append(at[1:] != at[:-1], True)[: len(at)]
-    if not latest.all():
-        first = utc(int(stamps[~latest][0]))
-        notes.append(
-            f"{symbol}: {int((~latest).sum())} of {len(stamps)} funding stamps not settled, first {first}: "
-            "a later stamp falls on the same bar"
-        )
+    within = (ts >= bars.ts[0]) & (ts < bars.ts[-1] + bars.timeframe)
+    due = rows_of(STAMP, int(within.sum()), ts=ts[within], rate=funding.rate[within])
+    at = np.searchsorted(bars.ts, due.ts, side="right") - 1
+    at += due.ts >= bars.ts[at] + bars.timeframe
     if len(ts) > 1:
         _note_missing_stamps(bars, ts, notes)
-    return at[latest], rates[latest]
+    return due, at
 
 
 def _note_missing_stamps(bars: Bars, ts: Ints, notes: list[str]) -> None:

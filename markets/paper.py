@@ -1,34 +1,51 @@
-"""The paper exchange: isolated margin only. Funding, liquidation on the mark, fills with spread, slippage and fees.
+"""The paper exchange: isolated margin only. Funding, liquidation on the mark, fills with spread, slippage and fees, of
+no more than a part of the bar's volume.
 
 It liquidates at the worst mark of a bar before anything else sees the bar, fills where the market traded (the open, if
 the bar gapped past the trigger), and never takes more than the margin: the rest is its own loss, the shortfall. The
 compiled loop calls its three rules; `PaperVenue` speaks the verbs of a venue over the very same ones.
 """
 
+from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+
+import numpy as np
 
 from ringfence.markets.venue import Order, Report, ReportKind
 from ringfence.risk.book import Rows
 from ringfence.risk.compiled import inlined
-from ringfence.risk.exposure import fee, funding_payment, liquidation_price, market_price, risk_at, traded_value
+from ringfence.risk.exposure import LOTS_MAX, fee, funding_payment, liquidation_price, market_price, risk_at, traded_value
 
 __all__ = ["PaperVenue", "fill", "fund", "liquidate"]
 
 
 @inlined
-def fill(order: Order, limit: Any, instrument: Any, prices: Any) -> Report:
-    """An order at the market fills whole at the bar's close, half the spread and the slippage against it."""
+def fill(order: Order, limit: Any, instrument: Any, prices: Any, filled: int) -> Report:
+    """An order at the market fills at the bar's close, half the spread and the slippage against it, as far as the
+    position's part of the bar's volume goes, of which `filled` lots are used up. A report of no lots: nothing is left."""
+    lots = min(abs(order.lots), max(0, _fillable(limit, instrument, prices) - filled))
+    lots = lots if order.lots > 0 else -lots
     price = market_price(limit, prices.close, order.lots)
-    due = fee(traded_value(instrument, order.lots, price), limit.taker_fee)
-    return Report(ReportKind.fill, order.position, order.lots, price, prices.mark_close, due, 0)
+    due = fee(traded_value(instrument, lots, price), limit.taker_fee)
+    return Report(ReportKind.fill, order.position, lots, price, prices.mark_close, due, 0)
 
 
 @inlined
-def fund(position: Any, instrument: Any, prices: Any) -> Report:
-    """-side * notional * rate at the open mark on the quantity held at the stamp, rounded against the position."""
-    amount = funding_payment(position, instrument, prices.mark_open, prices.funding_rate)
-    return Report(ReportKind.funding, position.index, 0, prices.funding_rate, prices.mark_open, 0, amount)
+def _fillable(limit: Any, instrument: Any, prices: Any) -> int:
+    """Lots that one position may fill in a bar: a part of the bar's volume, where that is known."""
+    if prices.volume == np.inf:
+        return 1 << 61
+    unit = instrument.unit / prices.close if instrument.inverse else float(instrument.unit)
+    return int(min(limit.volume_share * prices.volume * instrument.scale / unit, LOTS_MAX))
+
+
+@inlined
+def fund(position: Any, instrument: Any, prices: Any, rate: float) -> Report:
+    """-side * notional * rate at the bar's open mark on the quantity held at the stamp, rounded against the position."""
+    amount = funding_payment(position, instrument, prices.mark_open, rate)
+    return Report(ReportKind.funding, position.index, 0, rate, prices.mark_open, 0, amount)
 
 
 @inlined
@@ -60,9 +77,12 @@ class PaperVenue:
         self._given = 0
         self._due: list[Callable[[], list[Report]]] = []
 
-    def trade(self, bars: Rows) -> None:
-        """Let the market trade one bar, (N,) of BAR: funding, then liquidations; orders fill at its close."""
-        self._bars, self._due = bars, [self._fundings, self._liquidations]
+    def trade(self, bars: Rows, stamps: Rows) -> None:
+        """Let the market trade one bar, (N,) of BAR with its (F,) STAMPs: funding, then liquidations; orders fill at its
+        close."""
+        self._bars, self._stamps, self._filled = bars, stamps, Counter[int]()
+        most = max((int(prices.stamps_to - prices.stamps_from) for prices in bars), default=0)
+        self._due = [*(partial(self._fundings, n) for n in range(most)), self._liquidations]
 
     def place(self, order: Order) -> int:
         self._given += 1
@@ -89,19 +109,26 @@ class PaperVenue:
         symbol = position.symbol
         return position, self._limits[position.index], self._listing[symbol], self._bars[symbol]
 
-    def _fundings(self) -> list[Report]:
+    def _fundings(self, n: int) -> list[Report]:
+        """Of the n-th stamp of each symbol's bar: a payment is on what the ones before it have left."""
         held = [self._held(position) for position in self._positions if position.quantity]
-        return [fund(position, instrument, prices) for position, _, instrument, prices in held if prices.funding]
+        return [
+            fund(position, instrument, prices, self._stamps[prices.stamps_from + n].rate)
+            for position, _, instrument, prices in held
+            if prices.stamps_from + n < prices.stamps_to
+        ]
 
     def _liquidations(self) -> list[Report]:
         held = [self._held(position) for position in self._positions if position.quantity]
         return [report for rows in held if rows[-1].valid and (report := liquidate(*rows)).lots]
 
     def _fills(self) -> list[Report]:
-        """Orders of symbols that did not trade in the bar stay open."""
+        """Orders of symbols that did not trade in the bar stay open; of others, what the volume does not bear lapses."""
         found = []
         for number, order in list(self._open.items()):
             _, limit, instrument, prices = self._held(self._positions[order.position])
             if prices.valid:
-                found.append(fill(self._open.pop(number), limit, instrument, prices))
+                report = fill(self._open.pop(number), limit, instrument, prices, self._filled[order.position])
+                self._filled[order.position] += abs(report.lots)
+                found.append(report)
         return found

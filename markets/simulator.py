@@ -1,51 +1,54 @@
 """The simulator: the paper exchange's rules and the vault's decisions, bar by bar, in one compiled loop.
 
 `_run` is the only loop. A back-test calls it once over all bars; the task that steps a vault calls it over the bars of
-one slot; `decide` is the same loop when it may not act. Three things meet here and nowhere else: `risk.orders` says
-what to trade, `markets.paper` at what price, `risk.settlement` what that does to the book. All state is in the
-arguments, so cutting a run into pieces changes nothing.
+one slot; `decide` is the same loop when it may not act. Three things meet here and in `markets.trades`, nowhere else:
+`risk.orders` says what to trade, `markets.paper` at what price, `risk.settlement` what that does to the book. All state
+is in the arguments, so cutting a run into pieces changes nothing.
 """
 
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ringfence.markets.paper import fill, fund, liquidate
-from ringfence.risk.book import Book, Ints, Rows, Seat, Terms, rows
+from ringfence.markets.paper import fund, liquidate
+from ringfence.markets.trades import Hall, Outcome, close, strike_and_settle, trade, winds_down
+from ringfence.risk.arithmetic import INT_MAX
+from ringfence.risk.book import STAMP, Book, Rows, Seat, Terms, Walk, rows
 from ringfence.risk.compiled import compiled, inlined
 from ringfence.risk.engine import Budget, blank_plan, capital_at_risk, gross_multiplier, plan_position
-from ringfence.risk.events import Bound
-from ringfence.risk.exposure import arm, equity_at, leverage_of, liquidation_price
-from ringfence.risk.orders import excess_margin, grows, increase, is_settled, lacking_margin, margin_call, reduction
-from ringfence.risk.settlement import close_lots, funding, liquidated, open_lots, refused, shift_collateral
-from ringfence.risk.tape import Tape, blank_tape
-from ringfence.risk.wall import post_margin, raise_wall, ratchet, release_margin
+from ringfence.risk.events import Kind
+from ringfence.risk.exposure import arm, equity_at, leverage_of, liquidation_price, lot_value
+from ringfence.risk.orders import is_settled, margin_call
+from ringfence.risk.settlement import funding, liquidated
+from ringfence.risk.tape import Tape, at, begin_bar, blank_tape, close_of_bar, open_of_bar
+from ringfence.risk.wall import wall_amount
 
-__all__ = ["POSITION_STATE", "VAULT_STATE", "Record", "Series", "Walk", "blank_series", "decide", "simulate"]
+__all__ = ["POSITION_STATE", "VAULT_STATE", "Record", "Series", "blank_series", "decide", "roomy_tape",
+           "simulate"]  # fmt: skip
 
-_TRANSFERS_PER_POSITION, _EVENTS_PER_POSITION = 24, 8
+_TRANSFERS_PER_POSITION, _EVENTS_PER_POSITION = 48, 24
+_TRANSFERS_PER_VAULT, _EVENTS_PER_VAULT = 4, 4
 
-VAULT_STATE = np.dtype([("nav", np.int64), ("high_water_mark", np.int64)])
+VAULT_STATE = np.dtype(
+    [
+        ("nav", np.int64),  # after the decision's trades and before holders enter or leave: the NAV struck, if one was
+        ("high_water_mark", np.int64),  # after the strike
+        ("nav_low", np.int64),  # lowest NAV since the decision before, at any bar's worst point or after this one
+        ("flow_cost", np.int64),  # what the trades for holders who enter or leave cost, minor units
+        ("locked", np.bool_),  # the cushion is spent
+        ("struck", np.bool_),  # false: a position could not be traded, so nobody enters or leaves at this NAV
+    ]
+)
 POSITION_STATE = np.dtype(
     [
         ("quantity", np.int64),
         ("allowed", np.float64),  # signed leverage that the limiters allowed
-        ("leverage", np.float64),  # signed notional / equity after the decision; 0.0 when flat
+        ("leverage", np.float64),  # signed notional / collateral after the decision, the one that is limited
+        ("effective_leverage", np.float64),  # signed notional / equity
         ("liquidation_price", np.float64),  # 0.0 when there is none
         ("bound", np.int64),
     ]
 )
-
-
-class Walk(NamedTuple):
-    """What a book lives through."""
-
-    bars: Rows
-    """(T, N) of BAR."""
-    slot: Ints
-    """(T,): the row of `proposals` that is decided at the bar's close, or -1."""
-    proposals: Rows
-    """(K, P) of PROPOSAL."""
 
 
 class Series(NamedTuple):
@@ -73,25 +76,36 @@ def blank_series(decisions: int, vaults: int, positions: int, *, detailed: bool 
 # The venue's rules and the margin call
 
 
+@inlined
+def _worst_equity(position: Any, instrument: Any, prices: Any) -> int:
+    """What stands in the position at the bar's worst mark."""
+    return max(0, equity_at(position, instrument, prices.mark_low if position.quantity > 0 else prices.mark_high))
+
+
 @compiled
-def _venue_rules(seat: Any, tape: Any, prices: Any) -> None:
-    """Funding of the stamp, then maintenance at the bar's worst mark, then the margin call at its close."""
+def _venue_rules(seat: Any, tape: Any, prices: Any, stamps: Any) -> int:
+    """Funding of the bar's stamps, maintenance at its worst mark, then the margin call at its close. Returns the
+    position's equity at the bar's worst mark, before the call."""
     position, limit, instrument = seat.position, seat.limit, seat.instrument
     if prices.funding and position.quantity != 0:
-        funding(seat, tape, fund(position, instrument, prices))
+        for n in range(prices.stamps_from, prices.stamps_to):
+            at(tape, stamps[n].ts)
+            funding(seat, tape, fund(position, instrument, prices, stamps[n].rate))
         arm(position, limit, instrument)
-    if not prices.valid:
-        return
-    if _reaches(position, position.liquidation_watch, prices.mark_low, prices.mark_high):
+        close_of_bar(tape)
+    if prices.valid and _reaches(position, position.liquidation_watch, prices.mark_low, prices.mark_high):
         report = liquidate(position, limit, instrument, prices)
         if report.lots != 0:
+            if _reaches(position, position.liquidation_watch, prices.mark_open, prices.mark_open):
+                open_of_bar(tape)
             liquidated(seat, tape, report)
             arm(position, limit, instrument)
-    if _reaches(position, position.call_watch, prices.mark_close, prices.mark_close):
-        order = margin_call(seat, prices)
-        if order.lots != 0:
-            close_lots(seat, tape, fill(order, limit, instrument, prices), Bound.margin_call)
-            arm(position, limit, instrument)
+            close_of_bar(tape)
+    worst = _worst_equity(position, instrument, prices)
+    if prices.valid and _reaches(position, position.call_watch, prices.mark_close, prices.mark_close):
+        close(seat, tape, prices, margin_call(seat, prices), Kind.margin_call)
+        arm(position, limit, instrument)
+    return worst
 
 
 @inlined
@@ -110,121 +124,86 @@ def _needs_venue(position: Any, prices: Any) -> bool:
     return position.quantity < 0 and (prices.mark_high >= position.call_watch or prices.funding)
 
 
-# The two halves of a decision
-
-
-@inlined
-def _sweep(seat: Any, tape: Any, mark: float, plan: Any) -> None:
-    """Back to the cushion what the position can give; what a flat one leaves behind is no news."""
-    excess = excess_margin(seat, mark, plan)
-    if seat.position.quantity == 0:
-        release_margin(seat.vault, seat.position, tape, excess)
-    elif excess > 0:
-        shift_collateral(seat, tape, mark, -excess)
-
-
-@compiled
-def _shrink(seat: Any, tape: Any, prices: Any, plan: Any) -> None:
-    """The first half of a plan at the bar's close: the reduction it asks for, and what that and open profit free."""
-    position, quantity, margin = seat.position, seat.position.quantity, seat.position.margin
-    order = reduction(seat, prices, plan)
-    if order.lots != 0:
-        close_lots(seat, tape, fill(order, seat.limit, seat.instrument, prices), plan.bound)
-    _sweep(seat, tape, prices.mark_close, plan)
-    if position.quantity != quantity or position.margin != margin:
-        arm(position, seat.limit, seat.instrument)
-
-
-@compiled
-def _grow(seat: Any, tape: Any, prices: Any, plan: Any) -> None:
-    """The second half, once every position of the vault has freed what it could: top-up, then the increase."""
-    position, quantity, margin = seat.position, seat.position.quantity, seat.position.margin
-    mark, growing = prices.mark_close, grows(position, plan)
-    lacking = lacking_margin(seat, mark, plan)
-    if growing:
-        post_margin(seat.vault, position, tape, lacking)
-        intent = increase(seat, prices, plan)
-        if intent.order.lots != 0:
-            open_lots(seat, tape, fill(intent.order, seat.limit, seat.instrument, prices), intent.bound)
-        elif intent.bound != Bound.nothing:
-            refused(seat, tape, mark, intent.bound, plan.target)
-        _sweep(seat, tape, mark, plan)
-    elif lacking > 0:
-        shift_collateral(seat, tape, mark, lacking)
-    if position.quantity != quantity or position.margin != margin:
-        arm(position, seat.limit, seat.instrument)
-
-
 # What is written down
 
 
 @inlined
 def _write_detail(seat: Any, mark: float, plan: Any, detail: Any) -> None:
-    detail.quantity = seat.position.quantity
+    position, instrument = seat.position, seat.instrument
+    detail.quantity = position.quantity
     detail.allowed = plan.allowed
-    detail.leverage = leverage_of(seat.position, seat.instrument, mark)
-    detail.liquidation_price = liquidation_price(seat.position, seat.instrument)
+    detail.leverage = 0.0
+    if plan.collateral > 0:
+        detail.leverage = position.quantity * lot_value(instrument, mark) / plan.collateral
+    detail.effective_leverage = leverage_of(position, instrument, mark)
+    detail.liquidation_price = liquidation_price(position, instrument)
     detail.bound = plan.bound
-
-
-@inlined
-def _write_state(vault: Any, nav: int, state: Any) -> None:
-    state.nav = nav
-    state.high_water_mark = vault.high_water_mark
 
 
 @compiled
 def _note_lows(vault: Any, nav: int) -> None:
-    """Between changes of wall and shares both lows fall with NAV, so only a lower NAV is news."""
-    vault.nav_low = nav
+    """The lows of a vault's life, at a NAV of which its wall and its shares were these."""
+    vault.nav_low = min(vault.nav_low, nav)
     vault.price_low = min(vault.price_low, nav / vault.shares)
     vault.distance_low = min(vault.distance_low, (nav - vault.wall) / nav)
+
+
+@inlined
+def _write_state(vault: Any, outcome: Any, state: Any) -> None:
+    if vault.shares > 0:
+        _note_lows(vault, outcome.nav)
+    state.nav, state.struck, state.flow_cost = outcome.nav, outcome.struck, outcome.flow_cost
+    state.high_water_mark, state.nav_low = vault.high_water_mark, vault.nav_low
+    state.locked = vault.locked_since >= 0
+    vault.nav_low = INT_MAX
 
 
 # The loop
 
 
 @compiled
-def _run(book: Any, terms: Any, walk: Any, record: Any, plans: Any, span: Any, act: bool) -> int:
-    """Longer than 60 lines because the one function that owns the arrays must hold every loop over them: passing them
-    on would cost more than the step itself. More than five arguments because nothing may be allocated here. Without
-    `act` nothing moves: only `plans`, `record.series` and derived columns are written. It is asked last, where the
-    answer is hardly ever needed."""
+def _run(book: Any, terms: Any, walk: Any, record: Any, plans: Any, span: Any, room: Any, act: bool) -> int:
+    """Longer than 60 lines because the one function that owns the arrays must hold every loop over them that runs at
+    each bar: passing them on would cost more than the step itself. More than five arguments because nothing may be
+    allocated here. It stops before a bar once more than `room` rows of the tape are used. Without `act` nothing moves:
+    only `plans` and derived columns are written."""
     vaults, positions = book
     (vault_limits, limits), instruments = terms
-    bars, slot, proposals = walk
+    bars, opens, length, stamps, slot, proposals = walk
     tape, (states, details) = record
     for p in range(positions.size):
         arm(positions[p], limits[p], instruments[positions[p].symbol])
     for v in range(vaults.size):
-        raise_wall(vaults[v], vault_limits[v].keep)
-    transfers = tape.transfers.size - _TRANSFERS_PER_POSITION * positions.size - vaults.size
-    events = tape.events.size - _EVENTS_PER_POSITION * positions.size
+        vaults[v].wall = wall_amount(vaults[v].high_water_mark, vault_limits[v].keep, vaults[v].shares)
     for bar in range(span[0], span[1]):
-        if tape.used[0] > transfers or tape.used[1] > events:
+        if tape.used[0] > room[0] or tape.used[1] > room[1]:
             return bar
-        tape.used[2] = bar
+        begin_bar(tape, bar, opens[bar], length)
         row = slot[bar]
         for v in range(vaults.size):
-            vault = vaults[v]
-            nav = 0
+            vault, nav, worst, strikes = vaults[v], 0, 0, True
             for p in range(vault.first, vault.last):
                 position = positions[p]
                 prices, instrument = bars[bar, position.symbol], instruments[position.symbol]
                 if _needs_venue(position, prices) and act:
-                    _venue_rules(Seat(vault, position, limits[p], instrument), tape, prices)
-                equity = max(0, equity_at(position, instrument, prices.mark_close))
+                    worst += _venue_rules(Seat(vault, position, limits[p], instrument), tape, prices, stamps)
+                else:
+                    worst += _worst_equity(position, instrument, prices)
                 if row >= 0:
-                    plans[p].equity = equity
-                nav += equity
-            nav += vault.reserve + vault.cushion
-            if nav < vault.nav_low and act:
-                _note_lows(vault, nav)
+                    plans[p].equity = max(0, equity_at(position, instrument, prices.mark_close))
+                    nav += plans[p].equity
+                    strikes = strikes and (prices.valid or position.quantity == 0)
+            cash = vault.reserve + vault.cushion
+            if vault.shares > 0 and worst + cash < vault.nav_low:
+                vault.nav_low = worst + cash
             if row < 0:
                 continue
-            if nav >= vault.peak and vault.reserve + vault.cushion > vault.wall and act:
-                ratchet(vault, vault_limits[v].keep, tape, nav)
-            budget, rounds, settled = Budget(capital_at_risk(vault, nav), 1.0), 0, True
+            nav += cash
+            if vault.shares > 0 and act:
+                _note_lows(vault, vault.nav_low)
+            limit = vault_limits[v]
+            capital = capital_at_risk(vault, limit.keep, nav, strikes)
+            budget, rounds, settled = Budget(capital, 1.0, winds_down(vault, limit)), 0, True
             while rounds == 0 or (rounds == 1 and budget.multiplier < 1.0):
                 gross, settled = 0.0, True
                 for p in range(vault.first, vault.last):
@@ -233,22 +212,15 @@ def _run(book: Any, terms: Any, walk: Any, record: Any, plans: Any, span: Any, a
                     gross += plan_position(seat, bars[bar, s], proposals[row, p], budget, plans[p])
                     plans[p].settled = is_settled(positions[p], limits[p], plans[p])
                     settled = settled and plans[p].settled
-                budget = Budget(budget.capital, gross_multiplier(vault_limits[v], nav, gross))
+                budget = Budget(capital, gross_multiplier(limit, nav, gross), budget.winding_down)
                 rounds += 1
-            if not settled and act:
-                for p in range(vault.first, vault.last):
-                    s = positions[p].symbol
-                    if not plans[p].settled:
-                        _shrink(Seat(vault, positions[p], limits[p], instruments[s]), tape, bars[bar, s], plans[p])
-                for p in range(vault.first, vault.last):
-                    s = positions[p].symbol
-                    if not plans[p].settled:
-                        _grow(Seat(vault, positions[p], limits[p], instruments[s]), tape, bars[bar, s], plans[p])
-                nav = vault.reserve + vault.cushion
-                for p in range(vault.first, vault.last):
-                    s = positions[p].symbol
-                    nav += max(0, equity_at(positions[p], instruments[s], bars[bar, s].mark_close))
-            _write_state(vault, nav, states[row, v])
+            if not act:
+                continue
+            hall = Hall(vault, positions, limits, instruments, bars[bar], plans)
+            if not settled:
+                nav = trade(hall, tape)
+            outcome = strike_and_settle(hall, limit, tape, Outcome(nav, strikes, 0))
+            _write_state(vault, outcome, states[row, v])
             if details.shape[0] > 0:
                 for p in range(vault.first, vault.last):
                     s = positions[p].symbol
@@ -257,18 +229,33 @@ def _run(book: Any, terms: Any, walk: Any, record: Any, plans: Any, span: Any, a
     return span[1]
 
 
+def _needed(book: Book, walk: Walk) -> tuple[int, int]:
+    """Transfers and events that one bar may bring."""
+    positions, vaults = len(book.positions), len(book.vaults)
+    stamps = int((walk.bars.stamps_to - walk.bars.stamps_from).max(initial=0))
+    return (
+        (_TRANSFERS_PER_POSITION + stamps) * positions + _TRANSFERS_PER_VAULT * vaults,
+        (_EVENTS_PER_POSITION + stamps) * positions + _EVENTS_PER_VAULT * vaults,
+    )
+
+
+def roomy_tape(book: Book, walk: Walk, bars: int = 1) -> Tape:
+    """A tape that holds what so many bars of the walk may bring to the book."""
+    transfers, events = _needed(book, walk)
+    return blank_tape(transfers * bars, events * bars)
+
+
 def simulate(book: Book, terms: Terms, walk: Walk, record: Record, span: tuple[int, int]) -> int:
     """Live through the bars from `span[0]` up to but without `span[1]`; returns the bar before which it stopped,
     `span[1]` unless the tape is full.
 
     Changes `book` and `record`. ValueError for a tape that could not hold what one bar may bring.
     """
-    tape, positions = record.tape, len(book.positions)
-    room = _TRANSFERS_PER_POSITION * positions + len(book.vaults)
-    if len(tape.transfers) < room or len(tape.events) < _EVENTS_PER_POSITION * positions:
-        raise ValueError(f"the tape is too small: it needs {room} transfers and "
-                         f"{_EVENTS_PER_POSITION * positions} events")  # fmt: skip
-    return int(_run(book, terms, walk, record, blank_plan(positions), span, True))
+    tape, (transfers, events) = record.tape, _needed(book, walk)
+    room = len(tape.transfers) - transfers, len(tape.events) - events
+    if min(room) < 0:
+        raise ValueError(f"the tape is too small: it needs {transfers} transfers and {events} events")
+    return int(_run(book, terms, walk, record, blank_plan(len(book.positions)), span, room, True))
 
 
 def decide(book: Book, terms: Terms, bars: Rows, proposals: Rows) -> Rows:
@@ -279,8 +266,8 @@ def decide(book: Book, terms: Terms, bars: Rows, proposals: Rows) -> Rows:
     """
     vaults, positions = len(book.vaults), len(book.positions)
     plans, copy = blank_plan(positions), Book(book.vaults.copy(), book.positions.copy())
-    walk = Walk(bars[np.newaxis], np.zeros(1, np.int64), proposals[np.newaxis])
-    tape = blank_tape(_TRANSFERS_PER_POSITION * positions + vaults, _EVENTS_PER_POSITION * positions)
-    record = Record(tape, blank_series(1, vaults, positions, detailed=False))
-    _run(copy, terms, walk, record, plans, (0, 1), False)
+    now = np.zeros(1, np.int64)
+    walk = Walk(bars[np.newaxis], now, 0, rows(STAMP, 0), now, proposals[np.newaxis])
+    record = Record(roomy_tape(book, walk), blank_series(1, vaults, positions, detailed=False))
+    _run(copy, terms, walk, record, plans, (0, 1), (0, 0), False)
     return plans

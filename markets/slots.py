@@ -4,12 +4,15 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from ringfence.markets.bars import Bars
 from ringfence.markets.market import Market
-from ringfence.risk.book import BAR, Ints, Rows, rows
+from ringfence.risk.book import BAR, Ints, Rows, Walk, rows
 
 __all__ = ["Slots"]
 
+_STAMPS = ("stamps_from", "stamps_to")
 _PRICES = ("open", "high", "low", "close", "mark_open", "mark_high", "mark_low", "mark_close")
 
 
@@ -28,8 +31,9 @@ class Slots:
         """(T, N) of BAR."""
         market = self.market
         columns = {name: getattr(market, name) for name in _PRICES}
-        return rows(BAR, market.open.shape, **columns, funding_rate=market.funding_rate, funding=market.funding_valid,
-                    valid=market.valid)  # fmt: skip
+        return rows(BAR, market.open.shape, **columns, volume=market.volume, valid=market.valid,
+                    stamps_from=market.stamps_from, stamps_to=market.stamps_to,
+                    funding=market.stamps_from < market.stamps_to)  # fmt: skip
 
     @cached_property
     def _cut(self) -> tuple[Ints, Ints]:
@@ -65,10 +69,22 @@ class Slots:
             self.market.bars(column).resample(self.timeframe, until=clock) for column in range(len(self.market.symbols))
         )
 
+    def walk(self, proposals: Rows, slot: int | None = None) -> Walk:
+        """The bars of slot number `slot`, decided on row 0 of `proposals`, or of all slots, each on a row of its own."""
+        market = self.market
+        if slot is None:
+            bars, closes = slice(None), self.closes
+        else:
+            bars = slice(*self.span(slot))
+            closes = np.where(self.closes[bars] >= 0, 0, -1)
+        return Walk(self.rows[bars], market.ts[bars], market.timeframe, market.stamps, closes, proposals)
+
     def fingerprint(self, slot: int) -> str:
         """SHA-256 over every figure of the slot's bars."""
         first, last = self.span(slot)
         content = hashlib.sha256(self.market.ts[first:last].tobytes())
-        for name in (*_PRICES, "funding_rate", "funding_valid", "valid"):
+        for name in (*_PRICES, "volume", "valid"):
             content.update(getattr(self.market, name)[first:last].tobytes())
+        for start, stop in zip(*(getattr(self.market, name)[first:last].ravel().tolist() for name in _STAMPS), strict=True):
+            content.update(self.market.stamps[start:stop].tobytes() + b"|")
         return content.hexdigest()

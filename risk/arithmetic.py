@@ -10,7 +10,7 @@ import math
 
 from ringfence.risk.compiled import compiled, formula
 
-__all__ = ["INT_MAX", "MILLION", "PRICE_BITS", "portion_down", "portion_up", "price_per_share_down", "product_down",
+__all__ = ["INT_MAX", "MILLION", "PRICE_BITS", "portion_down", "portion_up", "price_per_share_up", "product_down",
            "product_up", "quotient_down", "quotient_up", "ratio_down", "scaled_up"]  # fmt: skip
 
 MILLION = 1_000_000
@@ -131,15 +131,15 @@ def scaled_up(price: int, shares: int) -> int:
 
 
 @compiled
-def price_per_share_down(assets: int, shares: int) -> int:
-    """floor(assets * 2**PRICE_BITS / shares), for shares > 0 and a result below 2**53.
+def price_per_share_up(assets: int, shares: int) -> int:
+    """ceil(assets * 2**PRICE_BITS / shares), for shares > 0 and a result of at most 2**53.
 
     The float quotient is within two units of it; the exact products settle which one it is.
     """
-    estimate = int(float(assets) / float(shares) * float(1 << PRICE_BITS)) + 2
+    estimate = max(0, int(float(assets) / float(shares) * float(1 << PRICE_BITS)) - 2)
     high, low = _wide_product(assets, 1 << PRICE_BITS)
     while True:
         product_high, product_low = _wide_product(estimate, shares)
-        if product_high < high or (product_high == high and product_low <= low):
+        if product_high > high or (product_high == high and product_low >= low):
             return estimate
-        estimate -= 1
+        estimate += 1

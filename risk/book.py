@@ -5,13 +5,14 @@ rows `first` to `last - 1`. A position's `margin` is the balance of its margin a
 second truth. Rows are records because compiled functions then pass one pointer a row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from ringfence.risk.arithmetic import INT_MAX
 from ringfence.risk.errors import TiersRefused
 
 Ints = npt.NDArray[np.int64]
@@ -20,10 +21,10 @@ Flags = npt.NDArray[np.bool_]
 Rows = Any
 """A numpy record array of one of the row types below."""
 
-__all__ = ["BAR", "INSTRUMENT", "POSITION", "POSITION_LIMITS", "PROPOSAL", "TIER", "TIERS_MAX",
-           "VAULT", "VAULT_LIMITS", "Book", "Flags", "Floats", "Holding", "Ints", "Limits", "Order", "Report",
-           "ReportKind", "Rows", "Seat", "Terms", "empty_book", "limits", "rows",
-           "tier_deductions"]  # fmt: skip
+__all__ = ["BAR", "INSTRUMENT", "POSITION", "POSITION_LIMITS", "PROPOSAL", "STAMP", "TIER", "TIERS_MAX",
+           "VAULT", "VAULT_LIMITS", "AtWall", "Book", "Flags", "Floats", "Holding", "Ints", "Limits", "Order", "Report",
+           "ReportKind", "Rows", "Seat", "Sweep", "Terms", "Walk", "empty_book",
+           "limits", "rows", "tier_deductions"]  # fmt: skip
 
 TIERS_MAX = 20
 _INT, _FLOAT, _FLAG = np.int64, np.float64, np.bool_
@@ -43,6 +44,7 @@ INSTRUMENT = np.dtype(
         ("notional_min", _INT),  # smallest order value, minor units
         ("tiers", _INT),  # how many of the tiers are in use
         ("inverse", _FLAG),  # settled in the base coin: a lot is worth unit / price in place of unit * price
+        ("scale", _FLOAT),  # minor units of one whole unit of the settlement currency: 10**decimals
         ("tier", TIER, (TIERS_MAX,)),
     ],
     align=True,
@@ -52,6 +54,11 @@ VAULT_LIMITS = np.dtype(
     [
         ("keep", _INT),  # 1 - loss_cap, parts per million
         ("gross_leverage_max", _FLOAT),  # largest sum of |notional| over NAV
+        ("sweep", _INT),  # Sweep: how open profit that the wall needs becomes cash
+        ("at_wall", _INT),  # AtWall: what happens once the cushion is spent
+        ("rebase_after", _INT),  # how long it must have been spent before a rebase is announced, ms
+        ("rebase_notice", _INT),  # and how long before the rebase it is, ms
+        ("timeframe", _INT),  # of the slots, ms
     ],
     align=True,
 )
@@ -70,6 +77,7 @@ POSITION_LIMITS = np.dtype(
         ("slippage", _FLOAT),  # paper venue, fraction of price
         ("taker_fee", _INT),  # parts per million of the fill value
         ("liquidation_fee", _INT),  # parts per million of the fill value
+        ("volume_share", _FLOAT),  # paper venue: the part of a bar's volume that may be filled
     ],
     align=True,
 )
@@ -81,19 +89,21 @@ VAULT = np.dtype(
         ("last", _INT),
         ("reserve", _INT),
         ("cushion", _INT),
+        ("entering", _INT),  # deposits that the next strike puts to work, minor units; no part of NAV
         ("shares", _INT),
-        ("waiting", _INT),  # shares whose redemption waits for cash
+        ("waiting", _INT),  # shares whose redemption the next strike pays
         ("high_water_mark", _INT),  # minor units per share unit x 2**50; 0 while the vault is empty
         ("venue", _INT),  # the venue's side of profit and loss; may be negative, as may the next three
         ("funding", _INT),
         ("shortfall", _INT),
         ("world", _INT),  # the holders' side: minus what they have paid in, net
         ("costs", _INT),  # the venue's fees
-        ("wall", _INT),  # what the reserve must hold; derived from mark, loss cap and shares by risk.wall.raise_wall
-        ("peak", _INT),  # the least NAV at which the mark may rise; derived likewise
-        ("nav_low", _INT),  # NAV below which the two lows are news; reset with `wall` and `peak`
-        ("price_low", _FLOAT),  # lowest NAV per share at any bar, minor units per share unit; inf before the first
-        ("distance_low", _FLOAT),  # lowest (NAV - wall) / NAV at any bar; inf before the first
+        ("wall", _INT),  # what the reserve must hold; derived from mark, loss cap and shares by risk.wall.wall_amount
+        ("locked_since", _INT),  # strike at which the cushion was found spent, UTC ms; -1 while it is not
+        ("rebase_at", _INT),  # the announced rebase falls on the first strike from then on, UTC ms; -1: none
+        ("nav_low", _INT),  # lowest NAV at any bar's worst point since the last decision; INT_MAX before one
+        ("price_low", _FLOAT),  # lowest NAV per share at any bar's worst point, minor units per share unit; inf: none
+        ("distance_low", _FLOAT),  # lowest (NAV - wall) / NAV at any bar's worst point; inf: none
     ],
     align=True,
 )
@@ -105,6 +115,7 @@ POSITION = np.dtype(
         ("quantity", _INT),  # signed lots
         ("cost", _INT),  # the sum that the open lots were bought (sold) for, minor units: an exact cost basis
         ("margin", _INT),
+        ("filled", _INT),  # lots bought and sold at the bar that is being lived through
         ("refused", _INT),  # the last refusal's reason, so that a standing refusal is told once
         ("liquidation_watch", _FLOAT),  # mark at or past which maintenance is checked; derived by the venue
         ("call_watch", _FLOAT),  # mark at or past which the margin call is checked; derived by the venue
@@ -117,10 +128,20 @@ BAR = np.dtype(
         # what every step reads comes first, on one cache line
         *((name, _FLOAT) for name in ("mark_high", "mark_low", "mark_close")),
         ("valid", _FLAG),  # false: no bar; the prices repeat the last close
-        ("funding", _FLAG),  # a stamp with a known rate is settled at this bar
-        *((name, _FLOAT) for name in ("open", "high", "low", "close", "mark_open", "funding_rate")),
+        ("funding", _FLAG),  # some stamps are settled at this bar
+        *((name, _FLOAT) for name in ("open", "high", "low", "close", "mark_open")),
+        ("volume", _FLOAT),  # traded in the bar, units of the base currency; inf where unknown
+        ("stamps_from", _INT),  # its stamps are these rows of the walk's, up to but without `stamps_to`
+        ("stamps_to", _INT),
     ],
     align=True,
+)
+
+STAMP = np.dtype(
+    [
+        ("ts", _INT),  # UTC ms
+        ("rate", _FLOAT),  # fraction of the notional that longs pay to shorts
+    ]
 )
 
 PROPOSAL = np.dtype(
@@ -132,6 +153,26 @@ PROPOSAL = np.dtype(
     ],
     align=True,
 )
+
+
+class Sweep(IntEnum):
+    """How open profit that must stand behind the wall becomes cash."""
+
+    roll = 0
+    """Lots are closed and opened again."""
+    trim = 1
+    """Lots are closed."""
+
+
+class AtWall(IntEnum):
+    """What a mandate does about a spent cushion."""
+
+    hold = 0
+    """Nothing: the vault goes on with what is left."""
+    wind_down = 1
+    """Every position is closed; nothing is opened any more."""
+    rebase = 2
+    """After notice, the promise counts anew from the NAV of a strike."""
 
 
 class Limits(NamedTuple):
@@ -158,6 +199,23 @@ class Terms(NamedTuple):
     limits: Limits
     listing: Rows
     """(N,) of INSTRUMENT; a position's `symbol` is the row of its instrument."""
+
+
+class Walk(NamedTuple):
+    """What a book lives through."""
+
+    bars: Rows
+    """(T, N) of BAR."""
+    ts: Ints
+    """(T,) opens of the bars, UTC ms."""
+    length: int
+    """Of a bar, ms."""
+    stamps: Rows
+    """(F,) of STAMP."""
+    slot: Ints
+    """(T,): the row of `proposals` that is decided at the bar's close, or -1."""
+    proposals: Rows
+    """(K, P) of PROPOSAL."""
 
 
 class Seat(NamedTuple):
@@ -245,13 +303,14 @@ def rows(kind: "np.dtype[Any]", size: int | tuple[int, ...], **columns: Any) -> 
     return table
 
 
-def limits(*, keep: Sequence[int], gross_leverage_max: Sequence[float], **positions: Sequence[float]) -> Limits:
-    """Limits from columns: the two of the vaults, and every column of POSITION_LIMITS."""
-    absent = set(POSITION_LIMITS.names or ()) ^ set(positions)
-    if absent:
-        raise KeyError(f"limits: columns missing or unknown: {sorted(absent)}")
+def limits(vaults: Mapping[str, Sequence[float]], positions: Mapping[str, Sequence[float]]) -> Limits:
+    """Limits from columns: every one of VAULT_LIMITS and of POSITION_LIMITS."""
+    for kind, columns in ((VAULT_LIMITS, vaults), (POSITION_LIMITS, positions)):
+        absent = set(kind.names or ()) ^ set(columns)
+        if absent:
+            raise KeyError(f"limits: columns missing or unknown: {sorted(absent)}")
     return Limits(
-        rows(VAULT_LIMITS, len(keep), keep=keep, gross_leverage_max=gross_leverage_max),
+        rows(VAULT_LIMITS, len(vaults["keep"]), **vaults),
         rows(POSITION_LIMITS, len(positions["share"]), **positions),
     )
 
@@ -267,6 +326,9 @@ def empty_book(symbols: Sequence[int], vaults: int = 1) -> Book:
             index=np.arange(vaults),
             first=first,
             last=first + each,
+            locked_since=-1,
+            rebase_at=-1,
+            nav_low=INT_MAX,
             price_low=np.inf,
             distance_low=np.inf,
         ),

@@ -1,7 +1,7 @@
 """The edges of the ledger: between which accounts money may move at all. The numbers are the kernel's and the schema's.
 
-There is no edge from the reserve to the cushion and none from the reserve to a margin: what stands behind the wall
-leaves only to a redeeming holder.
+There is no edge from the reserve to a margin: what stands behind the wall leaves to a redeeming holder, or to the
+cushion at a rebase that every holder was told of in time to leave.
 """
 
 from enum import IntEnum, StrEnum
@@ -14,6 +14,8 @@ class AccountKind(StrEnum):
 
     reserve = "reserve"
     cushion = "cushion"
+    entering = "entering"
+    """Deposits that wait for the strike that puts them to work; no part of NAV."""
     margin = "margin"
     venue = "venue"
     """The venue's side of the vault's profit and loss."""
@@ -35,8 +37,6 @@ MAY_BE_NEGATIVE = frozenset(
 class Edge(IntEnum):
     """One allowed transfer: it debits (lowers) one kind of account and credits (raises) another."""
 
-    deposit_reserve = 1
-    deposit_cushion = 2
     redeem_reserve = 3
     redeem_cushion = 4
     ratchet = 5
@@ -49,6 +49,10 @@ class Edge(IntEnum):
     funding_paid = 12
     funding_received = 13
     shortfall = 14
+    pay_in = 15
+    admit = 16
+    pay_back = 17
+    rebase = 18
 
     @property
     def debit(self) -> AccountKind:
@@ -67,8 +71,6 @@ class Edge(IntEnum):
 
 
 _ENDS: dict[Edge, tuple[AccountKind, AccountKind]] = {
-    Edge.deposit_reserve: (AccountKind.world, AccountKind.reserve),
-    Edge.deposit_cushion: (AccountKind.world, AccountKind.cushion),
     Edge.redeem_reserve: (AccountKind.reserve, AccountKind.world),
     Edge.redeem_cushion: (AccountKind.cushion, AccountKind.world),
     Edge.ratchet: (AccountKind.cushion, AccountKind.reserve),
@@ -81,4 +83,8 @@ _ENDS: dict[Edge, tuple[AccountKind, AccountKind]] = {
     Edge.funding_paid: (AccountKind.margin, AccountKind.funding),
     Edge.funding_received: (AccountKind.funding, AccountKind.margin),
     Edge.shortfall: (AccountKind.shortfall, AccountKind.venue),
+    Edge.pay_in: (AccountKind.world, AccountKind.entering),
+    Edge.admit: (AccountKind.entering, AccountKind.cushion),
+    Edge.pay_back: (AccountKind.entering, AccountKind.world),
+    Edge.rebase: (AccountKind.reserve, AccountKind.cushion),
 }

@@ -1,15 +1,15 @@
 """The plan of one position: what it should hold, and which limit bound it.
 
-Strategies propose leverage; limiters shrink it (the smallest of independent multipliers in [0, 1]), the no-trade band
-decides whether to trade and to which edge, hard caps come last. Nothing here moves money: `risk.orders` makes orders of
+Strategies propose leverage; limiters shrink it (the smallest of independent multipliers in [0, 1]), hard caps cut it,
+and the no-trade band inside both decides whether to trade and to which edge. Nothing here moves money: `risk.orders` makes orders of
 a plan.
 
 Leverage here is |notional| / collateral, where a position's collateral is its share of the vault's risk capital, NAV
 less wall: the multiplier of constant-proportion portfolio insurance (Black and Perold 1992), taken isolated position by
 isolated position.
 
-The band lies *below* the allowed leverage, [(1 - band) * allowed, allowed], so that trading to its nearer edge never
-holds more than was proposed (W5).
+The band lies *below* what limiters and hard caps allow, [(1 - band) * allowed, allowed], so that trading to its nearer
+edge never holds more than was proposed or is allowed (W5).
 """
 
 import math
@@ -22,6 +22,7 @@ from ringfence.risk.book import Rows, rows
 from ringfence.risk.compiled import inlined
 from ringfence.risk.events import Bound
 from ringfence.risk.exposure import LOTS_MAX, liquidation_distance, lot_value, tier_of
+from ringfence.risk.wall import PRICE_LARGEST, strike_price, wall_amount
 
 __all__ = ["PLAN", "Budget", "blank_plan", "capital_at_risk", "gross_multiplier", "plan_position"]
 
@@ -45,6 +46,8 @@ class Budget(NamedTuple):
     """Risk capital, minor units; see `capital_at_risk`."""
     multiplier: float
     """In (0, 1], of every proposal; see `gross_multiplier`."""
+    winding_down: bool
+    """Whether nothing may be held."""
 
 
 def blank_plan(positions: int) -> Rows:
@@ -73,12 +76,13 @@ def _limit(limit: Any, instrument: Any, plan: Any, proposal: Any, multiplier: fl
 
 
 @inlined
-def capital_at_risk(vault: Any, nav: int) -> int:
-    """NAV less wall, less the part of it that belongs to shares whose redemption waits."""
-    capital = max(0, nav - vault.wall)
-    if vault.waiting > 0:
-        capital = int(float(capital) * (float(vault.shares - vault.waiting) / float(vault.shares)))
-    return capital
+def capital_at_risk(vault: Any, keep: int, nav: int, strikes: bool) -> int:
+    """NAV less the wall as it will be: a strike (`strikes`) may lift it. None at a price per share that no mark can
+    follow any more."""
+    if vault.high_water_mark >= PRICE_LARGEST:
+        return 0
+    mark = max(vault.high_water_mark, strike_price(nav, vault.shares)) if strikes else vault.high_water_mark
+    return max(0, nav - wall_amount(mark, keep, vault.shares))
 
 
 @inlined
@@ -89,36 +93,42 @@ def gross_multiplier(vault_limit: Any, nav: int, gross: float) -> float:
 
 
 @inlined
+def _cap(seat: Any, plan: Any, size: float) -> float:
+    """`size` within the mandate's and the venue's hard caps."""
+    if size > seat.limit.leverage_max:
+        size = seat.limit.leverage_max
+        plan.bound = Bound.leverage_max
+    highest = seat.instrument.tier[tier_of(seat.instrument, size * plan.collateral)].leverage_max
+    if size > highest:
+        size = highest
+        plan.bound = Bound.venue_leverage
+    return float(size)
+
+
+@inlined
 def _aim(seat: Any, plan: Any, mark: float) -> None:
-    """Band, then hard caps, then lots rounded towards zero; an open position is not moved by less than the venue's
-    smallest order, unless it must turn, close or come back under a hard cap: venues take any order that only
-    reduces."""
-    quantity, limit, instrument = seat.position.quantity, seat.limit, seat.instrument
+    """Hard caps, then the band inside them, then lots rounded towards zero. A cut is made however small, since venues
+    take any order that only reduces; an open position does not grow by less than the venue's smallest order."""
+    quantity, instrument = seat.position.quantity, seat.instrument
     worth = lot_value(instrument, mark)
     held = abs(quantity) * worth / plan.collateral
-    aim, sign = held, math.copysign(1.0, quantity)
-    if plan.bound != Bound.no_proposal:
-        allowed, sign = abs(plan.allowed), math.copysign(1.0, plan.allowed)
+    if plan.bound == Bound.no_proposal:
+        aim, sign = _cap(seat, plan, held), math.copysign(1.0, quantity)
+    else:
+        allowed, sign = _cap(seat, plan, abs(plan.allowed)), math.copysign(1.0, plan.allowed)
         if sign * quantity <= 0.0:
             held = 0.0
-        aim = allowed if held > allowed else max(held, allowed * (1.0 - limit.band))
+        aim = allowed if held > allowed else max(held, allowed * (1.0 - seat.limit.band))
         if aim == held and held > 0.0 and plan.bound == Bound.nothing:
             plan.bound = Bound.band
-    if aim > limit.leverage_max:
-        aim = limit.leverage_max
-        plan.bound = Bound.leverage_max
-    highest = instrument.tier[tier_of(instrument, aim * plan.collateral)].leverage_max
-    if aim > highest:
-        aim = highest
-        plan.bound = Bound.venue_leverage
     plan.leverage = aim
     if aim == held and sign * quantity > 0.0:
         plan.target = quantity
         return
     target = int(sign) * int(min(aim * plan.collateral / worth, LOTS_MAX))
-    too_small = abs(target - quantity) * worth < instrument.notional_min
-    within_caps = sign * quantity > 0.0 and target != 0 and held <= min(limit.leverage_max, highest)
-    plan.target = quantity if too_small and within_caps else target
+    added = abs(target) - abs(quantity)
+    too_small = sign * quantity > 0.0 and added > 0 and added * worth < instrument.notional_min
+    plan.target = quantity if too_small else target
 
 
 @inlined
@@ -135,6 +145,9 @@ def plan_position(seat: Any, prices: Any, proposal: Any, budget: Any, plan: Any)
     plan.bound = Bound.nothing
     if not prices.valid:
         plan.bound, plan.target = Bound.no_price, seat.position.quantity
+        return 0.0
+    if budget.winding_down:
+        plan.bound, plan.target = Bound.at_wall, 0
         return 0.0
     usable = proposal.proposed and proposal.known and 0.0 < proposal.volatility < np.inf
     if usable and math.isfinite(proposal.leverage):

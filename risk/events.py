@@ -15,6 +15,13 @@ class Kind(IntEnum):
     margin_call = 4
     liquidation = 5
     refusal = 6
+    roll = 7
+    """Lots closed or opened again so that open profit becomes cash."""
+    rebase_announced = 8
+    rebased = 9
+    locked = 10
+    """The cushion is spent."""
+    unlocked = 11
 
 
 class Bound(IntEnum):
@@ -33,13 +40,26 @@ class Bound(IntEnum):
     margin_call = 10
     maintenance_margin = 11
     band = 12
+    costs = 13
+    """A close would cost more than the margin."""
+    strike = 14
+    """What the wall must be able to hold at a strike."""
+    flow = 15
+    """Holders who enter or leave."""
+    at_wall = 16
+    """The mandate winds down."""
+    volume = 17
+    """Too little was traded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """One thing that happened to a vault, with what was before and after.
 
-    `amount` is minor units: realised profit of a resize or liquidation, collateral moved in (+) or out (-), funding
+    `ts` is when: a funding stamp's own time, the close of the bar at which an order filled, for a liquidation the open
+    of a bar that gapped past the trigger and else the close by which it had happened. `position` is -1 where it
+    happened to the vault as a whole; then `amount` is the wall of a rebase or lock. Leverages are the effective
+    ones, notional over equity. Else `amount` is minor units: realised profit of a resize or liquidation, collateral moved in (+) or out (-), funding
     received (+) or paid (-). A liquidation's `shortfall` is the venue's loss past the margin. Prices are 0.0 and
     leverages 0.0 where they do not apply.
     """

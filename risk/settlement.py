@@ -7,7 +7,7 @@ than were ordered is settled like any other. Every change is told on the tape, w
 from typing import Any, NamedTuple
 
 from ringfence.risk.book import Report
-from ringfence.risk.compiled import inlined
+from ringfence.risk.compiled import compiled, inlined
 from ringfence.risk.edges import Edge
 from ringfence.risk.events import Bound, Kind
 from ringfence.risk.exposure import closed_part, leverage_of, liquidation_price, profit, traded_value
@@ -41,38 +41,41 @@ def _close(seat: Any, tape: Any, report: Report, edge: int) -> _Booked:
     return _Booked(gain, charge_fee(vault, position, tape, edge, report.fee), shortfall)
 
 
-@inlined
-def open_lots(seat: Any, tape: Any, report: Report, bound: int) -> None:
-    """Add the filled lots at what they were bought or sold for, and pay the fee. `bound`: what limited the order."""
+@compiled
+def open_lots(seat: Any, tape: Any, report: Report, kind: int, bound: int) -> None:
+    """Add the filled lots at what they were bought or sold for, and pay the fee; told as an event of `kind`. `bound`:
+    what limited the order."""
     position, instrument, quantity = seat.position, seat.instrument, seat.position.quantity
     before = leverage_of(position, instrument, report.mark)
     position.quantity += report.lots
+    position.filled += abs(report.lots)
     position.cost += traded_value(instrument, report.lots, report.price)
     paid = charge_fee(seat.vault, position, tape, Edge.fee, report.fee)
     position.refused = Bound.nothing
     after = leverage_of(position, instrument, report.mark)
     told = Told((quantity, position.quantity), (0, paid, 0),
                 (report.price, report.mark, liquidation_price(position, instrument)), (before, after))  # fmt: skip
-    emit(seat, tape, Kind.resize, bound, told)
+    emit(seat, tape, kind, bound, told)
 
 
-@inlined
-def close_lots(seat: Any, tape: Any, report: Report, bound: int) -> None:
-    """Close the filled lots. `bound` says why; a margin call tells the trigger that it came before, any other close the
-    one that it left."""
+@compiled
+def close_lots(seat: Any, tape: Any, report: Report, kind: int, bound: int) -> None:
+    """Close the filled lots, told as an event of `kind`. `bound` says why; a margin call tells the trigger that it came
+    before, any other close the one that it left."""
     position, instrument, quantity = seat.position, seat.instrument, seat.position.quantity
-    before, called = leverage_of(position, instrument, report.mark), bound == Bound.margin_call
+    before, called = leverage_of(position, instrument, report.mark), kind == Kind.margin_call
     trigger = liquidation_price(position, instrument) if called else 0.0
     booked = _close(seat, tape, report, Edge.fee)
+    position.filled += abs(report.lots)
     if not called:
         trigger = liquidation_price(position, instrument)
     told = Told((quantity, position.quantity), (booked.profit, booked.fee, booked.shortfall),
                 (report.price, report.mark, trigger),
                 (before, leverage_of(position, instrument, report.mark)))  # fmt: skip
-    emit(seat, tape, Kind.margin_call if called else Kind.resize, bound, told)
+    emit(seat, tape, kind, bound, told)
 
 
-@inlined
+@compiled
 def liquidated(seat: Any, tape: Any, report: Report) -> None:
     """Close what the venue closed; what is left of the margin returns to the cushion."""
     position, instrument, quantity = seat.position, seat.instrument, seat.position.quantity
@@ -85,7 +88,7 @@ def liquidated(seat: Any, tape: Any, report: Report) -> None:
     emit(seat, tape, Kind.liquidation, Bound.maintenance_margin, told)
 
 
-@inlined
+@compiled
 def funding(seat: Any, tape: Any, report: Report) -> None:
     """Receive or pay a funding payment.
 
@@ -102,7 +105,7 @@ def funding(seat: Any, tape: Any, report: Report) -> None:
     emit(seat, tape, Kind.funding, Bound.nothing, told)
 
 
-@inlined
+@compiled
 def shift_collateral(seat: Any, tape: Any, mark: float, amount: int) -> None:
     """Move margin in (+) from the cushion or out (-) to it, as far as either has it, and tell it."""
     position, instrument = seat.position, seat.instrument
@@ -118,7 +121,7 @@ def shift_collateral(seat: Any, tape: Any, mark: float, amount: int) -> None:
         emit(seat, tape, Kind.collateral, Bound.nothing, told)
 
 
-@inlined
+@compiled
 def refused(seat: Any, tape: Any, mark: float, bound: int, wanted: int) -> None:
     """Tell a refused increase to `wanted` lots once, until the reason changes or an increase goes through."""
     position, instrument = seat.position, seat.instrument

@@ -11,12 +11,12 @@ from ringfence.risk.book import Ints, Rows, rows
 from ringfence.risk.compiled import inlined
 from ringfence.risk.events import Bound, Event, Kind
 
-__all__ = ["EVENT", "TRANSFER", "Tape", "Told", "blank_tape", "emit", "read_events", "rewind",
-           "transfer"]  # fmt: skip
+__all__ = ["EVENT", "TRANSFER", "Tape", "Told", "at", "begin_bar", "blank_tape", "close_of_bar", "emit",
+           "emit_whole", "open_of_bar", "read_events", "rewind", "transfer"]  # fmt: skip
 
 TRANSFER = np.dtype([(name, np.int64) for name in ("bar", "vault", "edge", "position", "amount")])
 EVENT = np.dtype(
-    [(name, np.int64) for name in ("bar", "vault", "position", "kind", "reason", "quantity_before", "quantity_after",
+    [(name, np.int64) for name in ("ts", "vault", "position", "kind", "reason", "quantity_before", "quantity_after",
                                    "amount", "fee", "shortfall")]
     + [(name, np.float64) for name in ("price", "mark", "leverage_before", "leverage_after", "liquidation_price")]
 )  # fmt: skip
@@ -30,7 +30,8 @@ class Tape(NamedTuple):
     events: Rows
     """(E,) of EVENT."""
     used: Ints
-    """(3,): rows in use of each, and the bar that is being lived through."""
+    """(6,): rows in use of each, the bar that is being lived through, the time in it, its open and its close, UTC
+    ms."""
 
 
 class Told(NamedTuple):
@@ -48,12 +49,37 @@ class Told(NamedTuple):
 
 def blank_tape(transfers: int, events: int) -> Tape:
     """An empty tape with room for so many rows of each."""
-    return Tape(rows(TRANSFER, transfers), rows(EVENT, events), np.zeros(3, np.int64))
+    return Tape(rows(TRANSFER, transfers), rows(EVENT, events), np.zeros(6, np.int64))
 
 
 def rewind(tape: Tape) -> None:
     """Forget what is on the tape."""
     tape.used[:2] = 0
+
+
+@inlined
+def begin_bar(tape: Any, bar: int, ts: int, length: int) -> None:
+    """From now on things happen in this bar, which opens at `ts` (UTC ms) and is `length` ms long; at its close, unless
+    another time is said."""
+    tape.used[2], tape.used[3], tape.used[4], tape.used[5] = bar, ts + length, ts, ts + length
+
+
+@inlined
+def at(tape: Any, ts: int) -> None:
+    """What follows happens at `ts`, UTC ms."""
+    tape.used[3] = ts
+
+
+@inlined
+def open_of_bar(tape: Any) -> None:
+    """What follows happens at the bar's open."""
+    tape.used[3] = tape.used[4]
+
+
+@inlined
+def close_of_bar(tape: Any) -> None:
+    """What follows happens at the bar's close."""
+    tape.used[3] = tape.used[5]
 
 
 @inlined
@@ -70,7 +96,7 @@ def transfer(tape: Any, vault: int, edge: int, position: int, amount: int) -> No
 def emit(seat: Any, tape: Any, kind: int, reason: int, told: Told) -> None:
     """Write down one event of a seat's position."""
     row = tape.events[tape.used[1]]
-    row.bar, row.vault, row.position = tape.used[2], seat.vault.index, seat.position.index
+    row.ts, row.vault, row.position = tape.used[3], seat.vault.index, seat.position.index
     row.kind, row.reason = kind, reason
     row.quantity_before, row.quantity_after = told.quantities
     row.amount, row.fee, row.shortfall = told.amounts
@@ -79,11 +105,20 @@ def emit(seat: Any, tape: Any, kind: int, reason: int, told: Told) -> None:
     tape.used[1] += 1
 
 
-def read_events(tape: Tape, ts: Ints, vault: int, first: int) -> list[Event]:
-    """The events of one vault in order; `ts` are the bars' times, `first` the vault's first position, from which
-    `Event.position` counts."""
+@inlined
+def emit_whole(vault: Any, tape: Any, kind: int, amount: int) -> None:
+    """Write down what happened to a vault as a whole."""
+    row = tape.events[tape.used[1]]
+    row.ts, row.vault, row.position, row.kind, row.reason = tape.used[3], vault.index, -1, kind, Bound.nothing
+    row.quantity_before, row.quantity_after, row.amount, row.fee, row.shortfall = 0, 0, amount, 0, 0
+    row.price = row.mark = row.liquidation_price = row.leverage_before = row.leverage_after = 0.0
+    tape.used[1] += 1
+
+
+def read_events(tape: Tape, vault: int, first: int) -> list[Event]:
+    """The events of one vault in order; `first` is the vault's first position, from which `Event.position` counts."""
     found = []
-    for bar, owner, position, kind, reason, *rest in tape.events[: int(tape.used[1])].tolist():
+    for ts, owner, position, kind, reason, *rest in tape.events[: int(tape.used[1])].tolist():
         if owner == vault:
-            found.append(Event(int(ts[bar]), position - first, Kind(kind), Bound(reason), *rest))
+            found.append(Event(ts, max(-1, position - first), Kind(kind), Bound(reason), *rest))
     return found

@@ -1,21 +1,25 @@
 """The wall: the only functions that move money inside a vault, one for each edge of the ledger.
 
 None of them leads from the reserve to a margin account, so no caller can: margin comes from the cushion, and the
-reserve changes only by the ratchet here and by the acts of depositors.
+reserve changes by the strike, by a rebase that was announced, and by the acts of depositors.
+
+The wall carries the price at which holders enter and leave, (NAV + 1) / (shares + V) with V virtual shares (ERC-4626):
+as long as the reserve holds it, that price is at least (1 - loss_cap) x the mark, however few shares are left.
 """
 
 from typing import Any
 
 import numpy as np
 
-from ringfence.risk.arithmetic import INT_MAX, MILLION, portion_up, price_per_share_down, scaled_up
+from ringfence.risk.arithmetic import portion_up, price_per_share_up, scaled_up
 from ringfence.risk.book import Ints
 from ringfence.risk.compiled import compiled, inlined
 from ringfence.risk.edges import Edge
 from ringfence.risk.tape import transfer
 
-__all__ = ["PRICE_LARGEST", "VIRTUAL_SHARES", "charge_fee", "pay_venue", "post_margin", "raise_wall", "ratchet",
-           "receive_venue", "release_margin", "settle_venue_funding", "wall_amount", "wall_series"]  # fmt: skip
+__all__ = ["PRICE_LARGEST", "VIRTUAL_SHARES", "admit", "charge_fee", "pay_venue", "post_margin", "rebase",
+           "receive_venue", "release_margin", "settle_venue_funding", "strike", "strike_price", "wall_amount",
+           "wall_series"]  # fmt: skip
 
 VIRTUAL_SHARES = 10**3
 """Shares that nobody holds, part of every price per share that anyone enters or leaves at."""
@@ -28,59 +32,68 @@ _PER_SHARE_LARGEST = 8
 
 @inlined
 def wall_amount(high_water_mark: int, keep: int, shares: int) -> int:
-    """ceil(ceil(high_water_mark * keep / 10**6) * shares / 2**50) >= (1 - loss_cap) * mark * shares: W1's bound."""
-    return scaled_up(portion_up(high_water_mark, keep), shares)
+    """What must stand in the reserve, minor units; 0 without shares.
+
+    With F = ceil(high_water_mark * keep / 10**6) the larger of ceil(F * (shares + V) / 2**50) - 1, which carries the
+    price (one virtual unit of assets counts as the virtual shares do), and ceil(F * shares / 2**50), W1's bound.
+    """
+    if shares == 0:
+        return 0
+    floor_price = portion_up(high_water_mark, keep)
+    return max(scaled_up(floor_price, shares + VIRTUAL_SHARES) - 1, scaled_up(floor_price, shares))
 
 
 @compiled
-def wall_series(high_water_marks: Ints, keep: int, shares: int) -> Ints:
-    """`wall_amount` at each of (K,) marks."""
+def wall_series(high_water_marks: Ints, keep: int, shares: Ints) -> Ints:
+    """`wall_amount` at each of (K,) marks and shares."""
     walls = np.empty(high_water_marks.size, np.int64)
     for k in range(high_water_marks.size):
-        walls[k] = wall_amount(high_water_marks[k], keep, shares)
+        walls[k] = wall_amount(high_water_marks[k], keep, shares[k])
     return walls
 
 
 @inlined
-def raise_wall(vault: Any, keep: int) -> None:
-    """Derive `wall`, `peak` and `nav_low` from the mark and the shares."""
-    vault.wall = wall_amount(vault.high_water_mark, keep, vault.shares)
-    vault.peak = scaled_up(vault.high_water_mark + 1, vault.shares + VIRTUAL_SHARES)
-    vault.nav_low = INT_MAX if vault.shares > 0 else 0
-
-
-@inlined
-def _price_down(assets: int, shares: int) -> int:
-    """floor(assets * 2**50 / shares), at most PRICE_LARGEST: a few shares may be left with what many have forgone."""
-    if assets // _PER_SHARE_LARGEST >= shares:
+def strike_price(nav: int, shares: int) -> int:
+    """ceil((nav + 1) * 2**50 / (shares + V)), at most PRICE_LARGEST: NAV per share as a strike counts it."""
+    assets, parts = nav + 1, shares + VIRTUAL_SHARES
+    if assets // _PER_SHARE_LARGEST >= parts:
         return PRICE_LARGEST
-    return price_per_share_down(assets, shares)
+    return min(PRICE_LARGEST, price_per_share_up(assets, parts))
 
 
 @inlined
-def ratchet(vault: Any, keep: int, tape: Any, nav: int) -> None:
-    """Lift the mark to min(NAV per share, what cash can wall off), and fill the reserve up to its wall.
+def strike(vault: Any, keep: int, tape: Any, nav: int) -> None:
+    """Lift the mark to NAV per share, if that is higher, and fill the reserve up to its wall.
 
-    Both quotients are rounded down, so the new wall never needs more than reserve + cushion. NAV is divided by the
-    virtual shares as well, as for those who enter and leave: else the last crumbs of a vault that all but emptied would
-    be a thousandfold NAV per share, and no later deposit could meet the wall of such a mark.
+    The caller has brought reserve + cushion to the new wall.
     """
-    shares = vault.shares
-    if shares == 0 or nav < vault.peak:
-        return
-    floor_backed = _price_down(vault.reserve + vault.cushion, shares)
-    mark = _price_down(nav, shares + VIRTUAL_SHARES)
-    if portion_up(mark, keep) > floor_backed:
-        mark = floor_backed // keep * MILLION + floor_backed % keep * MILLION // keep
-    if mark <= vault.high_water_mark:
-        return
-    vault.high_water_mark = mark
-    raise_wall(vault, keep)
+    vault.high_water_mark = max(vault.high_water_mark, strike_price(nav, vault.shares))
+    vault.wall = wall_amount(vault.high_water_mark, keep, vault.shares)
     lacking = vault.wall - vault.reserve
     if lacking > 0:
         vault.cushion -= lacking
         vault.reserve += lacking
         transfer(tape, vault.index, Edge.ratchet, -1, lacking)
+
+
+@inlined
+def rebase(vault: Any, keep: int, tape: Any, nav: int) -> None:
+    """Set the mark to NAV per share, lower though it be; what the reserve then holds beyond its wall is cushion."""
+    vault.high_water_mark = strike_price(nav, vault.shares)
+    vault.wall = wall_amount(vault.high_water_mark, keep, vault.shares)
+    freed = max(0, vault.reserve - vault.wall)
+    vault.reserve -= freed
+    vault.cushion += freed
+    transfer(tape, vault.index, Edge.rebase, -1, freed)
+
+
+@inlined
+def admit(vault: Any, tape: Any) -> None:
+    """What waits to enter, into the cushion."""
+    entering = vault.entering
+    vault.entering -= entering
+    vault.cushion += entering
+    transfer(tape, vault.index, Edge.admit, -1, entering)
 
 
 @inlined

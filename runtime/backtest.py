@@ -6,7 +6,7 @@ import numpy as np
 
 from ringfence.markets.instruments import currency_decimals
 from ringfence.markets.market import Market
-from ringfence.markets.simulator import Record, Series, Walk, blank_series, simulate
+from ringfence.markets.simulator import Record, Series, blank_series, simulate
 from ringfence.markets.slots import Slots
 from ringfence.risk.book import Book, Rows, Terms, empty_book
 from ringfence.risk.edges import AccountKind
@@ -30,12 +30,12 @@ def backtest(setup: Setup, market: Market, deposits: Mapping[str, int]) -> Vault
     proposals = setup.propose_all(slots)
     book = _funded(setup, deposits)
     series = blank_series(len(slots), 1, len(setup.names))
-    terms, walk = Terms(setup.limits, setup.listing), Walk(slots.rows, slots.closes, proposals)
+    terms, walk = Terms(setup.limits, setup.listing), slots.walk(proposals)
     tape, events, bar = blank_tape(_TAPE, _TAPE // 2), list[Event](), 0
     last = slots.span(len(slots) - 1)[1] if len(slots) else 0
     while bar < last:
         bar = simulate(book, terms, walk, Record(tape, series), (bar, last))
-        events += read_events(tape, market.ts, 0, 0)
+        events += read_events(tape, 0, 0)
         rewind(tape)
     return _described(setup, slots, book, series, proposals, events)
 
@@ -79,18 +79,20 @@ def _described(
                 proposed=np.ma.masked_array(proposal.leverage, ~proposal.proposed),
                 allowed=np.ma.masked_array(state.allowed, undecided),
                 leverage=np.ma.masked_array(state.leverage, state.quantity == 0),
+                effective_leverage=np.ma.masked_array(state.effective_leverage, state.quantity == 0),
                 bound=np.ascontiguousarray(state.bound),
                 volatility=np.ma.masked_array(proposal.volatility, ~proposal.known),
                 liquidation_distance=liquidation_distance(marks[:, p], state.liquidation_price),
             )
         )
-    vault, shares = series.vaults[:, 0], int(book.vaults[0].shares)
+    vault, shares = series.vaults[:, 0], np.full(len(slots), book.vaults[0].shares, np.int64)
     marks_high = np.ascontiguousarray(vault.high_water_mark)
     return VaultRun(
         vault=terms.name, title=terms.title, currency=terms.currency, decimals=currency_decimals(terms.currency),
         loss_cap=terms.loss_cap / MILLION, mandate=terms.fingerprint, ts=slots.opens + slots.timeframe,
         nav=np.ascontiguousarray(vault.nav), wall=wall_series(marks_high, MILLION - terms.loss_cap, shares),
-        shares=np.full(len(marks_high), shares, np.int64), high_water_mark=marks_high,
+        shares=shares, high_water_mark=marks_high, nav_low=np.ascontiguousarray(vault.nav_low),
+        locked=np.ascontiguousarray(vault.locked), struck=np.ascontiguousarray(vault.struck),
         positions=tuple(positions), events=tuple(events),
         price_low=float(book.vaults[0].price_low), distance_low=float(book.vaults[0].distance_low),
         balances=_balances(setup, book),

@@ -13,14 +13,14 @@ from ringfence.markets.market import Funding, Market, align
 from ringfence.markets.slots import Slots
 from ringfence.risk.book import Ints
 from ringfence.runtime.errors import RecordingDiffers
-from ringfence.vaults.tables import bar, bar_series, journal, position, vault
+from ringfence.vaults.tables import bar, bar_series, funding, journal, position, vault
 from ringfence.words.times import utc
 
 __all__ = ["Window", "last_recorded", "load_window", "store_bars"]
 
 _PRICES = ("open", "high", "low", "close", "volume")
 _MARKS = ("mark_open", "mark_high", "mark_low", "mark_close")
-_FIGURES = (*_PRICES, *_MARKS, "funding_rate")
+_FIGURES = (*_PRICES, *_MARKS)
 _BATCH = 5_000
 _AHEAD = 20_000
 """Bars of each symbol that a window holds beyond its first slot, about: a vault that catches up reads them once."""
@@ -39,6 +39,15 @@ _BETWEEN = (
     .where(_OF_INSTRUMENT, bar.c.ts >= bindparam("start"), bar.c.ts < bindparam("stop"))
     .order_by(bar.c.ts)
 )
+_FUNDED = (
+    select(funding.c.ts, funding.c.rate)
+    .where(
+        funding.c.instrument == bindparam("instrument"),
+        funding.c.ts >= bindparam("start"),
+        funding.c.ts < bindparam("stop"),
+    )
+    .order_by(funding.c.ts)
+)
 _CLAIM = text("INSERT INTO bar_series (instrument, timeframe) VALUES (:instrument, :timeframe) ON CONFLICT DO NOTHING")
 
 
@@ -49,14 +58,23 @@ def _rows(market: Market, column: int) -> list[dict[str, object]]:
     # SQLite forgets the sign of -0.0 and PostgreSQL keeps it; adding 0.0 drops it for both.
     columns = {name: (getattr(market, name)[real, column] + 0.0).tolist() for name in names}
     blank = dict.fromkeys(_FIGURES)
-    funded = market.funding_valid[real, column].tolist()
-    rates = (market.funding_rate[real, column] + 0.0).tolist()
+    columns["volume"] = [0.0 if volume == np.inf else volume for volume in columns["volume"]]
     key = instrument_key(market.symbols[column])
     return [
-        {**blank, **dict(zip(names, figures, strict=True)), "instrument": key, "ts": ts,
-         "funding_rate": rates[row] if funded[row] else None}
-        for row, (ts, *figures) in enumerate(zip(market.ts[real].tolist(), *columns.values(), strict=True))
-    ]  # fmt: skip
+        {**blank, **dict(zip(names, figures, strict=True)), "instrument": key, "ts": ts}
+        for ts, *figures in zip(market.ts[real].tolist(), *columns.values(), strict=True)
+    ]
+
+
+def _stamps(market: Market, column: int, fresh: list[dict[str, object]]) -> list[dict[str, object]]:
+    """The funding stamps that one symbol's bars `fresh` settle, as rows of their table."""
+    rows = np.searchsorted(market.ts, [_ts(row) for row in fresh])
+    key = instrument_key(market.symbols[column])
+    return [
+        {"instrument": key, "ts": int(stamp.ts), "rate": float(stamp.rate + 0.0)}
+        for row in rows
+        for stamp in market.stamps[market.stamps_from[row, column] : market.stamps_to[row, column]]
+    ]
 
 
 def store_bars(connection: Connection, market: Market) -> int:
@@ -82,6 +100,9 @@ def store_bars(connection: Connection, market: Market) -> int:
                 raise RecordingDiffers(symbol, f"the bar of {utc(ts)} is new, but {name} has lived up to {utc(close)}")
         for start in range(0, len(fresh), _BATCH):
             connection.execute(insert(bar), fresh[start : start + _BATCH])
+        stamps = _stamps(market, column, fresh)
+        for start in range(0, len(stamps), _BATCH):
+            connection.execute(insert(funding), stamps[start : start + _BATCH])
         written += len(fresh)
     return written
 
@@ -198,7 +219,8 @@ def load_window(
         if not found:  # it begins after this window: the column is there, without a bar
             at = connection.execute(_NEXT, {"instrument": key, "ts": stop - 1}).scalar_one()
             found = connection.execute(_BETWEEN, {"instrument": key, "start": at, "stop": at + 1}).all()
-        series[symbol] = _series(symbol, spacing[key], found)
+        span = {"instrument": key, "start": found[0].ts, "stop": found[-1].ts + spacing[key]}
+        series[symbol] = _series(symbol, spacing[key], found, connection.execute(_FUNDED, span).all())
     until = min(stop, max(latest) + spacing[keys[0]])
     return Window(Slots(_market(series).before(stop), timeframe, until), latest, start)
 
@@ -211,18 +233,18 @@ class _Series(NamedTuple):
     funding: Funding | None
 
 
-def _series(symbol: str, timeframe: int, found: Sequence[Any]) -> _Series:
+def _series(symbol: str, timeframe: int, found: Sequence[Any], stamps: Sequence[Any]) -> _Series:
     table = np.array([tuple(row) for row in found], dtype=np.float64).reshape(-1, 1 + len(_FIGURES))
     ts: Ints = table[:, 0].astype(np.int64)
     columns = [np.ascontiguousarray(table[:, at]) for at in range(1, 6)]
-    marked, funded = ~np.isnan(table[:, 6]), ~np.isnan(table[:, 10])
-    marks = funding = None
+    marked = ~np.isnan(table[:, 6])
+    marks = rates = None
     if marked.any():
         of_mark = [np.ascontiguousarray(table[marked, at]) for at in range(6, 10)]
         marks = Bars(symbol, timeframe, ts[marked], *[*of_mark, np.zeros(int(marked.sum()))])
-    if funded.any():
-        funding = Funding(symbol, ts[funded], np.ascontiguousarray(table[funded, 10]))
-    return _Series(Bars(symbol, timeframe, ts, *columns), marks, funding)
+    if stamps:
+        rates = Funding(symbol, np.array([ts for ts, _ in stamps]), np.array([rate for _, rate in stamps]))
+    return _Series(Bars(symbol, timeframe, ts, *columns), marks, rates)
 
 
 def _market(series: Mapping[str, _Series]) -> Market:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from sqlalchemy import Connection, RowMapping
 
+from ringfence.risk.arithmetic import INT_MAX
 from ringfence.risk.book import Floats, Ints
 from ringfence.risk.events import Event
 from ringfence.runtime.runs import PositionRun, VaultRun, liquidation_distance
@@ -39,6 +40,9 @@ def run_of(connection: Connection, row: RowMapping) -> VaultRun:
         vault=row["name"], title=terms.title, currency=row["currency"], decimals=row["decimals"],
         loss_cap=terms.loss_cap / MILLION, mandate=row["mandate"], ts=np.array(ts, np.int64),
         nav=ints("struck"), wall=ints("wall"), shares=ints("total_shares"), high_water_mark=ints("high_water_mark"),
+        nav_low=np.array([INT_MAX if entry.nav_low is None else entry.nav_low for entry in decided], np.int64),
+        locked=np.array([entry.locked_since is not None for entry in decided], np.bool_),
+        struck=np.array([entry.is_struck for entry in decided], np.bool_),
         positions=tuple(_position(name, terms.positions[name].symbol, decided) for name in names),
         events=tuple(
             _event(event, -1 if event.position is None else names.index(event.position))
@@ -77,6 +81,7 @@ def _position(name: str, symbol: str, decided: Sequence[Decided]) -> PositionRun
         name=name, symbol=symbol, price=price, quantity=quantity, proposed=proposed,
         allowed=np.ma.masked_array(floats(lambda state: state.allowed), undecided),
         leverage=np.ma.masked_array(floats(lambda state: state.leverage), quantity == 0),
+        effective_leverage=np.ma.masked_array(floats(lambda state: state.effective_leverage), quantity == 0),
         bound=np.array([state.bound for state in states], np.int64), volatility=volatility,
         liquidation_distance=liquidation_distance(price, floats(lambda state: state.liquidation_price)),
     )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ringfence.risk.book import Floats, Ints
+from ringfence.risk.book import Flags, Floats, Ints
 from ringfence.risk.edges import AccountKind
 from ringfence.risk.events import Event, Kind
 from ringfence.words.numbers import format_amount, format_mark, format_per_share
@@ -28,7 +28,9 @@ class PositionRun:
     proposed: np.ma.MaskedArray
     allowed: np.ma.MaskedArray
     leverage: np.ma.MaskedArray
-    """|notional| / equity after the decision, signed like the position."""
+    """|notional| / collateral after the decision, signed like the position: what proposals and limits count."""
+    effective_leverage: np.ma.MaskedArray
+    """|notional| / equity, signed likewise."""
     bound: Ints
     """risk.events.Bound of each decision."""
     volatility: np.ma.MaskedArray
@@ -53,6 +55,12 @@ class VaultRun:
     shares: Ints
     high_water_mark: Ints
     """(K,) minor units per share unit x 2**50."""
+    nav_low: Ints
+    """(K,) lowest NAV since the decision before, at any bar's worst point."""
+    locked: Flags
+    """(K,) whether the cushion is spent."""
+    struck: Flags
+    """(K,) whether a NAV was struck: not where a position could not be traded."""
     positions: tuple[PositionRun, ...]
     events: tuple[Event, ...]
     """Event.position indexes `positions`."""

@@ -33,7 +33,8 @@ class Holders:
 
     def names(self) -> tuple[str, ...]:
         """Everyone who has ever held shares or whose deposit waits, by name."""
-        found = {name for every in (_HOLDERS, _ORDERING) for name in self._connection.execute(every, {"vault": self._id}).scalars()}  # fmt: skip
+        this = {"vault": self._id}
+        found = {name for every in (_HOLDERS, _ORDERING) for name in self._connection.execute(every, this).scalars()}
         return tuple(sorted(found))
 
     def requests(self, holder: str | None = None) -> list[Request]:

@@ -10,9 +10,9 @@ from sqlmodel import Field, SQLModel
 
 from ringfence.risk.edges import MAY_BE_NEGATIVE, AccountKind, Edge
 
-__all__ = ["APPEND_ONLY", "LATEST", "Account", "Bar", "BarSeries", "Command", "Holding", "Journal", "Mandate", "Position",
-           "Flow", "Transfer", "Vault", "account", "bar", "bar_series", "command", "flow", "holding", "journal",
-           "mandate", "metadata", "position", "transfer", "vault"]  # fmt: skip
+__all__ = ["APPEND_ONLY", "LATEST", "Account", "Bar", "BarSeries", "Command", "Flow", "Funding", "Holding", "Journal",
+           "Mandate", "Position", "Transfer", "Vault", "account", "bar", "bar_series", "command", "flow", "funding",
+           "holding", "journal", "mandate", "metadata", "position", "transfer", "vault"]  # fmt: skip
 
 metadata = MetaData(
     naming_convention={
@@ -26,7 +26,7 @@ metadata = MetaData(
 LATEST = 7_258_118_400_000
 """2200-01-01T00:00:00Z: no journal is later. A clock that says so is wrong."""
 
-APPEND_ONLY = ("transfer", "journal", "bar")
+APPEND_ONLY = ("transfer", "journal", "bar", "funding")
 """Tables whose rows are never changed and never removed."""
 
 _FINITE = "1e300"
@@ -266,7 +266,7 @@ class BarSeries(_Row, table=True):
 
 
 class Bar(_Row, table=True):
-    """One bar as it was fed to the vaults; the marks and the funding rate where they are known."""
+    """One bar as it was fed to the vaults; the marks where they are known."""
 
     instrument: str = Field(primary_key=True, sa_type=Text, sa_column_args=(ForeignKey("bar_series.instrument"),))
     ts: int = Field(primary_key=True, sa_type=BigInteger)
@@ -280,15 +280,25 @@ class Bar(_Row, table=True):
     mark_high: float | None = Field(default=None, sa_type=Double)
     mark_low: float | None = Field(default=None, sa_type=Double)
     mark_close: float | None = Field(default=None, sa_type=Double)
-    funding_rate: float | None = Field(default=None, sa_type=Double)
 
     __table_args__ = (
         *(_check(name, f"{name} > 0 AND {name} <= {_FINITE}") for name in
           ("open", "high", "low", "close", "mark_open", "mark_high", "mark_low", "mark_close")),
         _check("volume", f"volume >= 0 AND volume <= {_FINITE}"),
-        _check("funding_rate", "funding_rate BETWEEN -10 AND 10"),
         _integers("ts"),
     )  # fmt: skip
+
+
+class Funding(_Row, table=True):
+    """One funding stamp as it was fed to the vaults."""
+
+    instrument: str = Field(primary_key=True, sa_type=Text, sa_column_args=(ForeignKey("bar_series.instrument"),))
+    ts: int = Field(primary_key=True, sa_type=BigInteger)
+    """UTC ms."""
+    rate: float = Field(sa_type=Double)
+    """Fraction of the notional that longs pay to shorts."""
+
+    __table_args__ = (_check("rate", "rate BETWEEN -1 AND 1"), _integers("ts"))
 
 
 def _table(name: str) -> Table:
@@ -296,5 +306,6 @@ def _table(name: str) -> Table:
 
 
 account, bar, bar_series, command = _table("account"), _table("bar"), _table("bar_series"), _table("command")
-holding, journal, mandate, position = _table("holding"), _table("journal"), _table("mandate"), _table("position")
-flow, transfer, vault = _table("flow"), _table("transfer"), _table("vault")
+flow, funding, holding = _table("flow"), _table("funding"), _table("holding")
+journal, mandate, position = _table("journal"), _table("mandate"), _table("position")
+transfer, vault = _table("transfer"), _table("vault")

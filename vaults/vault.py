@@ -1,8 +1,10 @@
 """One vault inside one unit of work: its money, its shares, its positions and its journal, changed together or not.
 
 The caller brings the transaction, the vault's locked row, the time and, for a decision, the entry that says what was
-decided. The vault posts, checks, pays and journals it. Every act ends in `_finish`, which checks the wall in plain
+decided. The vault posts, checks, settles and journals it. Every act ends in `_finish`, which checks the wall in plain
 integers (W1, independently of the compiled step), writes what changed and adds one row to the journal.
+
+Longer than 400 lines, since all that changes a vault has to end in that one place.
 """
 
 import math
@@ -170,8 +172,8 @@ class Vault:
 
     @property
     def now(self) -> int:
-        """The close (UTC ms) of the slot that it decided last, before the first one its opening: the time of what people
-        do until the next one."""
+        """The close (UTC ms) of the slot that it decided last, before the first one its opening: the time of what
+        people do until the next one."""
         return self.opened if self.last_bar is None else strike_after(self.last_bar, self.terms.timeframe)
 
     def strike_of(self, given: int) -> int:
@@ -184,8 +186,8 @@ class Vault:
         return self._journal.seq
 
     def due(self, close: int) -> list[Request]:
-        """What a strike at `close` (UTC ms) settles, of what waits now; nothing in an empty vault, where each deposit is
-        a first one."""
+        """What a strike at `close` (UTC ms) settles, of what waits now; nothing in an empty vault, where each deposit
+        is a first one."""
         if self.shares == 0:
             return []
         found = due(self.holders.requests(), close, self.locked_since is not None)
@@ -257,7 +259,7 @@ class Vault:
 
     def _check_deposit(self, amount: int, accepts_locked: bool) -> None:
         state = self.state
-        _, shares = priced_deposit(Pool(state.pool.assets + self.ledger.balance("entering"), state.shares), amount)
+        priced_deposit(Pool(state.pool.assets + self.ledger.balance("entering"), state.shares), amount)
         if self.shares == 0:
             return
         if not self._takes_deposits:
@@ -349,8 +351,8 @@ class Vault:
         return settled.settlements, settled.ratchet
 
     def _take_first(self, close: int) -> tuple[tuple[Settlement, ...], int]:
-        """Deposits that waited into a vault which has become empty meanwhile: each as if it came now. One that cannot be
-        taken so waits on, and can be cancelled."""
+        """Deposits that waited into a vault which has become empty meanwhile: each as if it came now. One that cannot
+        be taken so waits on, and can be cancelled."""
         found, ratchets = list[Settlement](), 0
         for request in due(self.holders.requests(), close, False):
             try:

@@ -210,8 +210,8 @@ def _at_risk(refused: "DepositAtRisk", decimals: int) -> str:
         "rebase": "its mandate sets the wall anew once it has been locked for long enough, after a notice",
     }[refused.at_wall]
     told = (
-        f"is locked at its wall since {utc(refused.locked_since)}; {does}. Of {paid_in} about {stands} would stand behind "
-        f"the wall from the start and {at_risk} would be at risk"
+        f"is locked at its wall since {utc(refused.locked_since)}; {does}. Of {paid_in} about {stands} would stand "
+        f"behind the wall from the start and {at_risk} would be at risk"
     )
     if refused.rebase_at is not None:
         told += f"; a rebase is announced for {utc(refused.rebase_at)}: from then on about {after} stand behind it"

@@ -148,13 +148,17 @@ def _records() -> None:
     _create(
         "bar", _text("instrument"), _big("ts"),
         *(_double(name) for name in ("open", "high", "low", "close", "volume")),
-        *(_double(name, nullable=True) for name in (*_PRICES[4:], "funding_rate")),
+        *(_double(name, nullable=True) for name in _PRICES[4:]),
         _key("bar", "instrument", "ts"),
         sa.ForeignKeyConstraint(["instrument"], ["bar_series.instrument"], name=op.f("fk_bar_instrument")),
         *(_check("bar", name, _POSITIVE.format(name)) for name in _PRICES),
         _check("bar", "volume", "volume >= 0 AND volume <= 1e300"),
-        _check("bar", "funding_rate", "funding_rate BETWEEN -10 AND 10"),
         integers="ts",
+    )  # fmt: skip
+    _create(
+        "funding", _text("instrument"), _big("ts"), _double("rate"), _key("funding", "instrument", "ts"),
+        sa.ForeignKeyConstraint(["instrument"], ["bar_series.instrument"], name=op.f("fk_funding_instrument")),
+        _check("funding", "rate", "rate BETWEEN -1 AND 1"), integers="ts",
     )  # fmt: skip
 
 
@@ -184,5 +188,5 @@ def upgrade() -> None:
             "CREATE FUNCTION ringfence_append_only() RETURNS trigger LANGUAGE plpgsql AS "
             "$$ BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME USING ERRCODE = '23001'; END $$"
         )
-    for table in ("transfer", "journal", "bar"):
+    for table in ("transfer", "journal", "bar", "funding"):
         _append_only(table)
