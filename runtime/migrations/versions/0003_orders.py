@@ -87,8 +87,8 @@ def _ledger() -> None:
     _create(
         "account", _vault_id(), _text("name"), _big("balance"), _key("account", "vault_id", "name"),
         _of_vault("account"),
-        _check("account", "name", "name IN ('costs', 'cushion', 'entering', 'funding', 'reserve', 'shortfall', 'venue', "
-                                  "'world') OR (name LIKE 'margin:_%')"),
+        _check("account", "name", "name IN ('costs', 'cushion', 'entering', 'funding', 'reserve', 'shortfall', "
+                                  "'venue', 'world') OR (name LIKE 'margin:_%')"),
         _check("account", "balance", "balance >= 0 OR name IN ('funding', 'shortfall', 'venue', 'world')"),
         integers="balance",
     )  # fmt: skip
