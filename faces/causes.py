@@ -12,6 +12,11 @@ KIND_WORDS = {
     Kind.margin_call: "Margin call",
     Kind.liquidation: "Liquidation",
     Kind.refusal: "Refusal",
+    Kind.roll: "Roll",
+    Kind.rebase_announced: "Rebase announced",
+    Kind.rebased: "Rebased",
+    Kind.locked: "Locked at the wall",
+    Kind.unlocked: "Unlocked",
 }
 
 BOUND_WORDS = {
@@ -28,12 +33,21 @@ BOUND_WORDS = {
     Bound.margin_call: "equity below the mandate's margin call",
     Bound.maintenance_margin: "equity below the venue's maintenance margin",
     Bound.band: "inside the no-trade band",
+    Bound.costs: "costs beyond the margin",
+    Bound.strike: "profit realised for the wall",
+    Bound.flow: "holders who enter or leave",
+    Bound.at_wall: "the mandate's terms for a vault at its wall",
+    Bound.volume: "volume of the bar",
 }
 
 _UNBOUND_CAUSE = {
     Kind.resize: "proposal of the strategy",
     Kind.collateral: "share of the risk capital",
     Kind.funding: "funding time of the venue",
+    Kind.rebase_announced: "locked for as long as the mandate says",
+    Kind.rebased: "the mark is the NAV of this strike, as announced",
+    Kind.locked: "less than a twentieth of the cushion is left",
+    Kind.unlocked: "the cushion is back",
 }
 
 

@@ -99,7 +99,7 @@ def play(
     try:
         migrate(engine)
         with replaying(engine) as heard:
-            runs = replay(engine, inputs.vaults, inputs.deposits, heard)
+            runs = replay(engine, inputs.vaults, inputs.deposits, heard).runs
         with verifying() as heard:
             verdicts = verify(engine, progress=heard)
         with unit_of_work(engine, writes=False) as connection:

@@ -1,22 +1,31 @@
 """What the rows of a journal tell, event by event, in words and figures."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ringfence.faces.causes import cause
 from ringfence.markets.instruments import Instrument
 from ringfence.risk.edges import Edge
 from ringfence.risk.events import Kind
-from ringfence.vaults.entries import Amended, Decided, Deposited, Entry, Happened, Opened, RedemptionAsked
+from ringfence.vaults.entries import (
+    Amended,
+    Cancelled,
+    Decided,
+    DepositAsked,
+    Entry,
+    Happened,
+    Opened,
+    RedemptionAsked,
+)
 from ringfence.vaults.journal import Row
 from ringfence.vaults.mandate.recorded import instruments_of
 from ringfence.vaults.mandate.terms import Mandate
-from ringfence.vaults.queue import Payment
+from ringfence.vaults.queue import Settlement
 from ringfence.words.numbers import format_amount, format_multiple, format_price, format_shares
 
 __all__ = ["EVENT_KINDS", "told"]
 
-_ACTS = ("mandate", "deposit", "redemption", "payment", "ratchet")
+_ACTS = ("mandate", "order", "deposit", "redemption", "payment", "cancelled", "returned", "ratchet")
 EVENT_KINDS = (*_ACTS, *(kind.name for kind in Kind))
 """Every kind of event that a journal tells of."""
 
@@ -34,31 +43,50 @@ def _told(entry: Entry, mandate: Mandate, decimals: int) -> Iterator[dict[str, A
         case Amended():
             yield _plain("mandate", f"goes on under mandate {entry.mandate[:12]}", entry.to_reserve, decimals, None,
                          f"wall {format_amount(entry.wall, decimals)}")  # fmt: skip
-        case Deposited():
-            minted = format_shares(entry.shares, decimals)
-            yield _plain("deposit", f"{entry.holder} paid in", entry.amount, decimals, None, f"{minted} shares")
+        case DepositAsked():
+            if entry.settled is None:
+                yield _plain("order", f"{entry.holder} paid in, to enter at the next strike", entry.amount, decimals)
+            else:
+                yield from _settled((entry.settled,), decimals)
         case RedemptionAsked():
             asked = format_shares(entry.shares, decimals)
-            waits = format_shares(entry.shares - entry.burned, decimals)
             yield _plain("redemption", f"{entry.holder} asked for {asked} shares", None, decimals, f"{asked} shares",
-                         f"{waits} shares wait")  # fmt: skip
-            yield from _paid(entry.payments, decimals)
+                         f"{asked} shares wait")  # fmt: skip
+        case Cancelled():
+            amount = entry.remaining if entry.side == "deposit" else None
+            what = "the deposit" if amount is not None else f"{format_shares(entry.remaining, decimals)} shares"
+            yield _plain("cancelled", f"{entry.holder} took {what} back before the strike", amount, decimals)
         case Decided():
             traded = instruments_of(mandate) if entry.events else {}
             for event in entry.events:
-                yield _happened(event, traded[event.position], decimals)
+                yield from _event(event, traded, decimals)
             raised = sum(moved.amount for moved in entry.transfers if moved.edge == Edge.ratchet)
             if raised:
                 yield _plain("ratchet", "high-water mark raised: cushion to reserve", raised, decimals, None,
                              f"wall {format_amount(entry.wall, decimals)}")  # fmt: skip
-            yield from _paid(entry.payments, decimals)
+            yield from _settled(entry.settlements, decimals)
 
 
-def _paid(payments: Iterable[Payment], decimals: int) -> Iterator[dict[str, Any]]:
-    for payment in payments:
-        yield _plain("payment", f"{payment.holder} was paid", -payment.assets, decimals,
-                     f"{format_shares(payment.shares + payment.remaining, decimals)} shares wait",
-                     f"{format_shares(payment.remaining, decimals)} shares wait")  # fmt: skip
+def _settled(settlements: Iterable[Settlement], decimals: int) -> Iterator[dict[str, Any]]:
+    for one in settlements:
+        shares = f"{format_shares(one.shares, decimals)} shares"
+        cost = f" (trading for it cost {format_amount(one.cost, decimals)})" if one.cost else ""
+        if one.side == "redemption":
+            before = f"{format_shares(one.shares + one.remaining, decimals)} shares wait"
+            yield _plain("payment", f"{one.holder} was paid{cost}", -one.paid, decimals, before,
+                         f"{format_shares(one.remaining, decimals)} shares wait")  # fmt: skip
+        elif one.shares:
+            yield _plain("deposit", f"{one.holder} paid in{cost}", one.assets, decimals, None, shares)
+        else:
+            yield _plain("returned", f"{one.holder}'s deposit buys no share and went back{cost}", -one.paid, decimals)
+
+
+def _event(event: Happened, traded: Mapping[str, Instrument], decimals: int) -> Iterator[dict[str, Any]]:
+    if event.position is None:
+        happened = _plain(event.kind.name, cause(event), event.amount, decimals)
+        yield {**happened, "ts": event.ts}
+    else:
+        yield _happened(event, traded[event.position], decimals)
 
 
 def _plain(

@@ -252,7 +252,8 @@ def replay(
 
     `into` is an SQLite file (made where it is missing, brought up to date where it is older) or the address of a
     database, postgresql://USER:PASSWORD@HOST/NAME. What an interrupted replay has done is not done again. The rest is
-    given, and refused, as for `backtest`; besides, what the database itself is refused for.
+    given, and refused, as for `backtest`; besides, what the database itself is refused for. A vault that lives already
+    takes no deposit that is not named.
     """
     from ringfence.runtime.database import migrate, open_engine
     from ringfence.runtime.replay import replay as run
@@ -262,10 +263,10 @@ def replay(
     engine = open_engine(_address(into), create=True)
     try:
         migrate(engine)
-        (lived,) = run(engine, inputs.vaults, inputs.deposits)
+        replayed = run(engine, inputs.vaults, inputs.deposits, defaulted=deposits is None)
     finally:
         engine.dispose()
-    return Result(lived, inputs.notes, inputs.tables)
+    return Result(replayed.runs[0], (*inputs.notes, *replayed.notes), inputs.tables)
 
 
 def _address(into: _File) -> str:

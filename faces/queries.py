@@ -24,7 +24,7 @@ from ringfence.vaults.ledger import Ledger
 from ringfence.vaults.mandate.recorded import instruments_of
 from ringfence.vaults.mandate.terms import MILLION, Mandate
 from ringfence.vaults.shares import wall
-from ringfence.vaults.statements import Act, Register, Statement, holder_statements
+from ringfence.vaults.statements import Act, Register, Statement, Waiting, holder_statements
 from ringfence.vaults.tables import mandate, position, vault
 from ringfence.words.numbers import (
     format_amount,
@@ -38,9 +38,6 @@ from ringfence.words.numbers import (
 from ringfence.words.times import utc
 
 __all__ = ["EVENT_KINDS", "currency_of", "events", "positions", "statement_rows", "statements", "vaults"]
-
-_CASH_LOCKED = 200
-"""Risk capital below 1/200 of NAV with no position open: the wall has taken over, nothing can be opened."""
 
 
 # ---------------------------------------------------------------------------------------------------- vaults
@@ -92,7 +89,10 @@ def _vault(connection: Connection, row: RowMapping) -> dict[str, Any]:
         "title": terms.title,
         "mandate": row["mandate"],
         "currency": row["currency"],
-        "status": _status(nav, must_stand, shares, row["waiting"], is_open),
+        "status": _status(row, ledger.balance("entering"), is_open),
+        "locked_since": None if row["locked_since"] is None else utc(row["locked_since"]),
+        "at_wall": terms.at_wall.then,
+        "rebase_at": None if row["rebase_at"] is None else utc(row["rebase_at"]),
         "nav": format_amount(nav, decimals),
         "nav_per_share": format_per_share(nav, shares),
         "wall": format_amount(must_stand, decimals),
@@ -105,19 +105,23 @@ def _vault(connection: Connection, row: RowMapping) -> dict[str, Any]:
         "in_margin": format_amount(margin, decimals),
         "shares": format_shares(shares, decimals),
         "waiting": format_shares(row["waiting"], decimals),
+        "entering": format_amount(ledger.balance("entering"), decimals),
         "last_slot": None if slot is None else utc(slot),
         "marked": None if slot is None else utc(slot + terms.timeframe),
     }
 
 
-def _status(nav: int, must_stand: int, shares: int, waiting: int, is_open: bool) -> str:
-    if shares == 0:
+def _status(row: RowMapping, entering: int, is_open: bool) -> str:
+    """What matters most about a vault: that it is locked, before that orders wait, before that it trades."""
+    if row["shares"] == 0:
         return "empty"
-    if waiting > 0:
+    if row["locked_since"] is not None:
+        return "cash-locked"
+    if row["waiting"] > 0:
         return "redeeming"
-    if is_open:
-        return "active"
-    return "cash-locked" if (nav - must_stand) * _CASH_LOCKED < nav else "flat"
+    if entering > 0:
+        return "entering"
+    return "active" if is_open else "flat"
 
 
 # ---------------------------------------------------------------------------------------------------- positions
@@ -246,12 +250,14 @@ def _statement(row: RowMapping, register: Register, statement: Statement) -> dic
         "redeemed": format_amount(statement.redeemed, decimals),
         "shares": format_shares(statement.shares, decimals),
         "waiting": format_shares(statement.waiting, decimals),
+        "entering": format_amount(statement.entering, decimals),
         "entry_price": format_per_share(statement.cost, statement.shares),
         "nav_per_share": format_per_share(register.nav, register.shares),
         "value": format_amount(statement.value, decimals),
         "value_worst": format_amount(statement.value_worst, decimals),
         "profit": format_amount(statement.profit, decimals),
         "acts": [_act(act, decimals) for act in statement.acts],
+        "orders": [_order(order, decimals) for order in statement.orders],
     }
 
 
@@ -264,6 +270,17 @@ def _act(act: Act, decimals: int) -> dict[str, Any]:
         "shares": format_shares(act.shares, decimals),
         "nav_per_share": format_per_share(act.nav, act.total),
         "request": act.request,
+        "cost": format_amount(act.cost, decimals),
+    }
+
+
+def _order(order: Waiting, decimals: int) -> dict[str, Any]:
+    amount = order.side == "deposit"
+    return {
+        "order": order.seq,
+        "side": order.side,
+        "remaining": (format_amount if amount else format_shares)(order.remaining, decimals),
+        "given": utc(order.given),
     }
 
 

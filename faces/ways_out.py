@@ -35,6 +35,7 @@ WAYS_OUT: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "disk_fault": "then run the same command again".format_map,
     "disk_full": "make room and run the same command again".format_map,
     "foreign_database": "name another with --db".format_map,
+    "holder_near": "pay in for {near}, or say with --new that {holder} is somebody else".format_map,
     "ledger_unbalanced": "run `ringfence verify`".format_map,
     "mandate_changed": "give the file's mandate another name, or use another database with --db".format_map,
     "markets_refused": "correct the file, or leave such markets out with --leave-out".format_map,

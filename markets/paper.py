@@ -32,7 +32,7 @@ __all__ = ["PaperVenue", "fill", "fund", "liquidate"]
 @inlined
 def fill(order: Order, limit: Any, instrument: Any, prices: Any, filled: int) -> Report:
     """An order at the market fills at the bar's close, half the spread and the slippage against it, as far as the
-    position's part of the bar's volume goes, of which `filled` lots are used up. A report of no lots: nothing is left."""
+    position's part of the bar's volume goes, of which `filled` lots are used up. A report of no lots: none is left."""
     lots = min(abs(order.lots), max(0, _fillable(limit, instrument, prices) - filled))
     lots = lots if order.lots > 0 else -lots
     price = market_price(limit, prices.close, order.lots)
@@ -51,7 +51,7 @@ def _fillable(limit: Any, instrument: Any, prices: Any) -> int:
 
 @inlined
 def fund(position: Any, instrument: Any, prices: Any, rate: float) -> Report:
-    """-side * notional * rate at the bar's open mark on the quantity held at the stamp, rounded against the position."""
+    """-side * notional * rate at the bar's open mark on what is held at the stamp, rounded against the position."""
     amount = funding_payment(position, instrument, prices.mark_open, rate)
     return Report(ReportKind.funding, position.index, 0, rate, prices.mark_open, 0, amount)
 
@@ -86,8 +86,8 @@ class PaperVenue:
         self._due: list[Callable[[], list[Report]]] = []
 
     def trade(self, bars: Rows, stamps: Rows) -> None:
-        """Let the market trade one bar, (N,) of BAR with its (F,) STAMPs: funding, then liquidations; orders fill at its
-        close."""
+        """Let the market trade one bar, (N,) of BAR with its (F,) STAMPs: funding, then liquidations; orders fill at
+        its close."""
         self._bars, self._stamps, self._filled = bars, stamps, Counter[int]()
         most = max((int(prices.stamps_to - prices.stamps_from) for prices in bars), default=0)
         self._due = [*(partial(self._fundings, n) for n in range(most)), self._liquidations]
@@ -131,7 +131,7 @@ class PaperVenue:
         return [report for rows in held if rows[-1].valid and (report := liquidate(*rows)).lots]
 
     def _fills(self) -> list[Report]:
-        """Orders of symbols that did not trade in the bar stay open; of others, what the volume does not bear lapses."""
+        """Orders of symbols that did not trade in the bar stay open; what the volume does not bear of others lapses."""
         found = []
         for number, order in list(self._open.items()):
             _, limit, instrument, prices = self._held(self._positions[order.position])

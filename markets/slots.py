@@ -71,7 +71,7 @@ class Slots:
         )
 
     def walk(self, proposals: Rows, slot: int | None = None) -> Walk:
-        """The bars of slot number `slot`, decided on row 0 of `proposals`, or of all slots, each on a row of its own."""
+        """The bars of slot number `slot`, decided on row 0 of `proposals`, or of all slots, each on its own row."""
         market = self.market
         if slot is None:
             bars, closes = slice(None), self.closes

@@ -75,7 +75,7 @@ class Outcome(NamedTuple):
 @inlined
 def _worth(hall: Any) -> int:
     """NAV at the marks of the close."""
-    nav = hall.vault.reserve + hall.vault.cushion
+    nav: int = hall.vault.reserve + hall.vault.cushion
     for p in range(hall.vault.first, hall.vault.last):
         symbol = hall.positions[p].symbol
         nav += max(0, equity_at(hall.positions[p], hall.instruments[symbol], hall.bars[symbol].mark_close))
@@ -194,9 +194,8 @@ def _realise(seat: Any, tape: Any, prices: Any, wanted: int, sweep: int) -> None
 @inlined
 def _above(seat: Any, mark: float, wanted: int, plan: Any, turn: int) -> int:
     """`wanted`, of what stands above the position's collateral in the first two turns."""
-    if turn >= 2:
-        return wanted
-    return min(wanted, equity_at(seat.position, seat.instrument, mark) - plan.collateral)
+    above: int = equity_at(seat.position, seat.instrument, mark) - plan.collateral
+    return wanted if turn >= 2 else min(wanted, above)
 
 
 @compiled
@@ -225,7 +224,7 @@ def _bring_down(hall: Any, limit: Any, tape: Any, nav: int) -> int:
         for p in range(vault.first, vault.last):
             position, prices = positions[p], bars[positions[p].symbol]
             seat, mark = Seat(vault, position, limits[p], instruments[position.symbol]), prices.mark_close
-            aside = nav - vault.cushion - max(0, equity_at(position, seat.instrument, mark))
+            aside: int = nav - vault.cushion - max(0, equity_at(position, seat.instrument, mark))
             if turn == 1 or turn == 3:
                 wanted = _lacking(vault, limit.keep, nav)
                 _realise(seat, tape, prices, _above(seat, mark, wanted, plans[p], turn), limit.sweep)
@@ -247,7 +246,7 @@ def _bring_down(hall: Any, limit: Any, tape: Any, nav: int) -> int:
 @inlined
 def winds_down(vault: Any, limit: Any) -> bool:
     """Whether the mandate winds the vault down now."""
-    return limit.at_wall == AtWall.wind_down and vault.locked_since >= 0
+    return bool(limit.at_wall == AtWall.wind_down and vault.locked_since >= 0)
 
 
 @compiled
@@ -282,13 +281,13 @@ def _shed(seat: Any, tape: Any, prices: Any, part: float) -> None:
     """Close `part` of a position, lots rounded up, and release what that frees beyond its own costs."""
     position, mark = seat.position, prices.mark_close
     before = equity_at(position, seat.instrument, mark)
-    lots = min(abs(position.quantity), int(math.ceil(part * float(abs(position.quantity)))))
+    lots = min(abs(position.quantity), math.ceil(part * float(abs(position.quantity))))
     close(seat, tape, prices, closing(seat, lots, prices.close, Bound.flow.value), Kind.resize)
     if position.quantity == 0:
         release_margin(seat.vault, position, tape, position.margin)
     else:
         lost = before - equity_at(position, seat.instrument, mark)
-        freed = int(math.ceil(part * float(before))) + 1 - lost
+        freed = math.ceil(part * float(before)) + 1 - lost
         shift_collateral(seat, tape, mark, -max(0, min(freed, position.margin)))
     arm(position, seat.limit, seat.instrument)
 
@@ -312,7 +311,7 @@ def _flow(hall: Any, tape: Any, nav: int) -> int:
     """Admit what enters, and scale every position and its collateral as NAV will be scaled by who enters and leaves.
     Returns what the trades cost."""
     vault, positions, limits, instruments, bars, plans = hall
-    entering = vault.entering
+    entering: int = vault.entering
     leaving = float(vault.waiting) * float(nav + 1) / float(vault.shares + VIRTUAL_SHARES)
     part = (float(entering) - leaving) / float(nav) if nav > 0 else 0.0
     if vault.waiting == vault.shares and entering == 0:
@@ -332,8 +331,8 @@ def _flow(hall: Any, tape: Any, nav: int) -> int:
 
 @compiled
 def strike_and_settle(hall: Any, limit: Any, tape: Any, reached: Outcome) -> Outcome:
-    """Strike a NAV after the decision's trades, if every open position could be traded (`reached.struck`), and let those
-    who wait enter or leave at it."""
+    """Strike a NAV after the decision's trades, if every open position could be traded (`reached.struck`), and let
+    those who wait enter or leave at it."""
     vault, nav, struck, cost = hall.vault, reached.nav, reached.struck, 0
     if struck and vault.shares > 0:
         if _lacking(vault, limit.keep, nav) > 0:

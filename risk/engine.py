@@ -1,8 +1,8 @@
 """The plan of one position: what it should hold, and which limit bound it.
 
 Strategies propose leverage; limiters shrink it (the smallest of independent multipliers in [0, 1]), hard caps cut it,
-and the no-trade band inside both decides whether to trade and to which edge. Nothing here moves money: `risk.orders` makes orders of
-a plan.
+and the no-trade band inside both decides whether to trade and to which edge. Nothing here moves money: `risk.orders`
+makes orders of a plan.
 
 Leverage here is |notional| / collateral, where a position's collateral is its share of the vault's risk capital, NAV
 less wall: the multiplier of constant-proportion portfolio insurance (Black and Perold 1992), taken isolated position by

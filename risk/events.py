@@ -58,10 +58,10 @@ class Event:
 
     `ts` is when: a funding stamp's own time, the close of the bar at which an order filled, for a liquidation the open
     of a bar that gapped past the trigger and else the close by which it had happened. `position` is -1 where it
-    happened to the vault as a whole; then `amount` is the wall of a rebase or lock. Leverages are the effective
-    ones, notional over equity. Else `amount` is minor units: realised profit of a resize or liquidation, collateral moved in (+) or out (-), funding
-    received (+) or paid (-). A liquidation's `shortfall` is the venue's loss past the margin. Prices are 0.0 and
-    leverages 0.0 where they do not apply.
+    happened to the vault as a whole; then `amount` is its wall, or the one that an announced rebase would leave. Else
+    `amount` is minor units: realised profit of a resize, roll or liquidation, collateral moved in (+) or out (-),
+    funding received (+) or paid (-). A liquidation's `shortfall` is the venue's loss past the margin. Leverages are the
+    effective ones, notional over equity. Prices are 0.0 and leverages 0.0 where they do not apply.
     """
 
     ts: int

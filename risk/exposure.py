@@ -37,9 +37,9 @@ from ringfence.risk.book import Holding
 from ringfence.risk.compiled import compiled, formula, inlined
 
 __all__ = ["LOTS_MAX", "Risk", "arm", "bankruptcy_price", "closed_part", "cost_closed", "equity_at", "fee",
-           "funding_payment", "initial_margin", "leverage_of", "leverage_on", "liquidation_distance", "liquidation_level",
-           "liquidation_price", "lot_value", "maintenance_margin", "market_price", "profit", "risk_at", "tier_of",
-           "traded_value", "value_down", "value_up"]  # fmt: skip
+           "funding_payment", "initial_margin", "leverage_of", "leverage_on", "liquidation_distance",
+           "liquidation_level", "liquidation_price", "lot_value", "maintenance_margin", "market_price", "profit",
+           "risk_at", "tier_of", "traded_value", "value_down", "value_up"]  # fmt: skip
 
 LOTS_MAX = 2.0**61
 """A count of lots beyond this would not fit into an int64, and what it became there could be of either sign."""

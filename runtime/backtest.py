@@ -92,7 +92,7 @@ def _described(
         vault=terms.name, title=terms.title, currency=terms.currency, decimals=currency_decimals(terms.currency),
         loss_cap=terms.loss_cap / MILLION, mandate=terms.fingerprint, ts=slots.opens + slots.timeframe,
         nav=np.ascontiguousarray(vault.nav), wall=wall_series(marks_high, MILLION - terms.loss_cap, shares),
-        shares=shares, high_water_mark=marks_high, nav_low=np.ascontiguousarray(vault.nav_low),
+        shares=shares, high_water_mark=marks_high, low=vault.nav_low / np.where(shares > 0, shares, np.nan),
         locked=np.ascontiguousarray(vault.locked), struck=np.ascontiguousarray(vault.struck),
         positions=tuple(positions), events=tuple(events),
         price_low=float(book.vaults[0].price_low), distance_low=float(book.vaults[0].distance_low),

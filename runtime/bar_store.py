@@ -183,8 +183,8 @@ def _unrecorded(
 def _unrecorded_stamps(connection: Connection, market: Market, column: int, lived: int) -> list[dict[str, object]]:
     """The funding stamps of one symbol that are new, as rows of their table.
 
-    `lived` is the close (UTC ms) up to which a vault has lived. Refused: RecordingDiffers (a stamp that is recorded with
-    another rate, or not at all in a time that was lived).
+    `lived` is the close (UTC ms) up to which a vault has lived. Refused: RecordingDiffers (a stamp that is recorded
+    with another rate, or not at all in a time that was lived).
     """
     symbol = market.symbols[column]
     funded = market.stamps_from[:, column] < market.stamps_to[:, column]

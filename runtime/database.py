@@ -45,8 +45,9 @@ __all__ = ["SCHEMA", "check_schema", "in_unit", "lock_vault", "migrate", "open_e
 SCHEMA = "0003"
 """The revision that this code reads and writes; the newest of runtime/migrations."""
 
-RETIRED = ("0001",)
-"""Revisions whose journals have no version: nothing can be read of them and nothing brings them up to date."""
+RETIRED = ("0001", "0002")
+"""Revisions whose journals this version cannot read and nothing brings up to date: without forms, or with flows that
+were priced at once."""
 
 BUSY_MS = 5_000
 TRIES = 5

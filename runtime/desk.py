@@ -49,10 +49,12 @@ class Desk:
     def _step_next(self, connection: Connection, name: str, slot: int) -> int | None:
         """Step the vault's next slot if it opens no later than `slot`; returns its open, None for none."""
         row = lock_vault(connection, name)
-        last_bar = -1 if row["last_bar"] is None else row["last_bar"]
+        setup = self.setup(connection, row["mandate"])
+        last_bar = row["last_bar"]
+        if last_bar is None:  # it lives from its opening on: the first slot is the first that closes later
+            last_bar = row["opened"] // setup.mandate.timeframe * setup.mandate.timeframe - 1
         if last_bar >= slot:
             return None
-        setup = self.setup(connection, row["mandate"])
         window = self.window(connection, setup, last_bar)
         if window is None:
             return None
@@ -60,7 +62,8 @@ class Desk:
         if number == len(window.slots) or window.slots.opens[number] > slot:
             return None
         vault = Vault(connection, row, setup.mandate)
-        decision = live_through(setup, book_of(vault), slot_inputs(setup, window.slots, number))
+        inputs = slot_inputs(setup, window.slots, number)
+        decision = live_through(setup, book_of(vault, inputs.close), inputs)
         vault.accept(decision.close, decision.entry, decision.balances)
         return decision.entry.slot
 

@@ -156,7 +156,8 @@ class SchemaOlder(SchemaError):
 
 
 class SchemaRetired(SchemaError):
-    """The database is of a version whose journal had no forms; nothing was read or changed, and nothing converts it."""
+    """The database is of a version whose journal this one cannot read; nothing was read or changed, and nothing
+    converts it: what was decided and paid then cannot be decided or paid again."""
 
     def __str__(self) -> str:
         written = f"its schema is {self.found}, of a version whose journal this one ({self.expected}) cannot read"

@@ -1,5 +1,6 @@
 """A vault's history: its journal read back into the run that a report shows."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -40,12 +41,26 @@ def run_of(connection: Connection, row: RowMapping) -> VaultRun:
     return VaultRun(
         vault=row["name"], title=terms.title, currency=row["currency"], decimals=row["decimals"],
         loss_cap=terms.loss_cap / MILLION, mandate=row["mandate"], ts=np.array(ts, np.int64),
-        nav=ints("struck"), wall=ints("wall"), shares=ints("total_shares"), high_water_mark=ints("high_water_mark"),
+        nav=ints("nav"), wall=ints("wall"), shares=ints("total_shares"), high_water_mark=ints("high_water_mark"),
+        low=np.array([_low(entry) for entry in decided], np.float64),
+        locked=np.array([entry.locked_since is not None for entry in decided], np.bool_),
+        struck=np.array([entry.is_struck for entry in decided], np.bool_),
         positions=tuple(_position(name, traded[name], decided) for name in names),
-        events=tuple(_event(event, names.index(event.position)) for entry in decided for event in entry.events),
+        events=tuple(
+            _event(event, -1 if event.position is None else names.index(event.position))
+            for entry in decided for event in entry.events
+        ),
         price_low=row["price_low"], distance_low=row["distance_low"],
         balances={name: balance for name, balance in balances.items() if balance},
     )  # fmt: skip
+
+
+def _low(entry: Decided) -> float:
+    """The lowest NAV per share before anybody entered or left at the decision."""
+    shares = entry.total_shares
+    for settled in entry.settlements:
+        shares += settled.shares if settled.side == "redemption" else -settled.shares
+    return math.nan if entry.nav_low is None or shares == 0 else entry.nav_low / shares
 
 
 def _terms(connection: Connection, vault_id: int) -> Mandate:
@@ -76,6 +91,7 @@ def _position(name: str, traded: Instrument, decided: Sequence[Decided]) -> Posi
         name=name, symbol=traded.name, lot=traded.size, price=price, quantity=quantity, proposed=proposed,
         allowed=np.ma.masked_array(floats(lambda state: state.allowed), undecided),
         leverage=np.ma.masked_array(floats(lambda state: state.leverage), quantity == 0),
+        effective_leverage=np.ma.masked_array(floats(lambda state: state.effective_leverage), quantity == 0),
         bound=np.array([state.bound for state in states], np.int64), volatility=volatility,
         liquidation_distance=liquidation_distance(price, floats(lambda state: state.liquidation_price)),
     )  # fmt: skip

@@ -58,8 +58,9 @@ class VaultRun:
     shares: Ints
     high_water_mark: Ints
     """(K,) minor units per share unit x 2**50."""
-    nav_low: Ints
-    """(K,) lowest NAV since the decision before, at any bar's worst point."""
+    low: Floats
+    """(K,) lowest NAV per share since the decision before, at any bar's worst point; minor units per share unit, NaN
+    while there are no shares."""
     locked: Flags
     """(K,) whether the cushion is spent."""
     struck: Flags

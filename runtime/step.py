@@ -4,14 +4,11 @@ import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any
 
-import numpy as np
-
-from ringfence.markets.simulator import Record, Series, Walk, blank_series, simulate
+from ringfence.markets.simulator import Record, Series, blank_series, simulate
 from ringfence.markets.slots import Slots
 from ringfence.risk import KERNEL
-from ringfence.risk.book import Book, Rows, Terms, empty_book
+from ringfence.risk.book import Book, Terms, Walk, empty_book
 from ringfence.risk.edges import AccountKind, Edge
 from ringfence.risk.events import Bound, Event
 from ringfence.risk.tape import Tape, blank_tape, read_events, rewind
@@ -25,8 +22,8 @@ from ringfence.vaults.vault import Vault
 
 __all__ = ["Decision", "SlotInputs", "book_of", "decided_by", "live_through", "slot_inputs"]
 
-_CASH = ("reserve", "cushion")
-_CONTRA = tuple(kind.value for kind in AccountKind if kind.value not in (*_CASH, AccountKind.margin))
+_ENTERING = AccountKind.entering.value
+_ACCOUNTS = tuple(kind.value for kind in AccountKind if kind is not AccountKind.margin)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,12 +34,8 @@ class SlotInputs:
     """Open of the slot, UTC ms."""
     close: int
     """End of the slot, UTC ms."""
-    ts: Any
-    """(B,) opens of its bars, UTC ms."""
-    bars: Rows
-    """(B, P) of risk.book.BAR; position p trades column p."""
-    proposals: Rows
-    """(1, P) of risk.book.PROPOSAL."""
+    walk: Walk
+    """Its bars and one row of proposals; position p trades column p."""
     fingerprint: str
     """SHA-256 of the bars."""
 
@@ -61,14 +54,11 @@ class Decision:
 
 def slot_inputs(setup: Setup, slots: Slots, number: int) -> SlotInputs:
     """What slot `number` is decided on, from bars up to its close and no later ones."""
-    first, last = slots.span(number)
     slot = int(slots.opens[number])
     return SlotInputs(
         slot=slot,
         close=slot + slots.timeframe,
-        ts=slots.market.ts[first:last],
-        bars=slots.rows[first:last],
-        proposals=setup.propose_at(slots, number),
+        walk=slots.walk(setup.propose_at(slots, number), number),
         fingerprint=slots.fingerprint(number),
     )
 
@@ -83,13 +73,19 @@ def decided_by(mandate: Mandate) -> tuple[int, dict[str, str]]:
     return KERNEL, releases
 
 
-def book_of(vault: Vault) -> Book:
-    """The vault as the kernel's rows."""
+def book_of(vault: Vault, close: int) -> Book:
+    """The vault as the kernel's rows, before the slot that ends at `close` (UTC ms); of what waits to enter or to leave
+    only what a strike then settles."""
     book = empty_book(range(len(vault.positions)))
     row = book.vaults[0]
-    for name in (*_CASH, *_CONTRA):
+    for name in _ACCOUNTS:
         row[name] = vault.ledger.balance(name)
-    row.shares, row.waiting, row.high_water_mark = vault.shares, vault.waiting, vault.high_water_mark
+    due = vault.due(close)
+    row[_ENTERING], row.waiting = (
+        sum(order.remaining for order in due if order.side == side) for side in ("deposit", "redemption")
+    )
+    row.shares, row.high_water_mark = vault.shares, vault.high_water_mark
+    row.locked_since, row.rebase_at = _known(vault.locked_since), _known(vault.rebase_at)
     row.price_low, row.distance_low = vault.price_low, vault.distance_low
     for position, held in zip(book.positions, vault.positions.values(), strict=True):
         position.quantity, position.cost, position.refused = held.quantity, held.cost, held.refused
@@ -100,34 +96,34 @@ def book_of(vault: Vault) -> Book:
 def live_through(setup: Setup, book: Book, inputs: SlotInputs) -> Decision:
     """Live through one slot: the venue's rules bar by bar, and the decision at its close. Changes `book` alone."""
     count = len(setup.names)
-    closes = np.full(len(inputs.bars), -1, np.int64)
-    closes[-1] = 0
-    terms, walk = Terms(setup.limits, setup.listing), Walk(inputs.bars, closes, inputs.proposals)
+    terms, walk = Terms(setup.limits, setup.listing), inputs.walk
     tape, series = blank_tape(64 * (count + 1), 32 * (count + 1)), blank_series(1, 1, count)
     events: list[Happened] = []
     transfers: list[Moved] = []
     bar = 0
-    while bar < len(inputs.bars):
-        bar = simulate(book, terms, walk, Record(tape, series), (bar, len(inputs.bars)))
-        events += [_happened(event, setup.names) for event in read_events(tape, inputs.ts, 0, 0)]
+    while bar < len(walk.ts):
+        bar = simulate(book, terms, walk, Record(tape, series), (bar, len(walk.ts)))
+        events += [_happened(event, setup.names) for event in read_events(tape, 0, 0)]
         transfers += _moved(tape, setup.names)
         rewind(tape)
-    row = book.vaults[0]
+    row, state = book.vaults[0], series.vaults[0, 0]
     kernel, strategies = decided_by(setup.mandate)
     entry = Decided(
-        kernel=kernel, strategies=strategies, slot=inputs.slot, last_bar=int(inputs.ts[-1]), bars=inputs.fingerprint,
-        struck=int(series.vaults[0, 0].nav), high_water_mark=int(row.high_water_mark),
+        kernel=kernel, strategies=strategies, slot=inputs.slot, last_bar=int(walk.ts[-1]), bars=inputs.fingerprint,
+        struck=int(state.nav), is_struck=bool(state.struck), high_water_mark=int(row.high_water_mark),
+        flow_cost=int(state.flow_cost), nav_low=int(state.nav_low) if row.shares else None,
+        locked_since=_told(row.locked_since), rebase_at=_told(row.rebase_at),
         price_low=_finite(row.price_low), distance_low=_finite(row.distance_low),
         positions={name: _held(p, book, inputs, series) for p, name in enumerate(setup.names)},
         events=tuple(events), transfers=tuple(transfers),
     )  # fmt: skip
-    balances = {name: int(row[name]) for name in (*_CASH, *_CONTRA)}
+    balances = {name: int(row[name]) for name in _ACCOUNTS}
     balances |= {margin_account(name): int(book.positions[p].margin) for p, name in enumerate(setup.names)}
     return Decision(inputs.close, entry, balances)
 
 
 def _happened(event: Event, names: tuple[str, ...]) -> Happened:
-    return Happened(**{**asdict(event), "position": names[event.position]})
+    return Happened(**{**asdict(event), "position": names[event.position] if event.position >= 0 else None})
 
 
 def _moved(tape: Tape, names: tuple[str, ...]) -> list[Moved]:
@@ -138,15 +134,25 @@ def _moved(tape: Tape, names: tuple[str, ...]) -> list[Moved]:
 
 
 def _held(p: int, book: Book, inputs: SlotInputs, series: Series) -> Held:
-    row, detail, proposal = book.positions[p], series.positions[0, p], inputs.proposals[0, p]
+    row, detail, proposal = book.positions[p], series.positions[0, p], inputs.walk.proposals[0, p]
     return Held(
         quantity=int(row.quantity), cost=int(row.cost), margin=int(row.margin), refused=Bound(int(row.refused)),
-        price=float(inputs.bars[-1, p].mark_close),
+        price=float(inputs.walk.bars[-1, p].mark_close),
         proposed=float(proposal.leverage) if proposal.proposed else None,
         volatility=float(proposal.volatility) if proposal.known else None,
         allowed=float(detail.allowed), leverage=float(detail.leverage),
+        effective_leverage=float(detail.effective_leverage),
         liquidation_price=float(detail.liquidation_price), bound=Bound(int(detail.bound)),
     )  # fmt: skip
+
+
+def _known(ts: int | None) -> int:
+    """A time as the kernel has it: -1 for none."""
+    return -1 if ts is None else ts
+
+
+def _told(ts: int) -> int | None:
+    return int(ts) if ts >= 0 else None
 
 
 def _finite(value: float) -> float | None:

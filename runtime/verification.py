@@ -23,11 +23,11 @@ from ringfence.runtime.desk import Desk
 from ringfence.runtime.setup import Setup, set_up
 from ringfence.runtime.step import book_of, decided_by, live_through, slot_inputs
 from ringfence.vaults import journal, ledger, statements
-from ringfence.vaults.entries import Amended, Decided, Deposited, Opened, RedemptionAsked
+from ringfence.vaults.entries import Amended, Cancelled, Decided, DepositAsked, Opened, RedemptionAsked
 from ringfence.vaults.errors import UnknownVault
 from ringfence.vaults.ledger import Breach
 from ringfence.vaults.mandate.terms import Mandate
-from ringfence.vaults.tables import account, holding, mandate, metadata, position, redemption, transfer, vault
+from ringfence.vaults.tables import account, flow, holding, mandate, metadata, position, transfer, vault
 from ringfence.vaults.vault import Vault, create_vault
 from ringfence.words.refusal import RingfenceError
 
@@ -122,10 +122,13 @@ class _Life:
             case Amended():
                 self._mandate, self._setup = Mandate.from_canonical(entry.terms), None
                 repeated.amend(row.ts, self._mandate)
-            case Deposited():
-                repeated.deposit(row.ts, entry.holder, entry.amount)
+            case DepositAsked():
+                repeated.deposit(row.ts, entry.holder, entry.amount, entry.given, accepts_locked=entry.accepts_locked)
             case RedemptionAsked():
-                repeated.redeem(row.ts, entry.holder, entry.shares)
+                repeated.redeem(row.ts, entry.holder, entry.shares, entry.given)
+            case Cancelled():
+                waiting = {order.seq: order for order in repeated.holders.requests()}
+                repeated.cancel(row.ts, waiting[entry.request])
             case Decided():
                 self._decide(repeated, self._mandate, row.ts, entry)
             case _:
@@ -142,7 +145,8 @@ class _Life:
         number = -1 if window is None else int(np.searchsorted(window.slots.opens, recorded.slot))
         if window is None or number == len(window.slots) or window.slots.opens[number] != recorded.slot:
             raise ValueError(f"no recorded bars of the slot {recorded.slot}")
-        decision = live_through(setup, book_of(repeated), slot_inputs(setup, window.slots, number))
+        inputs = slot_inputs(setup, window.slots, number)
+        decision = live_through(setup, book_of(repeated, inputs.close), inputs)
         repeated.accept(decision.close, decision.entry, decision.balances)
         self.decided += 1
 
@@ -151,7 +155,7 @@ def _differences(real: Connection, vault_id: int, again: Connection) -> Iterator
     """Every row of every table about a vault that is not as living again leaves it (L2). Keys of requests are not told
     by the journal, and bars are what it is lived on; these two tables are left out."""
     mine = again.execute(select(vault.c.id)).scalar_one()
-    for table in (vault, account, transfer, position, holding, redemption):
+    for table in (vault, account, transfer, position, holding, flow):
         owner = table.c.id if table is vault else table.c.vault_id
         columns = [column for column in table.c if column is not owner]
         keys = [column.name for column in table.primary_key if column is not owner] or [vault.c.name.name]

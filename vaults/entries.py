@@ -8,17 +8,26 @@ is minor units, shares share units, quantities signed lots, times UTC ms; `None`
 """
 
 from enum import IntEnum
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from ringfence.risk.edges import Edge
 from ringfence.risk.events import Bound, Kind
 from ringfence.vaults.errors import EntryUnreadable
-from ringfence.vaults.queue import Payment
+from ringfence.vaults.queue import Settlement, Side
 
-__all__ = ["Amended", "Decided", "Deposited", "Entry", "Happened", "Held", "Moved", "Opened", "RedemptionAsked",
-           "read_entry"]  # fmt: skip
+__all__ = ["Amended", "Cancelled", "Decided", "DepositAsked", "Entry", "Happened", "Held", "Moved", "Opened",
+           "RedemptionAsked", "read_entry"]  # fmt: skip
 
 
 def _by_name(kind: type[IntEnum]) -> BeforeValidator:
@@ -54,10 +63,11 @@ class Moved(_Record):
 
 
 class Happened(_Record):
-    """One thing that happened to a position, as `risk.events.Event` has it, with the position's name."""
+    """One thing that happened to a position, as `risk.events.Event` has it, with the position's name; None: to the
+    vault as a whole."""
 
     ts: _Whole
-    position: str
+    position: str | None
     kind: _Kind
     reason: _Bound
     quantity_before: _Whole
@@ -86,6 +96,9 @@ class Held(_Record):
     volatility: float | None
     allowed: float
     leverage: float
+    """Signed notional / target collateral, the one that is limited."""
+    effective_leverage: float
+    """Signed notional / equity."""
     liquidation_price: float
     bound: _Bound
 
@@ -100,7 +113,16 @@ class Entry(_Record):
     """What every entry has."""
 
     kind: ClassVar[str]
-    form: Literal[1] = 1
+    form: int = 1
+    """The version of its shape; this release reads the one that it writes."""
+
+    @field_validator("form")
+    @classmethod
+    def _is_known(cls, form: int) -> int:
+        known = cls.model_fields["form"].default
+        if form != known:
+            raise ValueError(f"{form}, and this release reads form {known}; read it with the release that wrote it")
+        return form
 
     def body(self) -> dict[str, Any]:
         """The entry as plain values, ready to be written as JSON."""
@@ -131,43 +153,56 @@ class Amended(Entry):
     wall: _Whole
 
 
-class Deposited(Entry):
-    """A holder paid in `amount` = `to_reserve` + `to_cushion`; `ratcheted` went from the cushion to the reserve."""
+class DepositAsked(Entry):
+    """A holder paid `amount` in. It waits for a strike; a vault that is all cash takes it at once (`settled`)."""
 
-    kind: ClassVar[str] = "deposited"
+    kind: ClassVar[str] = "deposit_asked"
     holder: str
     amount: _Whole
-    to_reserve: _Whole
-    to_cushion: _Whole
+    given: _Whole
+    """UTC ms: the first strike whose slot closes later settles it."""
+    accepts_locked: bool
+    """Taken also while the vault is locked."""
+    settled: Settlement | None
     ratcheted: _Whole
-    shares: _Whole
+    """From the cushion to the reserve, where it was taken at once."""
     total_shares: _Whole
     nav: _Whole
     wall: _Whole
 
 
 class RedemptionAsked(Entry):
-    """A holder asked for shares back; `payments` were free at once, this request's own or an earlier one's."""
+    """A holder asked for shares back; they stay the holder's until a strike settles them."""
 
     kind: ClassVar[str] = "redemption_asked"
     holder: str
     shares: _Whole
-    price: _Whole
-    """No payment is higher, minor units per share unit x 2**50."""
-    payments: tuple[Payment, ...]
-    burned: _Whole
-    """Of these shares, at once."""
-    paid: _Whole
-    """For them, at once."""
+    given: _Whole
+    total_shares: _Whole
+    nav: _Whole
+    wall: _Whole
+
+
+class Cancelled(Entry):
+    """A holder took back what still waited of a request: money is paid back, shares no longer wait."""
+
+    kind: ClassVar[str] = "cancelled"
+    request: _Whole
+    """The journal's row that asked."""
+    side: Side
+    holder: str
+    remaining: _Whole
+    """Minor units of a deposit, share units of a redemption."""
     total_shares: _Whole
     nav: _Whole
     wall: _Whole
 
 
 class Decided(Entry):
-    """The vault lived through the bars of a slot and decided at its close; then what waited was paid."""
+    """The vault lived through the bars of a slot and decided at its close; where it struck, what waited was settled."""
 
     kind: ClassVar[str] = "decided"
+    form: int = 2
     kernel: _Whole
     strategies: dict[str, str]
     """By position, the release of the strategy that proposed: `name==version`."""
@@ -178,16 +213,29 @@ class Decided(Entry):
     bars: str
     """SHA-256 of the slot's bars."""
     struck: _Whole
-    """NAV after the decision, before payments."""
+    """NAV after the decision's own trades, before flows."""
+    is_struck: bool
+    """Whether it is a strike: where a position could not be traded, nobody enters or leaves at it."""
     high_water_mark: _Whole
+    flow_cost: _Whole
+    """What the trading for the flows cost, minor units; a gain is negative."""
+    nav_low: _Whole | None
+    """Lowest NAV at any bar's worst point since the decision before; None of an empty vault."""
+    locked_since: _Whole | None
+    """UTC ms; None: the vault is not locked."""
+    rebase_at: _Whole | None
+    """UTC ms of an announced rebase."""
     price_low: float | None
     distance_low: float | None
     positions: dict[str, Held]
+    """After the flows."""
     events: tuple[Happened, ...]
     transfers: tuple[Moved, ...]
-    payments: tuple[Payment, ...] = ()
+    settlements: tuple[Settlement, ...] = ()
+    ratcheted: _Whole = 0
+    """From the cushion to the reserve, for the wall of shares that were minted."""
     total_shares: _Whole = 0
-    """After the payments, as are the two below; the vault fills in all four."""
+    """After the settlements, as are the two below; the vault fills in all five."""
     nav: _Whole = 0
     wall: _Whole = 0
 
@@ -200,7 +248,9 @@ class Decided(Entry):
         return self
 
 
-_KINDS: dict[str, type[Entry]] = {entry.kind: entry for entry in (Opened, Amended, Deposited, RedemptionAsked, Decided)}
+_KINDS: dict[str, type[Entry]] = {
+    entry.kind: entry for entry in (Opened, Amended, DepositAsked, RedemptionAsked, Cancelled, Decided)
+}
 
 
 def read_entry(kind: str, body: str) -> Entry:

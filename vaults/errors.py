@@ -3,23 +3,30 @@
 from ringfence.words.hints import near_or_known
 from ringfence.words.refusal import RingfenceError
 from ringfence.words.source import SourceRefused
+from ringfence.words.times import utc
 
 __all__ = [
     "AmendmentRefused",
-    "DepositMustWait",
+    "CancelTooLate",
+    "DepositAtRisk",
     "DepositRefused",
     "EntryUnreadable",
+    "HolderNear",
     "HolderRefused",
     "InsufficientBalance",
     "KeyConflict",
+    "KeyRefused",
     "LedgerDisagrees",
     "LedgerUnbalanced",
     "MandateChanged",
     "MandateError",
+    "MarkBelowStrike",
     "NotJournalable",
+    "NothingWaits",
     "RedeemExceeds",
     "StaleFence",
     "StatementDisagrees",
+    "TimeRefused",
     "TransferRefused",
     "UnknownHolder",
     "UnknownVault",
@@ -175,10 +182,28 @@ class DepositRefused(VaultError):
         return f"a deposit of {self.assets} minor units is refused: {self.reason}"
 
 
-class DepositMustWait(DepositRefused):
-    """The vault cannot take this deposit yet; nothing was taken, and it can once positions have been reduced."""
+class DepositAtRisk(DepositRefused):
+    """The vault is locked at its wall and the one who pays in has not said that he knows; nothing was taken."""
 
-    transient = True
+    name: str
+    locked_since: int
+    """UTC ms."""
+    behind_wall: int
+    """Of the deposit, minor units: what stands behind the wall from the start."""
+    at_wall: str
+    """What the mandate does about it."""
+    rebase_at: int | None
+    """UTC ms of an announced rebase; None: none is announced."""
+    behind_floor: int
+    """Of the deposit, minor units: what would stand behind the floor of a rebase at today's NAV."""
+
+    def __str__(self) -> str:
+        since = f"vault {self.name}: is locked at its wall since {utc(self.locked_since)}; at_wall: {self.at_wall}"
+        stands = f"{self.behind_wall} of {self.assets} minor units would stand behind the wall"
+        if self.rebase_at is None:
+            return f"{since}; {stands}, the rest at risk"
+        announced = f"from {utc(self.rebase_at)} on {self.behind_floor} or so, since a rebase is announced"
+        return f"{since}; {stands}, {announced}; the rest at risk"
 
 
 class RedeemExceeds(VaultError):
@@ -191,6 +216,76 @@ class RedeemExceeds(VaultError):
         return f"{self.asked} were to be redeemed, {self.held} can be; ask for no more"
 
 
+class CancelTooLate(VaultError):
+    """The request stays: the slot whose strike settles it is over, so its price may be known; nothing has changed."""
+
+    transient = True
+
+    request: int
+    strike: int
+    """UTC ms."""
+
+    def __str__(self) -> str:
+        return (
+            f"request {self.request}: the strike of {utc(self.strike)} settles it, and that slot is over; "
+            "what still waits once the vault has been stepped can be cancelled"
+        )
+
+
+class NothingWaits(VaultError):
+    """There is no such request, or nothing of it waits any more; nothing has changed."""
+
+    holder: str
+    request: int | None
+    """None: of the holder's there is none, or there are several."""
+    waiting: tuple[int, ...]
+    """The holder's requests that wait."""
+
+    def __str__(self) -> str:
+        which = "" if self.request is None else f", request {self.request}"
+        known = ", ".join(map(str, self.waiting))
+        if not known:
+            return f"holder {self.holder}{which}: nothing waits that could be cancelled"
+        return f"holder {self.holder}{which}: name the one to cancel; those that wait: {known}"
+
+
+class HolderNear(VaultError):
+    """The name is nobody's yet and nearly another holder's, so it may be a slip; nothing was taken."""
+
+    holder: str
+    near: str
+
+    def __str__(self) -> str:
+        return f"holder {self.holder}: has never held shares of this vault; did you mean {self.near}?"
+
+
+class KeyRefused(VaultError):
+    """The key cannot name a request; nothing has changed."""
+
+    key: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"key {self.key!r}: {self.reason}"
+
+
+class TimeRefused(VaultError):
+    """The time cannot stand in the vault's journal: it lies before what happened already, before the vault's opening or
+    beyond any sane clock; nothing has changed."""
+
+    name: str
+    ts: int
+    """UTC ms."""
+    earliest: int
+    latest: int
+
+    def __str__(self) -> str:
+        return (
+            f"vault {self.name}: {utc(self.ts)} cannot be the time of what happens now; expected "
+            f"{utc(self.earliest)} to {utc(self.latest)}; check the clock"
+        )
+
+
 class WallBreached(VaultError):
     """The unit of work is undone and the vault stays as it was: its reserve would have fallen below its wall (W1)."""
 
@@ -201,6 +296,18 @@ class WallBreached(VaultError):
     def __str__(self) -> str:
         held = f"the reserve would hold {self.reserve} minor units, the wall is {self.wall}"
         return f"vault {self.name}: {held}; {_FAULT}"
+
+
+class MarkBelowStrike(VaultError):
+    """The unit of work is undone: a NAV would have been struck that the mark, and so the wall, does not know (W3)."""
+
+    name: str
+    mark: int
+    price: int
+    """Minor units per share unit x 2**50, as is the mark."""
+
+    def __str__(self) -> str:
+        return f"vault {self.name}: the mark would be {self.mark} at a strike of {self.price}; {_FAULT}"
 
 
 class LedgerDisagrees(VaultError):

@@ -21,8 +21,8 @@ __all__ = ["Journal", "Row", "breaches", "canonical", "genesis", "last_row", "ro
 
 _INSERT = insert(journal)
 _COLUMNS = (journal.c.seq, journal.c.ts, journal.c.kind, journal.c.body, journal.c.previous_hash, journal.c.hash)
-_PAYMENT = '"payments":[{'
-"""How a canonical body begins a list of payments that is not empty."""
+_SETTLED = '"settlements":[{'
+"""How a canonical body begins a list of settlements that is not empty."""
 
 
 def canonical(body: Mapping[str, Any]) -> str:
@@ -114,7 +114,7 @@ def rows(
 ) -> Iterator[Row]:
     """The rows of a vault's journal in order: all, or those of some kinds, or from a time (UTC ms) on.
 
-    `paying`: of the decisions only those that paid somebody, which are few.
+    `paying`: of the decisions only those that settled somebody's order, which are few.
     """
     wanted = select(*_COLUMNS).where(journal.c.vault_id == vault_id)
     if kinds:
@@ -122,8 +122,8 @@ def rows(
     if since is not None:
         wanted = wanted.where(journal.c.ts >= since)
     if paying:
-        paid = journal.c.body.contains(_PAYMENT, autoescape=True)
-        wanted = wanted.where(or_(journal.c.kind != Decided.kind, paid))
+        settled = journal.c.body.contains(_SETTLED, autoescape=True)
+        wanted = wanted.where(or_(journal.c.kind != Decided.kind, settled))
     for row in connection.execute(wanted.order_by(journal.c.seq)):
         yield Row(*row)
 

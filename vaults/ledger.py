@@ -11,7 +11,7 @@ from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from ringfence.risk.edges import MAY_BE_NEGATIVE, AccountKind, Edge
 from ringfence.vaults.errors import InsufficientBalance, LedgerUnbalanced, TransferRefused
-from ringfence.vaults.tables import account, holding, redemption, transfer, vault
+from ringfence.vaults.tables import account, flow, holding, transfer, vault
 
 __all__ = ["LARGEST", "Breach", "Ledger", "breaches", "margin_account"]
 
@@ -205,16 +205,21 @@ def _of_shares(connection: Connection, vault_id: int) -> Iterator[Breach]:
     ).scalar_one()
     if int(held) != total:
         yield Breach("S3", "holders' shares", f"{total}, all shares", str(held))
-    asked = connection.execute(
-        select(redemption.c.holder, func.sum(redemption.c.remaining))
-        .where(redemption.c.vault_id == vault_id)
-        .group_by(redemption.c.holder)
-    ).all()
-    in_queue = sum(int(remaining) for _, remaining in asked)
+    waits = select(flow.c.holder, flow.c.side, func.sum(flow.c.remaining)).where(flow.c.vault_id == vault_id)
+    rows = connection.execute(waits.group_by(flow.c.holder, flow.c.side)).all()
+    asked = [(holder, int(remaining)) for holder, side, remaining in rows if side == "redemption"]
+    in_queue = sum(remaining for _, remaining in asked)
     if in_queue != waiting:
         yield Breach("S3", "shares in the queue", f"{waiting}, all that wait", str(in_queue))
+    paid_in = sum(int(remaining) for _, side, remaining in rows if side == "deposit")
+    entering = select(account.c.balance).where(
+        account.c.vault_id == vault_id, account.c.name == AccountKind.entering.value
+    )
+    held_for = connection.execute(entering).scalar_one_or_none() or 0
+    if paid_in != held_for:
+        yield Breach("S3", "money in the queue", f"{held_for}, all that waits to enter", str(paid_in))
     columns = select(holding.c.holder, holding.c.shares)
     owned: dict[str, int] = dict(connection.execute(columns.where(holding.c.vault_id == vault_id)).all())
     for holder, remaining in sorted(asked):
-        if int(remaining) > owned.get(holder, 0):
+        if remaining > owned.get(holder, 0):
             yield Breach("S3", f"{holder}'s shares in the queue", f"at most {owned.get(holder, 0)}", str(remaining))

@@ -1,50 +1,93 @@
-"""The queue of redemptions: what is free is paid first come first served, the rest waits.
+"""The queue of both directions: deposits and redemptions wait for a strike and are settled at its price (S5, S7).
 
-Pure integers, as in `vaults.shares`: every rounding goes against the one who asks, none against the wall.
+Pure integers, as in `vaults.shares`: every rounding goes against the one who asks, none against the wall. Who moves
+pays: what the vault's trading for a net flow costs is borne by those who caused it, so that the price of those who stay
+does not fall.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
 
 from ringfence.vaults.errors import RedeemExceeds, ZeroAssets
 from ringfence.vaults.shares import (
-    ONE,
-    VIRTUAL_ASSETS,
-    VIRTUAL_SHARES,
+    LARGEST,
+    PRICE_LARGEST,
     Pool,
     State,
     ceil_div,
+    is_priced,
     max_redeem,
-    preview_mint,
+    preview_deposit,
     preview_redeem,
     wall,
 )
 
-__all__ = ["Payment", "Request", "Settlement", "redemption_price", "request_redemption", "settle"]
+__all__ = ["Request", "Settled", "Settlement", "Side", "checked_redemption", "due", "settle", "strike_after"]
 
-
-def redemption_price(pool: Pool) -> int:
-    """What a share unit is worth to one who redeems: ceil((A + 1) * 2**50 / (S + V)).
-
-    It only caps what is paid later, which is itself rounded down; rounded down as well, it would cost a minor unit even
-    where nothing has changed.
-    """
-    return ceil_div((pool.assets + VIRTUAL_ASSETS) * ONE, pool.shares + VIRTUAL_SHARES)
+Side = Literal["deposit", "redemption"]
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A redemption that waits: `remaining` of `shares`, at most at the price of the day it was asked."""
+    """An order that waits: a deposit of minor units, or a redemption of share units."""
 
     seq: int
+    """The journal's row that asked."""
+    side: Side
     holder: str
-    shares: int
-    price: int
+    asked: int
     remaining: int
+    given: int
+    """UTC ms: a strike settles it if its slot closes later."""
+    accepts_locked: bool = False
+    """A deposit that is also taken while the vault is locked."""
 
 
-def request_redemption(state: State, seq: int, holder: str, shares: int, held: int, waiting: int) -> Request:
-    """A holder's request at today's price; `held` are all the holder's shares, of which `waiting` are in the queue.
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What one request came to at a strike.
+
+    A deposit: `assets` entered for `shares` minted; what could not be taken goes back (`from_reserve` + `from_cushion`)
+    and mints nothing. A redemption: `shares` burned for `assets` = `from_reserve` + `from_cushion`.
+    """
+
+    request: int
+    side: Side
+    holder: str
+    assets: int
+    shares: int
+    cost: int
+    """Its part of what the trading for the flows cost, minor units: of a deposit included in `assets`, of a redemption
+    taken off before."""
+    from_reserve: int
+    from_cushion: int
+    remaining: int
+    """What waits on."""
+
+    @property
+    def paid(self) -> int:
+        """Minor units that went to the holder."""
+        return self.from_reserve + self.from_cushion
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    settlements: tuple[Settlement, ...]
+    ratchet: int
+    """What the cushion gives to the reserve for the wall of the shares that are there now."""
+    state: State
+    """The vault after all of them."""
+
+
+def strike_after(given: int, timeframe: int) -> int:
+    """Close (UTC ms) of the first slot that closes after a request was given: no earlier strike settles it."""
+    return (given // timeframe + 1) * timeframe
+
+
+def checked_redemption(state: State, shares: int, held: int, waiting: int) -> int:
+    """What `shares` are worth at the last NAV, if the holder can ask for them; `held` are all that he holds, of which
+    `waiting` are asked for already.
 
     Refused: RedeemExceeds, ZeroAssets.
     """
@@ -53,103 +96,162 @@ def request_redemption(state: State, seq: int, holder: str, shares: int, held: i
         raise RedeemExceeds(shares, free)
     if shares <= 0 or preview_redeem(state.pool, shares) <= 0:
         raise ZeroAssets(shares)
-    return Request(seq, holder, shares, redemption_price(state.pool), shares)
+    return preview_redeem(state.pool, shares)
 
 
-@dataclass(frozen=True, slots=True)
-class Payment:
-    """What one request gets: `shares` burned for `from_reserve` + `from_cushion`."""
+def due(requests: Iterable[Request], close: int, is_locked: bool) -> list[Request]:
+    """Those that a strike at `close` settles: given before it, and, in a vault that was locked already, no deposit that
+    did not accept that."""
+    return [
+        request
+        for request in requests
+        if request.given < close and (request.side == "redemption" or request.accepts_locked or not is_locked)
+    ]
 
-    request: int
-    """The journal's row that asked."""
-    holder: str
+
+def settle(state: State, struck: int, requests: Sequence[Request], keep: int, cost: int) -> Settled:
+    """Settle requests, in the order in which they were given, at the price struck.
+
+    `state` is the vault after the trading for these flows, with all of the deposits' money in its cushion; `struck` its
+    NAV before the flows, over `state.shares`; `cost` what that trading cost, minor units (a gain is the vault's).
+    With a cost of 0 a deposit of `a` mints floor(a * (S + V) / (N + 1)) and a redemption of `s` is paid
+    floor(s * (N + 1) / (S + V)). The cost is borne by the larger direction alone, by worth, each part rounded up. Where
+    cash does not free all redemptions (the reserve holds the wall of the shares that are left), first come are first
+    served and the rest waits. A redemption worth nothing is closed, its shares stay; a deposit that buys nothing, or
+    that no price can be named for, goes back.
+    """
+    pool = Pool(struck, state.shares)
+    deposits = [request for request in requests if request.side == "deposit"]
+    redemptions = [request for request in requests if request.side == "redemption"]
+    incoming = sum(request.remaining for request in deposits)
+    outgoing = sum(preview_redeem(pool, request.remaining) for request in redemptions)
+    enters = incoming > outgoing
+    minted = _mint(state, pool, deposits, keep, max(0, cost) if enters else 0)
+    after = _book(state, minted, keep)
+    paid = _pay(after.state, pool, redemptions, keep, 0 if enters else max(0, cost))
+    booked = _book(after.state, paid, keep)
+    lacking = max(0, wall(booked.state.high_water_mark, keep, booked.state.shares) - booked.state.reserve)
+    end = replace(booked.state, reserve=booked.state.reserve + lacking, cushion=booked.state.cushion - lacking)
+    return Settled((*after.settlements, *booked.settlements), lacking, end)
+
+
+class _Leg(NamedTuple):
+    """A settlement before it is known from which account it is paid."""
+
+    request: Request
+    assets: int
     shares: int
-    from_reserve: int
-    from_cushion: int
+    cost: int
+    pay: int
     remaining: int
-    """Shares of the request that wait on."""
-
-    @property
-    def assets(self) -> int:
-        return self.from_reserve + self.from_cushion
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    payments: tuple[Payment, ...]
-    state: State
-    """The vault after the payments."""
+def _parts(cost: int, worths: Sequence[int]) -> list[int]:
+    """A cost by worth, each part rounded up and none larger than the worth that bears it."""
+    total = sum(worths)
+    return [min(worth, ceil_div(cost * worth, total)) if total else 0 for worth in worths]
 
 
-def settle(state: State, requests: Sequence[Request], keep: int) -> Settlement:
-    """Pays what is free to those who wait, first come first served.
-
-    A request is paid min(its value when asked, its value now), each rounded down, out of what is free: the cushion and
-    what the reserve holds above the wall of the shares that are left. What is not free waits, and nobody overtakes.
-    A request worth less than one minor unit waits without holding up the others; what is left of a partly paid one is
-    closed with nothing, being less than a unit. Shares are burned only as they are paid, so that a mark per share never
-    falls; a vault that becomes empty loses its mark.
-    """
-    payments: list[Payment] = []
-    for request in requests:
-        burned = _payable(state, request, keep)
-        if burned == 0 and _worth(state, request, request.remaining) > 0:
-            break
-        if burned == 0 and request.remaining == request.shares:
-            continue
-        payment, state = _pay(state, request, burned or request.remaining, keep)
-        payments.append(payment)
-        if payment.remaining > 0:
-            break
-    return Settlement(tuple(payments), state)
+# ---------------------------------------------------------------------------------------------------- deposits
 
 
-def _worth(state: State, request: Request, shares: int) -> int:
-    """min(value at the request, value now) of `shares` of it, rounded down."""
-    return min(request.price * shares // ONE, preview_redeem(state.pool, shares))
+def _mint(state: State, pool: Pool, deposits: Sequence[Request], keep: int, cost: int) -> list[_Leg]:
+    found, total, grown = list[_Leg](), state.shares, pool.assets
+    costs = _parts(cost, [request.remaining for request in deposits])
+    takes = is_priced(pool) and state.high_water_mark < PRICE_LARGEST
+    for request, part in zip(deposits, costs, strict=True):
+        shares = preview_deposit(pool, request.remaining - part) if takes else 0
+        if total + shares > LARGEST or grown + request.remaining > LARGEST:
+            shares = 0
+        shares = _backed(state, total, shares, keep)
+        total, grown = total + shares, grown + request.remaining
+        back = 0 if shares else request.remaining - part
+        found.append(_Leg(request, request.remaining, shares, part, back, 0))
+    return found
 
 
-def _is_free(state: State, request: Request, shares: int, keep: int) -> bool:
-    """Whether `shares` can be paid so that the reserve still holds the wall of those that are left.
+def _backed(state: State, total: int, shares: int, keep: int) -> int:
+    """As many of `shares` as cash can wall off beside `total`: all, but for the crumbs that the roundings of a venue's
+    margins may lack."""
+    if wall(state.high_water_mark, keep, total + shares) <= state.cash:
+        return shares
+    fits, too_many = 0, shares
+    while too_many - fits > 1:
+        middle = (fits + too_many) // 2
+        if wall(state.high_water_mark, keep, total + middle) <= state.cash:
+            fits = middle
+        else:
+            too_many = middle
+    return fits
 
-    A part must be free at its value rounded up: else a crumb could be paid for shares worth a crumb more, tick by tick.
-    """
-    left = state.cash - wall(state.high_water_mark, keep, state.shares - shares)
-    if shares == request.remaining:
-        return _worth(state, request, shares) <= left
-    return min(ceil_div(request.price * shares, ONE), preview_mint(state.pool, shares)) <= left
+
+# ---------------------------------------------------------------------------------------------------- redemptions
 
 
-def _payable(state: State, request: Request, keep: int) -> int:
-    """The most shares of the request that are free now; 0 if that is worth nothing."""
-    paid, too_many = 0, request.remaining + 1
-    if _is_free(state, request, request.remaining, keep):
-        paid = request.remaining
+def _pay(state: State, pool: Pool, redemptions: Sequence[Request], keep: int, cost: int) -> list[_Leg]:
+    """As many shares as are free, first come first served."""
+    wanted = sum(request.remaining for request in redemptions)
+    burned, too_many = 0, wanted + 1
+    if _is_free(state, _legs(pool, redemptions, wanted, cost), keep):
+        burned = wanted
     else:
-        # paid stays free at every step, whatever the roundings between do
-        while too_many - paid > 1:
-            middle = (paid + too_many) // 2
-            if _is_free(state, request, middle, keep):
-                paid = middle
+        # burned stays free at every step, whatever the roundings between do
+        while too_many - burned > 1:
+            middle = (burned + too_many) // 2
+            if _is_free(state, _legs(pool, redemptions, middle, cost), keep):
+                burned = middle
             else:
                 too_many = middle
-    return paid if _worth(state, request, paid) > 0 else 0
+    return _legs(pool, redemptions, burned, cost)
 
 
-def _pay(state: State, request: Request, burned: int, keep: int) -> tuple[Payment, State]:
-    assets = _worth(state, request, burned)
-    left = state.shares - burned
-    # The reserve's surplus first: it may go nowhere else, the cushion is what positions live on.
-    surplus = max(0, state.reserve - wall(state.high_water_mark, keep, left))
-    from_reserve = min(assets, surplus)
-    from_cushion = assets - from_reserve
-    remaining = request.remaining - burned
-    after = replace(
-        state,
-        reserve=state.reserve - from_reserve,
-        cushion=state.cushion - from_cushion,
-        shares=left,
-        waiting=state.waiting - burned,
-        high_water_mark=state.high_water_mark if left else 0,
+def _legs(pool: Pool, redemptions: Sequence[Request], burned: int, cost: int) -> list[_Leg]:
+    """The first `burned` shares of the queue, what each request is paid for its part, and what waits on.
+
+    A part that is worth nothing burns nothing; a whole request that is worth nothing is closed.
+    """
+    parts, left = [], burned
+    for request in redemptions:
+        parts.append(min(request.remaining, left))
+        left -= parts[-1]
+    worths = [preview_redeem(pool, part) for part in parts]
+    legs = []
+    for request, part, worth, charge in zip(redemptions, parts, worths, _parts(cost, worths), strict=True):
+        pay = worth - charge
+        if pay > 0:
+            legs.append(_Leg(request, pay, part, charge, pay, request.remaining - part))
+        elif preview_redeem(pool, request.remaining) == 0:
+            legs.append(_Leg(request, 0, 0, 0, 0, 0))
+    return legs
+
+
+def _is_free(state: State, legs: Sequence[_Leg], keep: int) -> bool:
+    """Whether the reserve can hold the wall of the shares that are left once these are paid."""
+    left = state.shares - sum(leg.shares for leg in legs)
+    return state.cash - sum(leg.pay for leg in legs) >= wall(state.high_water_mark, keep, left)
+
+
+# ---------------------------------------------------------------------------------------------------- booking
+
+
+def _book(state: State, legs: Sequence[_Leg], keep: int) -> Settled:
+    """What each is paid, out of what the reserve holds beyond its wall first: that may go nowhere else, and the cushion
+    is what positions live on. Nothing is paid out of the wall."""
+    shares = state.shares + sum(leg.shares if leg.request.side == "deposit" else -leg.shares for leg in legs)
+    waiting = state.waiting - sum(
+        leg.request.remaining - leg.remaining for leg in legs if leg.request.side == "redemption"
     )
-    return Payment(request.seq, request.holder, burned, from_reserve, from_cushion, remaining), after
+    mark = state.high_water_mark if shares else 0
+    must_stand = wall(mark, keep, shares)
+    reserve, cushion = state.reserve, state.cushion
+    settlements = []
+    for leg in legs:
+        from_reserve = min(leg.pay, max(0, reserve - must_stand))
+        from_cushion = min(leg.pay - from_reserve, max(0, reserve + cushion - from_reserve - must_stand))
+        reserve, cushion = reserve - from_reserve, cushion - from_cushion
+        settlements.append(
+            Settlement(leg.request.seq, leg.request.side, leg.request.holder, leg.assets, leg.shares, leg.cost,
+                       from_reserve, from_cushion, leg.remaining)
+        )  # fmt: skip
+    after = replace(state, reserve=reserve, cushion=cushion, shares=shares, waiting=waiting, high_water_mark=mark)
+    return Settled(tuple(settlements), 0, after)

@@ -9,7 +9,6 @@ import re
 from dataclasses import dataclass, replace
 
 from ringfence.vaults.errors import (
-    DepositMustWait,
     DepositRefused,
     HolderRefused,
     RedeemExceeds,
@@ -18,9 +17,9 @@ from ringfence.vaults.errors import (
 )
 
 __all__ = ["LARGEST", "ONE", "PRICE_LARGEST", "VIRTUAL_ASSETS", "VIRTUAL_SHARES", "Deposit", "Pool", "State",
-           "ceil_div", "checked_holder", "convert_to_assets", "convert_to_shares", "deposit", "max_deposit", "max_mint",
-           "max_redeem", "max_withdraw", "mint", "preview_deposit", "preview_mint", "preview_redeem",
-           "preview_withdraw", "redeem", "split_deposit", "wall", "withdraw"]  # fmt: skip
+           "ceil_div", "checked_holder", "convert_to_assets", "convert_to_shares", "deposit", "is_priced",
+           "max_deposit", "max_mint", "max_redeem", "max_withdraw", "mint", "preview_deposit", "preview_mint",
+           "preview_redeem", "preview_withdraw", "price_up", "redeem", "split_deposit", "wall", "withdraw"]  # fmt: skip
 
 VIRTUAL_SHARES = 10**3
 VIRTUAL_ASSETS = 1
@@ -132,6 +131,9 @@ def _refuse_deposit(pool: Pool, assets: int) -> None:
         raise ZeroShares(assets)
     if pool.assets <= 0 < pool.shares:
         raise DepositRefused(assets, "the vault has lost everything, so its shares have no price")
+    if not is_priced(pool):
+        reason = "a share unit is worth more than can be divided fairly; nobody enters until those who are left leave"
+        raise DepositRefused(assets, reason)
     if assets > max_deposit(pool):
         raise DepositRefused(assets, f"the vault takes at most {max_deposit(pool)} minor units")
 
@@ -188,60 +190,68 @@ class State:
         return Pool(self.nav if self.shares else 0, self.shares)
 
 
-def wall(high_water_mark: int, keep: int, shares: int) -> int:
-    """What must stand in the reserve: ceil(ceil(high_water_mark * keep / 10**6) * shares / 2**50).
+def price_up(pool: Pool) -> int:
+    """What a share unit is worth, rounded up: ceil((A + 1) * 2**50 / (S + V)), at most PRICE_LARGEST."""
+    return min(PRICE_LARGEST, _price(pool))
 
-    `keep` is 1 - loss_cap in parts per million. Both roundings go up: for the wall.
+
+def _price(pool: Pool) -> int:
+    return ceil_div((pool.assets + VIRTUAL_ASSETS) * ONE, pool.shares + VIRTUAL_SHARES)
+
+
+def is_priced(pool: Pool) -> bool:
+    """Whether somebody can enter at the pool's price: its shares are worth something, and no more than a mark can
+    say."""
+    return not (pool.assets <= 0 < pool.shares) and _price(pool) <= PRICE_LARGEST
+
+
+def wall(high_water_mark: int, keep: int, shares: int) -> int:
+    """What must stand in the reserve: with F = ceil(high_water_mark * keep / 10**6),
+    max(ceil(F * (S + V) / 2**50) - 1, ceil(F * S / 2**50)); 0 where there are no shares.
+
+    `keep` is 1 - loss_cap in parts per million. The virtual shares and the virtual unit of assets count as they do in
+    every price, so that what stands there holds (1 - loss_cap) of the mark per share however few shares there are. All
+    roundings go up: for the wall.
     """
     if shares == 0:
         return 0
     floor_price = ceil_div(high_water_mark * keep, _MILLION)
-    return max(ceil_div(floor_price * (shares + VIRTUAL_SHARES), ONE) - 1, ceil_div(floor_price * shares, ONE))
+    return max(
+        ceil_div(floor_price * (shares + VIRTUAL_SHARES), ONE) - VIRTUAL_ASSETS, ceil_div(floor_price * shares, ONE)
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Deposit:
-    """How a deposit is booked: `to_reserve` + `to_cushion` are what was paid in, and `ratchet` moves from the cushion
-    to the reserve (0 but for roundings and a vault below its mark)."""
+    """How a deposit is booked that is taken at once: all of it enters the cushion, and `ratchet` goes on to the
+    reserve."""
 
     shares: int
-    to_reserve: int
-    to_cushion: int
     ratchet: int
     state: State
     """The vault after the deposit."""
 
 
 def split_deposit(state: State, amount: int, keep: int) -> Deposit:
-    """How `amount` minor units are booked: the reserve is topped up to the new wall first, the rest is risk capital.
+    """How `amount` minor units are booked in a vault that is all cash: the reserve is filled up to the new wall, the
+    rest is risk capital.
 
-    An empty vault's mark becomes floor(assets * 2**50 / shares). Refused, with nothing taken: DepositMustWait (the
-    new wall cannot be met from the deposit and the cushion), DepositRefused (the vault lost everything, or grows too
-    large), ZeroShares.
+    An empty vault's mark becomes the price after the deposit. Refused, with nothing taken: DepositRefused (the vault
+    lost everything, grows too large, or its price is beyond what a mark can say), ZeroShares.
     """
-    _, shares = deposit(state.pool, amount)
-    total = state.shares + shares
-    mark = state.high_water_mark
-    if state.shares == 0:
-        mark = ceil_div((state.nav + amount + 1) * ONE, shares + VIRTUAL_SHARES)
-        if mark > PRICE_LARGEST:
-            raise DepositRefused(
-                amount, f"the empty vault still holds {state.nav} minor units, pay in more beside them"
-            )
-    missing = max(0, wall(mark, keep, total) - state.reserve)
-    to_reserve = min(missing, amount)
-    ratchet = missing - to_reserve
-    if ratchet > state.cushion:
-        raise DepositMustWait(
-            amount,
-            f"the wall would need {missing} minor units more in the reserve, and the deposit and the cushion hold "
-            f"{amount + state.cushion}; wait until positions have been reduced",
-        )
-    after = replace(
+    after, shares = deposit(state.pool, amount)
+    nav = state.nav + amount
+    if not is_priced(Pool(nav, after.shares)):
+        raise DepositRefused(amount, f"the empty vault still holds {state.nav} minor units, pay in more beside them")
+    mark = state.high_water_mark if state.shares else price_up(Pool(nav, after.shares))
+    ratchet = max(0, wall(mark, keep, after.shares) - state.reserve)
+    if ratchet > state.cushion + amount:
+        raise DepositRefused(amount, "it cannot back its own part of the wall; pay in more")
+    booked = replace(
         state,
-        reserve=state.reserve + missing,
-        cushion=state.cushion + amount - missing,
-        shares=total,
+        reserve=state.reserve + ratchet,
+        cushion=state.cushion + amount - ratchet,
+        shares=after.shares,
         high_water_mark=mark,
     )
-    return Deposit(shares, to_reserve, amount - to_reserve, ratchet, after)
+    return Deposit(shares, ratchet, booked)

@@ -22,9 +22,9 @@ from sqlmodel import Field, SQLModel
 
 from ringfence.risk.edges import MAY_BE_NEGATIVE, AccountKind, Edge
 
-__all__ = ["APPEND_ONLY", "Account", "Bar", "BarSeries", "Command", "Funding", "Holding", "Journal", "Mandate", "Position",
-           "Redemption", "Transfer", "Vault", "account", "bar", "bar_series", "command", "funding", "holding", "journal",
-           "mandate", "metadata", "position", "redemption", "transfer", "vault"]  # fmt: skip
+__all__ = ["APPEND_ONLY", "LATEST", "Account", "Bar", "BarSeries", "Command", "Flow", "Funding", "Holding", "Journal",
+           "Mandate", "Position", "Transfer", "Vault", "account", "bar", "bar_series", "command", "flow", "funding",
+           "holding", "journal", "mandate", "metadata", "position", "transfer", "vault"]  # fmt: skip
 
 metadata = MetaData(
     naming_convention={
@@ -34,6 +34,9 @@ metadata = MetaData(
         "ck": "ck_%(table_name)s_%(constraint_name)s",
     }
 )
+
+LATEST = 7_258_118_400_000
+"""2200-01-01T00:00:00Z: no journal is later. A clock that says so is wrong."""
 
 APPEND_ONLY = ("transfer", "journal", "bar", "funding")
 """Tables whose rows are never changed and never removed; but the last bar of a series is until a vault has lived it."""
@@ -91,14 +94,22 @@ class Vault(_Row, table=True):
     """Shares whose redemption waits for cash; part of `shares` until they are burned."""
     high_water_mark: int = Field(default=0, sa_type=BigInteger)
     """Minor units per share unit x 2**50; 0 while the vault is empty."""
+    opened: int = Field(sa_type=BigInteger)
+    """UTC ms: the first slot that it lives through is the first that closes later."""
     last_bar: int | None = Field(default=None, sa_type=BigInteger)
     """Open (UTC ms) of the last bar that was lived through: the vault's clock."""
     last_nav: int = Field(default=0, sa_type=BigInteger)
     price_low: float = Field(default=float("inf"), sa_type=Double)
     distance_low: float = Field(default=float("inf"), sa_type=Double)
+    locked_since: int | None = Field(default=None, sa_type=BigInteger)
+    """UTC ms; absent while the vault is not locked."""
+    rebase_at: int | None = Field(default=None, sa_type=BigInteger)
+    """UTC ms of an announced rebase."""
     version: int = Field(default=0, sa_type=BigInteger)
     journal_seq: int = Field(default=0, sa_type=BigInteger)
     journal_hash: str = Field(sa_type=Text)
+    journal_ts: int = Field(sa_type=BigInteger)
+    """Of the last row: no later one lies before it."""
     transfer_seq: int = Field(default=0, sa_type=BigInteger)
 
     __table_args__ = (
@@ -106,6 +117,8 @@ class Vault(_Row, table=True):
         _check("shares", "shares >= 0 AND waiting >= 0 AND waiting <= shares"),
         _check("high_water_mark", "high_water_mark >= 0"),
         _check("last_nav", "last_nav >= 0"),
+        _check("times", f"opened BETWEEN 0 AND {LATEST} AND journal_ts BETWEEN opened AND {LATEST}"),
+        _check("locked", "rebase_at IS NULL OR locked_since IS NOT NULL"),
         _check("sequences", "version >= 0 AND journal_seq >= 0 AND transfer_seq >= 0"),
         _check("journal_hash", "length(journal_hash) = 64"),
         _integers(
@@ -117,7 +130,9 @@ class Vault(_Row, table=True):
             "version",
             "journal_seq",
             "transfer_seq",
-            optional=("last_bar",),
+            "opened",
+            "journal_ts",
+            optional=("last_bar", "locked_since", "rebase_at"),
         ),
     )
 
@@ -188,23 +203,35 @@ class Holding(_Row, table=True):
     __table_args__ = (_check("shares", "shares >= 0"), _integers("shares"))
 
 
-class Redemption(_Row, table=True):
-    """A request to redeem; `remaining` shares still wait, first come first served."""
+class Flow(_Row, table=True):
+    """An order to enter or to leave: a deposit's money, or shares asked back, of which `remaining` waits."""
 
     vault_id: int = Field(primary_key=True, sa_type=Integer, sa_column_args=(ForeignKey("vault.id"),))
     seq: int = Field(primary_key=True, sa_type=BigInteger)
+    """The journal's row that asked."""
     holder: str = Field(sa_type=Text)
+    side: str = Field(sa_type=Text)
+    assets: int = Field(sa_type=BigInteger)
+    """Minor units: paid in by a deposit, paid out so far for a redemption."""
     shares: int = Field(sa_type=BigInteger)
-    price: int = Field(sa_type=BigInteger)
-    """What a share unit was worth at the request, minor units x 2**50: no settlement pays more."""
+    """Share units: minted for a deposit, asked back by a redemption."""
     remaining: int = Field(sa_type=BigInteger)
+    """What waits: minor units of a deposit, share units of a redemption."""
+    cancelled: int = Field(default=0, sa_type=BigInteger)
+    """What was taken back instead of being settled, in the same unit."""
     requested_ts: int = Field(sa_type=BigInteger)
+    """UTC ms: the first strike whose slot closes later settles it."""
+    accepts_locked: int = Field(default=0, sa_type=SmallInteger)
+    """1: a deposit that is taken also while the vault is locked."""
 
     __table_args__ = (
-        _check("shares", "shares > 0 AND remaining >= 0 AND remaining <= shares"),
-        _check("price", "price >= 0"),
-        _integers("seq", "shares", "price", "remaining", "requested_ts"),
-    )
+        _check("side", "side IN ('deposit', 'redemption')"),
+        _check("amounts", "assets >= 0 AND shares >= 0 AND remaining >= 0 AND cancelled >= 0"),
+        _check("whole", "(side = 'deposit' AND assets > 0 AND remaining + cancelled <= assets) OR "
+                        "(side = 'redemption' AND shares > 0 AND remaining + cancelled <= shares)"),
+        _check("accepts_locked", "accepts_locked IN (0, 1)"),
+        _integers("seq", "assets", "shares", "remaining", "cancelled", "requested_ts", "accepts_locked"),
+    )  # fmt: skip
 
 
 class Command(_Row, table=True):
@@ -233,6 +260,7 @@ class Journal(_Row, table=True):
 
     __table_args__ = (
         _check("seq", "seq >= 1"),
+        _check("ts", f"ts BETWEEN 0 AND {LATEST}"),
         _check("hash", "length(hash) = 64 AND length(previous_hash) = 64"),
         _integers("seq", "ts"),
     )
@@ -298,6 +326,6 @@ def _table(name: str) -> Table:
 
 
 account, bar, bar_series, command = _table("account"), _table("bar"), _table("bar_series"), _table("command")
-funding, holding, journal = _table("funding"), _table("holding"), _table("journal")
-mandate, position = _table("mandate"), _table("position")
-redemption, transfer, vault = _table("redemption"), _table("transfer"), _table("vault")
+flow, funding, holding = _table("flow"), _table("funding"), _table("holding")
+journal, mandate, position = _table("journal"), _table("mandate"), _table("position")
+transfer, vault = _table("transfer"), _table("vault")

@@ -1,8 +1,10 @@
 """One vault inside one unit of work: its money, its shares, its positions and its journal, changed together or not.
 
 The caller brings the transaction, the vault's locked row, the time and, for a decision, the entry that says what was
-decided. The vault posts, checks, pays and journals it. Every act ends in `_finish`, which checks the wall in plain
+decided. The vault posts, checks, settles and journals it. Every act ends in `_finish`, which checks the wall in plain
 integers (W1, independently of the compiled step), writes what changed and adds one row to the journal.
+
+Longer than 400 lines, since all that changes a vault has to end in that one place.
 """
 
 import math
@@ -13,15 +15,50 @@ from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
 
 from ringfence.markets.instruments import instrument_key
 from ringfence.risk.edges import Edge
-from ringfence.vaults.entries import Amended, Decided, Deposited, Entry, Held, Moved, Opened, RedemptionAsked
-from ringfence.vaults.errors import AmendmentRefused, EntryUnreadable, LedgerDisagrees, StaleFence, WallBreached
+from ringfence.vaults.entries import (
+    Amended,
+    Cancelled,
+    Decided,
+    DepositAsked,
+    Entry,
+    Held,
+    Moved,
+    Opened,
+    RedemptionAsked,
+)
+from ringfence.vaults.errors import (
+    AmendmentRefused,
+    CancelTooLate,
+    DepositAtRisk,
+    DepositRefused,
+    EntryUnreadable,
+    LedgerDisagrees,
+    MarkBelowStrike,
+    StaleFence,
+    TimeRefused,
+    WallBreached,
+    ZeroShares,
+)
+from ringfence.vaults.holders import Holders
 from ringfence.vaults.journal import Journal, genesis
 from ringfence.vaults.ledger import Ledger, margin_account
 from ringfence.vaults.mandate.recorded import instruments_of
 from ringfence.vaults.mandate.terms import MILLION, Mandate
-from ringfence.vaults.queue import Payment, Request, request_redemption, settle
-from ringfence.vaults.shares import State, split_deposit, wall
-from ringfence.vaults.tables import holding, mandate, position, redemption, vault
+from ringfence.vaults.queue import Request, Settlement, checked_redemption, due, settle, strike_after
+from ringfence.vaults.shares import (
+    PRICE_LARGEST,
+    VIRTUAL_ASSETS,
+    VIRTUAL_SHARES,
+    Pool,
+    State,
+    is_priced,
+    preview_deposit,
+    price_up,
+    split_deposit,
+    wall,
+)
+from ringfence.vaults.shares import deposit as priced_deposit
+from ringfence.vaults.tables import LATEST, mandate, position, vault
 from ringfence.words.times import format_duration
 
 __all__ = ["PositionRow", "Vault", "create_vault"]
@@ -32,17 +69,6 @@ _CHANGE_POSITION = (
     .where(position.c.vault_id == bindparam("of_vault"), position.c.name == bindparam("of_name"))
     .values(quantity=bindparam("to_quantity"), cost=bindparam("to_cost"), refused=bindparam("to_refused"))
 )
-_WAITING = (
-    select(redemption)
-    .where(redemption.c.vault_id == bindparam("vault"), redemption.c.remaining > 0)
-    .order_by(redemption.c.seq)
-)
-_HELD = select(holding.c.shares).where(
-    holding.c.vault_id == bindparam("vault"), holding.c.holder == bindparam("of_holder")
-)
-_HOLDERS = select(holding.c.holder).where(holding.c.vault_id == bindparam("vault"))
-_PRICE_STORED = 2**63 - 1
-"""The largest price of a request that a database stores: 8,192 minor units a share unit, 8 million times the first."""
 
 
 @dataclass(slots=True)
@@ -58,13 +84,18 @@ class PositionRow:
 
 
 def create_vault(connection: Connection, terms: Mandate, decimals: int, ts: int) -> None:
-    """Open an empty vault under a mandate and tell so in its journal. The name must be free."""
+    """Open an empty vault under a mandate and tell so in its journal, at `ts` (UTC ms). The name must be free.
+
+    Refused: TimeRefused.
+    """
+    if not 0 <= ts <= LATEST:
+        raise TimeRefused(terms.name, ts, 0, LATEST)
     fingerprint = _keep_mandate(connection, terms, ts)
     inserted = connection.execute(
         insert(vault).values(
             name=terms.name, mandate=fingerprint, currency=terms.currency, decimals=decimals, shares=0, waiting=0,
-            high_water_mark=0, last_nav=0, price_low=math.inf, distance_low=math.inf, version=0, journal_seq=0,
-            journal_hash=genesis(terms.name), transfer_seq=0,
+            high_water_mark=0, opened=ts, last_nav=0, price_low=math.inf, distance_low=math.inf, version=0,
+            journal_seq=0, journal_hash=genesis(terms.name), journal_ts=ts, transfer_seq=0,
         )
     )  # fmt: skip
     identity = inserted.inserted_primary_key
@@ -101,13 +132,20 @@ class Vault:
         self.terms = terms
         self.shares: int = row["shares"]
         self.waiting: int = row["waiting"]
+        self.opened: int = row["opened"]
         self.high_water_mark: int = row["high_water_mark"]
         self.nav: int = row["last_nav"]
         self.last_bar: int | None = row["last_bar"]
         """Open (UTC ms) of the last bar that it has lived through: its clock."""
         self.price_low: float = row["price_low"]
         self.distance_low: float = row["distance_low"]
+        self.locked_since: int | None = row["locked_since"]
+        """UTC ms; None while less than the whole cushion is spent."""
+        self.rebase_at: int | None = row["rebase_at"]
+        """UTC ms of an announced rebase."""
+        self._journal_ts: int = row["journal_ts"]
         self.ledger = Ledger(connection, self._id, row["transfer_seq"])
+        self.holders = Holders(connection, self._id)
         self._journal = Journal(connection, self._id, row["journal_seq"], row["journal_hash"])
         rows = connection.execute(_POSITIONS, {"vault": self._id}).mappings()
         self.positions = {
@@ -124,7 +162,7 @@ class Vault:
 
     @property
     def state(self) -> State:
-        """What a deposit or redemption sees, marked at the last struck NAV."""
+        """What a deposit or redemption sees, marked at the last decision."""
         reserve, cushion = self.ledger.balance("reserve"), self.ledger.balance("cushion")
         return State(reserve, cushion, self.shares, self.waiting, self.high_water_mark, self.nav - reserve - cushion)
 
@@ -134,30 +172,32 @@ class Vault:
         return wall(self.high_water_mark, self.keep, self.shares)
 
     @property
-    def now(self) -> int | None:
-        """The close (UTC ms) of the slot that it decided last: the time of what people do until the next one."""
-        timeframe = self.terms.timeframe
-        return None if self.last_bar is None else (self.last_bar // timeframe + 1) * timeframe
+    def now(self) -> int:
+        """The close (UTC ms) of the slot that it decided last, before the first one its opening: the time of what
+        people do until the next one."""
+        return self.opened if self.last_bar is None else strike_after(self.last_bar, self.terms.timeframe)
+
+    def strike_of(self, given: int) -> int:
+        """Close (UTC ms) of the next slot whose strike may settle what was given then."""
+        return strike_after(max(given, self.now), self.terms.timeframe)
 
     @property
     def row(self) -> int:
         """Number of the journal's last row."""
         return self._journal.seq
 
-    def held(self, holder: str) -> int:
-        """A holder's shares, those that wait for redemption included."""
-        found = self._connection.execute(_HELD, {"vault": self._id, "of_holder": holder}).scalar_one_or_none()
-        return int(found or 0)
+    def due(self, close: int) -> list[Request]:
+        """What a strike at `close` (UTC ms) settles, of what waits now; nothing in an empty vault, where each deposit
+        is a first one."""
+        if self.shares == 0:
+            return []
+        found = due(self.holders.requests(), close, self.locked_since is not None)
+        return found if self._takes_deposits else [request for request in found if request.side == "redemption"]
 
-    def holders(self) -> tuple[str, ...]:
-        """Everyone who has ever held shares, by name."""
-        found = self._connection.execute(_HOLDERS, {"vault": self._id}).scalars().all()
-        return tuple(sorted(found))
-
-    def requests(self) -> list[Request]:
-        """What waits, in order."""
-        rows = self._connection.execute(_WAITING, {"vault": self._id}).mappings()
-        return [Request(row["seq"], row["holder"], row["shares"], row["price"], row["remaining"]) for row in rows]
+    @property
+    def _takes_deposits(self) -> bool:
+        """Whether a price per share can be named that somebody could enter at."""
+        return self.high_water_mark < PRICE_LARGEST and is_priced(self.state.pool)
 
     # ------------------------------------------------------------------------------------------------ its rules
 
@@ -189,6 +229,8 @@ class Vault:
         if lacking > self.ledger.balance("cushion"):
             raise AmendmentRefused(self.name, f"its wall would need {lacking} minor units more than the cushion has")
         self.terms = terms
+        if terms.at_wall.then != "rebase":
+            self.rebase_at = None  # an announcement of the terms before; its date is no longer to come
         self._post([Moved(edge=Edge.ratchet, amount=lacking)])
         fingerprint = _keep_mandate(self._connection, terms, ts)
         self._connection.execute(update(vault).where(vault.c.id == self._id).values(mandate=fingerprint))
@@ -198,100 +240,182 @@ class Vault:
 
     # ------------------------------------------------------------------------------------------------ people's acts
 
-    def deposit(self, ts: int, holder: str, amount: int) -> Deposited:
-        """Mint shares at the last struck NAV; the reserve is filled up to its new wall first.
+    def deposit(self, ts: int, holder: str, amount: int, given: int, *, accepts_locked: bool = False) -> DepositAsked:
+        """Take `amount` in, to wait for the first strike whose slot closes after `given` (UTC ms).
 
-        Refused whole: DepositRefused, ZeroShares.
+        A vault that is all cash, which is one before its first bar or without shares, takes it at once. Refused whole:
+        DepositRefused, DepositAtRisk (`accepts_locked` says that he knows), ZeroShares.
         """
-        booked = split_deposit(self.state, amount, self.keep)
-        parts = (
-            (Edge.deposit_reserve, booked.to_reserve),
-            (Edge.deposit_cushion, booked.to_cushion),
-            (Edge.ratchet, booked.ratchet),
-        )
-        self._post(Moved(edge=edge, amount=part) for edge, part in parts)
-        self.shares, self.high_water_mark = booked.state.shares, booked.state.high_water_mark
-        self.nav += amount
-        self._hold(holder, booked.shares)
-        entry = Deposited(
-            holder=holder, amount=amount, to_reserve=booked.to_reserve, to_cushion=booked.to_cushion,
-            ratcheted=booked.ratchet, shares=booked.shares, total_shares=self.shares, nav=self.nav, wall=self.wall,
+        self._check_deposit(amount, accepts_locked)
+        self._post([Moved(edge=Edge.pay_in, amount=amount)])
+        request = Request(self._journal.seq + 1, "deposit", holder, amount, amount, given, accepts_locked)
+        settled, ratchet = None, 0
+        if self.last_bar is None or self.shares == 0:
+            settled, ratchet = self._take_at_once(request)
+            self.holders.hold(holder, settled.shares)
+        self.holders.ask(request, settled.shares if settled else 0)
+        entry = DepositAsked(
+            holder=holder, amount=amount, given=given, accepts_locked=accepts_locked, settled=settled,
+            ratcheted=ratchet, total_shares=self.shares, nav=self.nav, wall=self.wall,
         )  # fmt: skip
         self._finish(ts, entry)
         return entry
 
-    def redeem(self, ts: int, holder: str, shares: int) -> RedemptionAsked:
-        """Ask for `shares` back: what is free is paid now, the rest waits for the next slots.
+    def _check_deposit(self, amount: int, accepts_locked: bool) -> None:
+        state = self.state
+        priced_deposit(Pool(state.pool.assets + self.ledger.balance("entering"), state.shares), amount)
+        if self.shares == 0:
+            return
+        if not self._takes_deposits:
+            raise DepositRefused(amount, "a share is worth more than the vault's mark can say")
+        if preview_deposit(state.pool, amount) <= 0:
+            raise ZeroShares(amount)
+        if self.locked_since is not None and not accepts_locked:
+            raise DepositAtRisk(
+                amount, "the vault is locked at its wall", self.name, self.locked_since, self.behind_wall(amount),
+                self.terms.at_wall.then, self.rebase_at, amount * self.keep // MILLION,
+            )  # fmt: skip
+
+    def behind_wall(self, amount: int) -> int:
+        """How much of a deposit at the last NAV stands behind the wall from the start, minor units, rounded down."""
+        if self.shares == 0:
+            return amount * self.keep // MILLION
+        shares = preview_deposit(self.state.pool, amount)
+        total = self.shares + shares
+        mark = max(self.high_water_mark, price_up(self.state.pool))
+        return shares * (wall(mark, self.keep, total) + VIRTUAL_ASSETS) // (total + VIRTUAL_SHARES)
+
+    def _take_at_once(self, request: Request) -> tuple[Settlement, int]:
+        """Settle a deposit into a vault that is all cash: (how, what went on to the reserve)."""
+        booked = split_deposit(self.state, request.remaining, self.keep)
+        self._post([Moved(edge=Edge.admit, amount=request.remaining), Moved(edge=Edge.ratchet, amount=booked.ratchet)])
+        self.shares, self.high_water_mark = booked.state.shares, booked.state.high_water_mark
+        self.nav += request.remaining
+        amount = request.remaining
+        return Settlement(request.seq, request.side, request.holder, amount, booked.shares, 0, 0, 0, 0), booked.ratchet
+
+    def redeem(self, ts: int, holder: str, shares: int, given: int) -> RedemptionAsked:
+        """Ask for `shares` back at the first strike whose slot closes after `given` (UTC ms); they are the holder's
+        until then.
 
         Refused whole: RedeemExceeds, ZeroAssets.
         """
-        waiting = sum(request.remaining for request in self.requests() if request.holder == holder)
-        seq = self._journal.seq + 1
-        request = request_redemption(self.state, seq, holder, shares, self.held(holder), waiting)
-        price = min(request.price, _PRICE_STORED)
-        self._connection.execute(
-            insert(redemption).values(vault_id=self._id, seq=seq, holder=holder, shares=shares, price=price,
-                                      remaining=shares, requested_ts=ts)
-        )  # fmt: skip
+        checked_redemption(self.state, shares, self.holders.held(holder), self.asked_back(holder))
+        self.holders.ask(Request(self._journal.seq + 1, "redemption", holder, shares, shares, given))
         self.waiting += shares
-        payments = self._pay_waiting()
-        own = [payment for payment in payments if payment.request == seq]
         entry = RedemptionAsked(
-            holder=holder, shares=shares, price=price, payments=payments,
-            burned=sum(payment.shares for payment in own), paid=sum(payment.assets for payment in own),
+            holder=holder, shares=shares, given=given, total_shares=self.shares, nav=self.nav, wall=self.wall
+        )
+        self._finish(ts, entry)
+        return entry
+
+    def asked_back(self, holder: str) -> int:
+        """A holder's shares whose redemption waits."""
+        return sum(request.remaining for request in self.holders.requests(holder) if request.side == "redemption")
+
+    def cancel(self, ts: int, request: Request, given: int | None = None) -> Cancelled:
+        """Take back what waits of a request: money is paid back, shares no longer wait.
+
+        Refused: CancelTooLate, where the slot is over by the time `given` (UTC ms) whose strike settles it.
+        """
+        strike = self.strike_of(request.given)
+        if given is not None and given >= strike:
+            raise CancelTooLate(request.seq, strike)
+        if request.side == "deposit":
+            self._post([Moved(edge=Edge.pay_back, amount=request.remaining)])
+        else:
+            self.waiting -= request.remaining
+        self.holders.cancel(request)
+        entry = Cancelled(
+            request=request.seq, side=request.side, holder=request.holder, remaining=request.remaining,
             total_shares=self.shares, nav=self.nav, wall=self.wall,
         )  # fmt: skip
         self._finish(ts, entry)
         return entry
 
-    def _pay_waiting(self) -> tuple[Payment, ...]:
-        settled = settle(self.state, self.requests(), self.keep)
-        for payment in settled.payments:
-            parts = ((Edge.redeem_reserve, payment.from_reserve), (Edge.redeem_cushion, payment.from_cushion))
-            self._post(Moved(edge=edge, amount=part) for edge, part in parts)
-            self.nav -= payment.assets
-            self._hold(payment.holder, -payment.shares)
-            self._connection.execute(
-                update(redemption)
-                .where(redemption.c.vault_id == self._id, redemption.c.seq == payment.request)
-                .values(remaining=payment.remaining)
-            )
+    # ------------------------------------------------------------------------------------------------ settling
+
+    def _settle(self, close: int, decided: Decided, requests: list[Request]) -> tuple[tuple[Settlement, ...], int]:
+        """What a decision's strike comes to for those who wait: (how each was settled, cushion to reserve)."""
+        if not decided.is_struck:
+            return (), 0
+        if self.shares == 0:
+            return self._take_first(close)
+        if not requests:
+            return (), 0
+        settled = settle(self.state, decided.struck, requests, self.keep, decided.flow_cost)
+        for one in settled.settlements:
+            self._post((Moved(edge=Edge.redeem_reserve, amount=one.from_reserve),
+                        Moved(edge=Edge.redeem_cushion, amount=one.from_cushion)))  # fmt: skip
+            self.nav -= one.paid
+            self.holders.settle(one)
+        self._post([Moved(edge=Edge.ratchet, amount=settled.ratchet)])
         after = settled.state
         self.shares, self.waiting, self.high_water_mark = after.shares, after.waiting, after.high_water_mark
-        return settled.payments
+        return settled.settlements, settled.ratchet
 
-    def _hold(self, holder: str, shares: int) -> None:
-        of_holder = (holding.c.vault_id == self._id) & (holding.c.holder == holder)
-        changed = self._connection.execute(update(holding).where(of_holder).values(shares=holding.c.shares + shares))
-        if changed.rowcount == 0:
-            self._connection.execute(insert(holding).values(vault_id=self._id, holder=holder, shares=shares))
+    def _take_first(self, close: int) -> tuple[tuple[Settlement, ...], int]:
+        """Deposits that waited into a vault which has become empty meanwhile: each as if it came now. One that cannot
+        be taken so waits on, and can be cancelled."""
+        found, ratchets = list[Settlement](), 0
+        for request in due(self.holders.requests(), close, False):
+            try:
+                settled, ratchet = self._take_at_once(request)
+            except (DepositRefused, ZeroShares):
+                continue
+            self.holders.settle(settled)
+            found.append(settled)
+            ratchets += ratchet
+        return tuple(found), ratchets
 
     # ------------------------------------------------------------------------------------------------ decisions
 
     def accept(self, ts: int, decided: Decided, balances: Mapping[str, int] | None = None) -> Decided:
         """Take over what was decided at a slot's close `ts`: transfers, positions, the strike; then pay what waits.
 
-        Returns the entry as it was journaled, with the payments and the vault after them. `balances` are what the step
-        itself arrived at, account by account; the ledger has the last word. Refused whole: EntryUnreadable (other
-        positions), LedgerDisagrees, whatever the ledger refuses, WallBreached.
+        Returns the entry as it was journaled, with the settlements and the vault after them. `balances` are what the
+        step itself arrived at, account by account, of `entering` only the part that was due; the ledger has the last
+        word. Refused whole: EntryUnreadable (other positions), LedgerDisagrees, whatever the ledger refuses,
+        WallBreached, MarkBelowStrike.
         """
         if decided.positions.keys() != self.positions.keys():
             raise EntryUnreadable(decided.kind, f"positions: expected those of the vault, {', '.join(self.positions)}")
+        requests = self.due(ts)
+        entering = sum(request.remaining for request in requests if request.side == "deposit")
+        others = self.ledger.balance("entering") - entering
         self._post(decided.transfers)
-        margins = {margin_account(name): held.margin for name, held in decided.positions.items()}
-        for account, balance in {**(balances or {}), **margins}.items():
-            if self.ledger.balance(account) != balance:
-                raise LedgerDisagrees(self.name, account, self.ledger.balance(account), balance)
+        self._agree(decided, {**(balances or {})}, others)
         for name, held in decided.positions.items():
             self._take(self.positions[name], held)
-        self.high_water_mark, self.nav, self.last_bar = decided.high_water_mark, decided.struck, decided.last_bar
+        self.high_water_mark, self.last_bar = decided.high_water_mark, decided.last_bar
+        self.nav = decided.struck - decided.flow_cost + (entering if decided.is_struck else 0)
         self.price_low, self.distance_low = _low(decided.price_low), _low(decided.distance_low)
-        payments = self._pay_waiting() if self.waiting else ()
+        self.locked_since, self.rebase_at = decided.locked_since, decided.rebase_at
+        self._check_strike(decided)
+        settlements, ratcheted = self._settle(ts, decided, requests)
+        if self.shares == 0:
+            self.locked_since = self.rebase_at = None
         entry = decided.model_copy(
-            update={"payments": payments, "total_shares": self.shares, "nav": self.nav, "wall": self.wall}
-        )
+            update={"settlements": settlements, "ratcheted": ratcheted, "total_shares": self.shares, "nav": self.nav,
+                    "wall": self.wall}
+        )  # fmt: skip
         self._finish(ts, entry)
         return entry
+
+    def _agree(self, decided: Decided, balances: dict[str, int], others: int) -> None:
+        """The ledger and the step have come to the same, account by account; `others` wait for a later strike."""
+        if "entering" in balances:
+            balances["entering"] += others
+        balances |= {margin_account(name): held.margin for name, held in decided.positions.items()}
+        for account, balance in balances.items():
+            if self.ledger.balance(account) != balance:
+                raise LedgerDisagrees(self.name, account, self.ledger.balance(account), balance)
+
+    def _check_strike(self, decided: Decided) -> None:
+        """W3: no NAV is struck above the mark."""
+        pool = Pool(decided.struck, self.shares)
+        if decided.is_struck and self.shares and self.high_water_mark < price_up(pool):
+            raise MarkBelowStrike(self.name, self.high_water_mark, price_up(pool))
 
     @staticmethod
     def _take(row: PositionRow, held: Held) -> None:
@@ -307,6 +431,9 @@ class Vault:
     def _finish(self, ts: int, entry: Entry) -> None:
         if self.ledger.balance("reserve") < self.wall:
             raise WallBreached(self.name, self.ledger.balance("reserve"), self.wall)
+        if not self._journal_ts <= ts <= LATEST:
+            raise TimeRefused(self.name, ts, self._journal_ts, LATEST)
+        self._journal_ts = ts
         seq = self._journal.append(ts, entry)
         self.ledger.flush(ts, seq)
         self._journal.flush()
@@ -323,7 +450,8 @@ class Vault:
             update(vault).where(fence).values(
                 shares=self.shares, waiting=self.waiting, high_water_mark=self.high_water_mark,
                 last_bar=self.last_bar, last_nav=self.nav, price_low=self.price_low, distance_low=self.distance_low,
-                version=self._version + 1, journal_seq=self._journal.seq, journal_hash=self._journal.hash,
+                locked_since=self.locked_since, rebase_at=self.rebase_at, version=self._version + 1,
+                journal_seq=self._journal.seq, journal_hash=self._journal.hash, journal_ts=ts,
                 transfer_seq=self.ledger.transfer_seq,
             )
         )  # fmt: skip

@@ -11,10 +11,12 @@ from ringfence.faces.cli.app import Database, Json, app, database, database_url,
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from ringfence.vaults.entries import Deposited, RedemptionAsked
+    from ringfence.runtime.acts import Answer
+    from ringfence.vaults.errors import DepositAtRisk
+    from ringfence.vaults.estimates import Estimate
     from ringfence.words.refusal import RingfenceError
 
-__all__ = ["deposit", "redeem"]
+__all__ = ["cancel", "deposit", "redeem"]
 
 _NUMBERS = {"ignore_unknown_options": True}
 """So that -1 is read as an amount, and refused as one."""
@@ -34,11 +36,17 @@ def deposit(
     holder: _Holder,
     amount: Annotated[str, typer.Argument(metavar="AMOUNT", help="In the vault's currency, such as 1500 or 0.25.")],
     key: _Key = None,
+    new: Annotated[
+        bool, typer.Option("--new", help="HOLDER is somebody else than the holder of a name that is nearly the same.")
+    ] = False,
+    into_locked: Annotated[
+        bool, typer.Option("--into-locked", help="Pay in although the vault is locked at its wall.")
+    ] = False,
     dry_run: _DryRun = False,
     db: Database = None,
     as_json: Json = False,
 ) -> None:
-    """Pay money into a vault: shares are minted at its last NAV, and the wall behind them is filled first."""
+    """Pay money into a vault: it waits for the next strike and enters at its price, less the trading that it causes."""
     from ringfence.words.amounts import parse_amount
     from ringfence.words.numbers import format_amount, format_shares
 
@@ -48,13 +56,22 @@ def deposit(
         from ringfence.runtime import acts  # slow to import; a refused amount need not wait for it
 
         with _worded(vault, holder, decimals):
-            entry = acts.deposit(engine, vault, holder, paid_in, _now(), key, rehearsed=dry_run)
-    answer = {
-        "amount": format_amount(entry.amount, decimals),
-        "shares_minted": format_shares(entry.shares, decimals),
-        **_after(vault, holder, currency, entry, decimals, dry_run),
-    }
-    _print_act(answer, "Deposit", as_json)
+            given = acts.deposit(
+                engine, vault, holder, paid_in, _now(), key, new=new, accepts_locked=into_locked, rehearsed=dry_run
+            )
+    entry, expected = given.entry, given.estimate
+    answer = {"amount": format_amount(entry.amount, decimals)}
+    if entry.settled is not None:
+        answer["shares_minted"] = format_shares(entry.settled.shares, decimals)
+    if expected is not None:
+        answer |= {
+            "shares_about": format_shares(expected.shares, decimals),
+            "swing_cost_about": format_amount(expected.swing_cost, decimals),
+            "behind_the_wall_about": format_amount(expected.behind_wall, decimals),
+            "at_risk_about": format_amount(expected.at_risk, decimals),
+        }
+    answer |= _waits(expected, "0" if entry.settled is None else answer["amount"], "entered_now")
+    _print_act(answer | _after(vault, holder, currency, given, decimals, dry_run), "Deposit", as_json)
 
 
 @app.command(context_settings=_NUMBERS)
@@ -67,10 +84,10 @@ def redeem(
     db: Database = None,
     as_json: Json = False,
 ) -> None:
-    """Ask for shares back: what is free is paid now, the rest at the next slots, at most at today's price."""
+    """Ask for shares back: they are paid at the next strike, at its price, less the trading that this causes."""
     from ringfence.vaults.shares import LARGEST
     from ringfence.words.amounts import parse_amount
-    from ringfence.words.numbers import SHARE_DECIMALS, format_amount, format_mark, format_shares
+    from ringfence.words.numbers import SHARE_DECIMALS, format_amount, format_shares
 
     with _acting(db, dry_run) as engine:
         currency, decimals = _currency(engine, vault)
@@ -80,16 +97,60 @@ def redeem(
         from ringfence.runtime import acts
 
         with _worded(vault, holder, decimals):
-            entry = acts.redeem(engine, vault, holder, wanted, _now(), key, rehearsed=dry_run)
-    answer = {
-        "shares_asked": format_shares(entry.shares, decimals),
-        "paid": format_amount(entry.paid, decimals),
-        "shares_burned": format_shares(entry.burned, decimals),
-        "shares_waiting": format_shares(entry.shares - entry.burned, decimals),
-        "price_at_most": format_mark(entry.price),
-        **_after(vault, holder, currency, entry, decimals, dry_run),
-    }
-    _print_act(answer, "Redemption", as_json)
+            given = acts.redeem(engine, vault, holder, wanted, _now(), key, rehearsed=dry_run)
+    expected = given.estimate
+    answer = {"shares_asked": format_shares(given.entry.shares, decimals)}
+    if expected is not None:
+        answer |= {
+            "payment_about": format_amount(expected.assets, decimals),
+            "swing_cost_about": format_amount(expected.swing_cost, decimals),
+        }
+    answer |= _waits(expected, "0", "free_now")
+    _print_act(answer | _after(vault, holder, currency, given, decimals, dry_run), "Redemption", as_json)
+
+
+@app.command(context_settings=_NUMBERS)
+def cancel(
+    vault: _Vault,
+    holder: _Holder,
+    order: Annotated[
+        int | None,
+        typer.Argument(metavar="[ORDER]", help="The number of the order; may be left out where only one waits."),
+    ] = None,
+    key: _Key = None,
+    dry_run: _DryRun = False,
+    db: Database = None,
+    as_json: Json = False,
+) -> None:
+    """Take back an order that waits: a deposit's money is paid back, shares asked back stay."""
+    from ringfence.words.numbers import format_amount, format_shares
+
+    with _acting(db, dry_run) as engine:
+        currency, decimals = _currency(engine, vault)
+        from ringfence.runtime import acts
+
+        with _worded(vault, holder, decimals):
+            given = acts.cancel(engine, vault, holder, order, _now(), key, rehearsed=dry_run)
+    entry = given.entry
+    answer: dict[str, Any] = {"order": entry.request, "was_a": entry.side}
+    if entry.side == "deposit":
+        answer["paid_back"] = format_amount(entry.remaining, decimals)
+    else:
+        answer["shares_kept"] = format_shares(entry.remaining, decimals)
+    _print_act(answer | _after(vault, holder, currency, given, decimals, dry_run), "Cancelled", as_json)
+
+
+def _waits(expected: "Estimate | None", now: str, what: str) -> dict[str, Any]:
+    """What comes to pass at once, what waits for which strike, and why."""
+    from ringfence.words.times import utc
+
+    if expected is None:
+        return {}
+    if expected.strike is None:
+        return {what: now, "waits_for": None, "why": "the vault is all cash: it enters at once"}
+    locked = "; the vault is locked at its wall" if expected.locked_since is not None else ""
+    why = f"an order is settled at the first strike after it was given, at a price that nobody knows yet{locked}"
+    return {what: now, "waits_for": f"the strike of {utc(expected.strike)}", "why": why}
 
 
 @contextmanager
@@ -134,8 +195,31 @@ def _worded(vault: str, holder: str, decimals: int) -> Iterator[None]:
         raise kind(vault, holder, _reason(refused, decimals)) from refused
 
 
+def _at_risk(refused: "DepositAtRisk", decimals: int) -> str:
+    """What one who pays into a locked vault has to know first."""
+    from ringfence.words.numbers import format_amount
+    from ringfence.words.times import utc
+
+    paid_in, stands, after = (
+        format_amount(amount, decimals) for amount in (refused.assets, refused.behind_wall, refused.behind_floor)
+    )
+    at_risk = format_amount(refused.assets - refused.behind_wall, decimals)
+    does = {
+        "hold": "its mandate holds what there is until the market or new money brings the cushion back",
+        "wind_down": "its mandate closes every position and opens none",
+        "rebase": "its mandate sets the wall anew once it has been locked for long enough, after a notice",
+    }[refused.at_wall]
+    told = (
+        f"is locked at its wall since {utc(refused.locked_since)}; {does}. Of {paid_in} about {stands} would stand "
+        f"behind the wall from the start and {at_risk} would be at risk"
+    )
+    if refused.rebase_at is not None:
+        told += f"; a rebase is announced for {utc(refused.rebase_at)}: from then on about {after} stand behind it"
+    return f"{told}; pay in all the same with --into-locked"
+
+
 def _reason(refused: "RingfenceError", decimals: int) -> str:
-    from ringfence.vaults.errors import RedeemExceeds, ZeroAssets, ZeroShares
+    from ringfence.vaults.errors import DepositAtRisk, RedeemExceeds, ZeroAssets, ZeroShares
     from ringfence.words.numbers import format_amount, format_shares
 
     match refused:
@@ -146,6 +230,8 @@ def _reason(refused: "RingfenceError", decimals: int) -> str:
             return "no shares are left that could be redeemed; those that wait already will be paid at the next slots"
         case ZeroAssets():
             return f"{format_shares(refused.shares, decimals)} shares are worth less than can be paid; redeem more"
+        case DepositAtRisk():
+            return _at_risk(refused, decimals)
         case ZeroShares():
             return f"{format_amount(refused.assets, decimals)} buys no shares; pay in more"
         case _:
@@ -153,11 +239,12 @@ def _reason(refused: "RingfenceError", decimals: int) -> str:
 
 
 def _after(
-    vault: str, holder: str, currency: str, entry: "Deposited | RedemptionAsked", decimals: int, dry_run: bool
+    vault: str, holder: str, currency: str, given: "Answer[Any]", decimals: int, dry_run: bool
 ) -> dict[str, Any]:
-    """The vault after an act."""
+    """The vault after an act, and whether this one did anything."""
     from ringfence.words.numbers import format_amount, format_per_share, format_shares
 
+    entry = given.entry
     return {
         "vault": vault,
         "holder": holder,
@@ -167,6 +254,7 @@ def _after(
         "total_shares": format_shares(entry.total_shares, decimals),
         "wall": format_amount(entry.wall, decimals),
         "wall_per_share": format_per_share(entry.wall, entry.total_shares),
+        "repeated": given.repeated,
         "dry_run": dry_run,
     }
 
@@ -175,9 +263,12 @@ def _print_act(answer: dict[str, Any], title: str, as_json: bool) -> None:
     if as_json:
         print_json(answer)
         return
-    dry_run = answer["dry_run"]
-    words = {name.replace("_", " "): value for name, value in answer.items() if name != "dry_run"}
-    print_figures(f"{title} (dry run: nothing has changed)" if dry_run else title, words)
+    if answer["repeated"]:
+        title = f"{title} (the answer given before under this key: nothing was done again)"
+    elif answer["dry_run"]:
+        title = f"{title} (dry run: nothing has changed)"
+    words = {name.replace("_", " "): value for name, value in answer.items() if name not in ("dry_run", "repeated")}
+    print_figures(title, words)
 
 
 @contextmanager

@@ -141,7 +141,8 @@ def replay(
 
     with database(db, writes=True) as engine:
         with bar(engine) as progress:
-            runs = run(engine, inputs.vaults, inputs.deposits, progress)
+            replayed = run(engine, inputs.vaults, inputs.deposits, progress, defaulted=not deposit)
+        runs, notes = replayed.runs, (*inputs.notes, *replayed.notes)
         if report is not None:
             from ringfence.faces.queries import statement_rows
             from ringfence.faces.report import write_report
@@ -152,7 +153,7 @@ def replay(
                     row for ended in runs for row in statement_rows(connection, lock_vault(connection, ended.vault))
                 ]
             write_report(report, runs, statements, title=_title(inputs), source=inputs.told, verified=None)
-    print_outcome(runs, inputs.notes, as_json, report, concealed(database_url(db)), tables=inputs.tables)
+    print_outcome(runs, notes, as_json, report, concealed(database_url(db)), tables=inputs.tables)
 
 
 def _inputs(
@@ -186,7 +187,7 @@ def _inputs(
         taking=taking,
     )
     if not deposit:
-        remark(f"no --deposit given: {DEPOSIT_DEFAULT} is paid into each vault")
+        remark(f"no --deposit given: {DEPOSIT_DEFAULT} is paid into each vault that is opened")
     return found
 
 

@@ -116,7 +116,7 @@ def reserve_by_row(engine: Engine, name: str) -> list[int]:
 def both_drivers(engine: Engine, setup: Setup, market: Market) -> VaultRun:
     """The back-test's run, having found that the replay's is the same."""
     tested = backtest(setup, market, DEPOSITS)
-    (replayed,) = replay(engine, [(setup, market)], DEPOSITS)
+    (replayed,) = replay(engine, [(setup, market)], DEPOSITS).runs
     assert_same_run(replayed, tested)
     assert_wall_stood(engine, replayed, setup)
     return tested

@@ -18,7 +18,8 @@ from sqlalchemy import create_engine, text
 from ringfence.faces import queries
 from ringfence.faces.cli import main
 from ringfence.runtime.acts import deposit, redeem
-from tests.reference.tide import SHARE, START, UNIT, Tide, breaches, contents, launch, walk
+from ringfence.runtime.database import unit_of_work
+from tests.reference.tide import HOUR, SHARE, START, UNIT, Tide, breaches, contents, launch, walk
 
 SCRIPT = Path(sys.executable).with_name("ringfence")
 READING = (["vaults"], ["positions"], ["statement"], ["events"], ["verify"])
@@ -189,30 +190,81 @@ def test_a_deposit_is_rehearsed_and_then_done_once_under_its_key(small: Tide, tm
     assert done.pop("dry_run") is False
     assert done == rehearsed
     assert (done["amount"], done["holder"], done["currency"]) == ("250.500000", "carol", "USDT")
+    assert (done["entered_now"], done["waits_for"], done["repeated"]) == (
+        "0", "the strike of 2020-03-01T13:00:00Z", False
+    )  # fmt: skip
+    assert Decimal(done["behind_the_wall_about"]) + Decimal(done["at_risk_about"]) == Decimal("250.5")
+    assert Decimal(done["swing_cost_about"]) > 0
     (vault,) = queries.vaults(small.engine)
-    assert (vault["nav"], vault["shares"], vault["wall"]) == (done["nav"], done["total_shares"], done["wall"])
+    assert (vault["nav"], vault["shares"], vault["entering"]) == (done["nav"], done["total_shares"], done["amount"])
     after = contents(small.engine)
-    assert ringfence(*words, db=path).json == {**done, "dry_run": False}
+    again = ringfence(*words, db=path).json
+    assert again["repeated"] is True
+    assert {name: again[name] for name in ("amount", "nav", "wall")} == {
+        name: done[name] for name in ("amount", "nav", "wall")
+    }
+    assert "nothing was done again" in ringfence(*words[:-1], db=path).out
     assert contents(small.engine) == after
     conflict = ringfence("deposit", "tide", "carol", "251", "--key", "k", db=path)
     assert (conflict.code, "key k: was used before" in conflict.err) == (1, True)
     assert contents(small.engine) == after
 
 
-def test_a_redemption_tells_what_is_paid_now_and_what_waits(small: Tide, tmp_path: Path) -> None:
+def test_a_redemption_tells_what_it_is_about_worth_and_which_strike_it_waits_for(small: Tide, tmp_path: Path) -> None:
     path = tmp_path / "ringfence.db"
     before = contents(small.engine)
     dry = ringfence("redeem", "tide", "alice", "100.25", "--dry-run", db=path)
     assert dry.code == 0
-    for word in ("nothing has changed", "shares waiting", "paid", "wall per share"):
+    for word in ("nothing has changed", "payment about", "swing cost about", "free now", "waits for", "why"):
         assert word in dry.out
     assert contents(small.engine) == before
     done = ringfence("redeem", "tide", "alice", "all", "--json", db=path).json
-    assert done["shares_asked"] == "1000.000000000"
-    assert Decimal(done["shares_burned"]) + Decimal(done["shares_waiting"]) == 1_000
-    assert Decimal(done["shares_waiting"]) > 0
+    assert (done["shares_asked"], done["free_now"]) == ("1000.000000000", "0")
+    small.step(1, 12)
     (alice,) = queries.statements(small.engine, holder="alice")
-    assert (alice["redeemed"], alice["waiting"]) == (done["paid"], done["shares_waiting"])
+    assert alice["waiting"] == "0.000000000"
+    assert Decimal(alice["redeemed"]) == pytest.approx(Decimal(done["payment_about"]), rel=Decimal("0.05"))
+
+
+def test_an_order_that_waits_is_taken_back(small: Tide, tmp_path: Path) -> None:
+    path = tmp_path / "ringfence.db"
+    before = queries.statements(small.engine, holder="bob")[0]
+    assert [order["side"] for order in before["orders"]] == ["redemption"]
+    ringfence("deposit", "tide", "bob", "7", db=path)
+    refused = ringfence("cancel", "tide", "bob", db=path)
+    assert (refused.code, "name the one to cancel; those that wait: 16, 17" in refused.err) == (1, True)
+    paid = ringfence("cancel", "tide", "bob", "17", "--json", db=path).json
+    assert (paid["order"], paid["was_a"], paid["paid_back"]) == (17, "deposit", "7.000000")
+    kept = ringfence("cancel", "tide", "bob", "--json", db=path).json
+    assert (kept["was_a"], kept["shares_kept"]) == ("redemption", "500.000000000")
+    assert queries.statements(small.engine, holder="bob")[0]["orders"] == []
+
+
+def test_a_first_deposit_under_a_name_that_is_nearly_anothers_names_the_way_out(small: Tide, tmp_path: Path) -> None:
+    path = tmp_path / "ringfence.db"
+    refused = ringfence("deposit", "tide", "alcie", "7", db=path)
+    assert refused.code == 1
+    assert "did you mean alice?" in refused.err
+    assert "--new" in refused.err
+    assert ringfence("deposit", "tide", "alcie", "7", "--new", db=path).code == 0
+
+
+def test_a_deposit_into_a_locked_vault_is_told_what_is_at_risk_before_it_is_taken(small: Tide, tmp_path: Path) -> None:
+    path = tmp_path / "ringfence.db"
+    with unit_of_work(small.engine) as connection:
+        connection.execute(text(f"UPDATE vault SET locked_since = {START}, rebase_at = {START + 400 * HOUR}"))
+    for words in ((), ("--dry-run",)):
+        refused = ringfence("deposit", "tide", "carol", "1000", *words, db=path)
+        assert refused.code == 1
+        for word in (
+            "is locked at its wall since 2020-03-01T00:00:00Z",
+            "would stand behind the wall from the start",
+            "would be at risk",
+            "a rebase is announced for 2020-03-17T16:00:00Z: from then on about 800.000000",
+            "--into-locked",
+        ):
+            assert word in refused.err
+    assert ringfence("deposit", "tide", "carol", "1000", "--into-locked", db=path).code == 0
 
 
 # ---------------------------------------------------------------------------------------------------- bad input

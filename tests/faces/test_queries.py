@@ -92,8 +92,10 @@ def test_a_vaults_status_follows_its_life(database_url: str) -> None:
     redeem(one.engine, "tide", "alice", 900 * SHARE, START)
     assert status(one) == "redeeming"
     one.step(1, 5)
-    one.step(1, 6)
     assert status(one) == "active", "the redemption is paid and the rest goes on"
+    deposit(one.engine, "tide", "alice", UNIT, START)
+    assert status(one) == "entering"
+    one.step(1, 6)
     redeem(one.engine, "tide", "alice", None, START)
     one.step(3, 7)
     assert status(one) == "empty"
@@ -123,7 +125,8 @@ def test_statements_are_read_by_vault_and_by_holder(small: Tide) -> None:
     assert (bob["deposited"], bob["shares"], bob["entry_price"]) == ("250.500000", "250.500000000", "1.000000000000")
     assert Decimal(bob["profit"]) == Decimal(bob["value"]) - Decimal("250.5")
     assert bob["acts"] == [{"time": utc(START), "row": 3, "kind": "deposit", "amount": "250.500000",
-                            "shares": "250.500000000", "nav_per_share": "1.000000000000", "request": None}]  # fmt: skip
+                            "shares": "250.500000000", "nav_per_share": "1.000000000000", "request": 3,
+                            "cost": "0.000000"}]  # fmt: skip
     with unit_of_work(small.engine, writes=False) as connection:
         rows = queries.statement_rows(connection, lock_vault(connection, "tide"))
     assert all(isinstance(row, StatementRow) for row in rows)

@@ -67,7 +67,7 @@ def path(closes: list[float], start: float) -> Market:
     opened = np.concatenate(([start], close[:-1]))
     ts = START + HOUR * np.arange(len(close), dtype=np.int64)
     high, low = np.maximum(opened, close), np.minimum(opened, close)
-    return align({SYMBOL: Bars(SYMBOL, HOUR, ts, opened, high, low, close, np.ones(len(close)))})
+    return align({SYMBOL: Bars(SYMBOL, HOUR, ts, opened, high, low, close, np.full(len(close), 10.0**6))})
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,8 @@ class Tide:
 
     def live_through(self, vault: Vault, number: int) -> Decided:
         """Step a vault through slot `number`, as the desk does."""
-        decision = live_through(self.setup, book_of(vault), self.inputs(number))
+        inputs = self.inputs(number)
+        decision = live_through(self.setup, book_of(vault, inputs.close), inputs)
         return vault.accept(decision.close, decision.entry, decision.balances)
 
 

@@ -245,7 +245,7 @@ def test_a_deposit_and_a_redemption_between_two_slots_fall_at_the_close_of_the_f
     with unit_of_work(engine, writes=False) as connection:
         rows = connection.execute(select(journal.c.kind, journal.c.ts).order_by(journal.c.seq.desc()).limit(4)).all()
     assert [tuple(row) for row in rows] == [
-        ("decided", slot(76)), ("redemption_asked", slot(75)), ("deposited", slot(75)), ("decided", slot(75))
+        ("decided", slot(76)), ("redemption_asked", slot(75)), ("deposit_asked", slot(75)), ("decided", slot(75))
     ]  # fmt: skip
 
 

@@ -23,23 +23,24 @@ EMPTY_HASH = "0" * 64
 ROWS: dict[str, dict[str, object]] = {
     "mandate": {"fingerprint": "f", "name": "shield", "body": "{}", "applied_ts": 1},
     "vault": {"id": 1, "name": "shield", "mandate": "f", "currency": "USDT", "decimals": 6, "shares": 5, "waiting": 1,
-              "high_water_mark": 7, "last_bar": None, "last_nav": 3, "price_low": 1.0, "distance_low": 1.0,
-              "version": 1, "journal_seq": 1, "journal_hash": EMPTY_HASH, "transfer_seq": 1},
+              "high_water_mark": 7, "opened": 1, "last_bar": None, "last_nav": 3, "price_low": 1.0,
+              "distance_low": 1.0, "locked_since": None, "rebase_at": None, "version": 1, "journal_seq": 1,
+              "journal_hash": EMPTY_HASH, "journal_ts": 1, "transfer_seq": 1},
     "account": {"vault_id": 1, "name": "cushion", "balance": 5},
-    "transfer": {"vault_id": 1, "seq": 1, "edge": 2, "position": None, "amount": 5, "ts": 1, "journal_seq": 1},
+    "transfer": {"vault_id": 1, "seq": 1, "edge": 16, "position": None, "amount": 5, "ts": 1, "journal_seq": 1},
     "position": {"vault_id": 1, "name": "btc", "ordinal": 0, "instrument": "binance:BTC/USDT:USDT", "quantity": 1,
                  "cost": 2, "refused": 0},
     "holding": {"vault_id": 1, "holder": "alice", "shares": 5},
-    "redemption": {"vault_id": 1, "seq": 1, "holder": "alice", "shares": 2, "price": 3, "remaining": 1,
-                   "requested_ts": 1},
+    "flow": {"vault_id": 1, "seq": 1, "holder": "alice", "side": "redemption", "assets": 3, "shares": 2,
+             "remaining": 1, "cancelled": 0, "requested_ts": 1, "accepts_locked": 0},
     "command": {"vault_id": 1, "key": "k", "request_hash": "h", "journal_seq": 1},
     "journal": {"vault_id": 1, "seq": 1, "ts": 1, "kind": "k", "body": "{}", "previous_hash": EMPTY_HASH,
                 "hash": EMPTY_HASH},
     "bar_series": {"instrument": "binance:BTC/USDT:USDT", "timeframe": 60000, "volume_known": True,
                    "corrected": 0},
     "bar": {"instrument": "binance:BTC/USDT:USDT", "ts": 1, "open": 1.0, "high": 1.0, "low": 1.0, "close": 1.0,
-            "volume": 0.0, "mark_open": None, "mark_high": None, "mark_low": None, "mark_close": None,
-            "funding_rate": None},
+            "volume": 0.0, "mark_open": None, "mark_high": None, "mark_low": None, "mark_close": None},
+    "funding": {"instrument": "binance:BTC/USDT:USDT", "ts": 1, "rate": 0.0001},
 }  # fmt: skip
 
 
@@ -172,14 +173,15 @@ def test_an_empty_database_an_older_and_a_newer_schema_are_told_apart(
     engine.dispose()
 
 
-def test_a_database_whose_journal_has_no_forms_is_refused_and_left_as_it_is(database_url: str) -> None:
+@pytest.mark.parametrize("revision", ["0001", "0002"])
+def test_a_database_whose_journal_cannot_be_read_is_refused_and_left_as_it_is(database_url: str, revision: str) -> None:
     engine = open_engine(database_url, create=True)
     migrate(engine)
     with unit_of_work(engine) as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+        connection.execute(text(f"UPDATE alembic_version SET version_num = '{revision}'"))
     before = _shape(engine)
     for act in (check_schema, migrate):
-        with pytest.raises(SchemaRetired, match=r"its schema is 0001, .* start a new database beside it"):
+        with pytest.raises(SchemaRetired, match=rf"its schema is {revision}, .* start a new database beside it"):
             act(engine)
     assert _shape(engine) == before
     engine.dispose()
@@ -236,8 +238,10 @@ WRONG = [
     ("transfer", {"seq": 2, "amount": -1}, "amount"),
     ("transfer", {"seq": 0}, "seq"),
     ("transfer", {"seq": 2, "edge": 0}, "edge"),
-    ("transfer", {"seq": 2, "edge": 15}, "edge"),
-    ("transfer", {"seq": 2, "edge": 2, "position": "btc"}, "position"),
+    ("transfer", {"seq": 2, "edge": 1}, "edge"),
+    ("transfer", {"seq": 2, "edge": 19}, "edge"),
+    ("transfer", {"seq": 2, "edge": 16, "position": "btc"}, "position"),
+    ("account", {"name": "entering", "balance": -1}, "balance"),
     ("transfer", {"seq": 2, "edge": 6, "position": None}, "position"),
     ("vault", {"id": 2, "name": "b", "shares": -1, "waiting": 0}, "shares"),
     ("vault", {"id": 2, "name": "b", "shares": 1, "waiting": 2}, "shares"),
@@ -249,17 +253,28 @@ WRONG = [
     ("position", {"name": "eth", "cost": -1}, "cost"),
     ("position", {"name": "eth", "quantity": 0, "cost": 1}, "flat"),
     ("holding", {"holder": "bob", "shares": -1}, "shares"),
-    ("redemption", {"seq": 2, "shares": 0, "remaining": 0}, "shares"),
-    ("redemption", {"seq": 2, "remaining": 3}, "shares"),
-    ("redemption", {"seq": 2, "price": -1}, "price"),
+    ("flow", {"seq": 2, "side": "gift"}, "side"),
+    ("flow", {"seq": 2, "shares": 0, "remaining": 0}, "whole"),
+    ("flow", {"seq": 2, "remaining": 3}, "whole"),
+    ("flow", {"seq": 2, "cancelled": 2}, "whole"),
+    ("flow", {"seq": 2, "side": "deposit", "assets": 0, "remaining": 0}, "whole"),
+    ("flow", {"seq": 2, "side": "deposit", "remaining": 4}, "whole"),
+    ("flow", {"seq": 2, "remaining": -1}, "amounts"),
+    ("flow", {"seq": 2, "accepts_locked": 2}, "accepts_locked"),
+    ("vault", {"id": 2, "name": "b", "opened": -1}, "times"),
+    ("vault", {"id": 2, "name": "b", "journal_ts": 0}, "times"),
+    ("vault", {"id": 2, "name": "b", "journal_ts": 7_258_118_400_001}, "times"),
+    ("vault", {"id": 2, "name": "b", "rebase_at": 9}, "locked"),
     ("journal", {"seq": 0}, "seq"),
+    ("journal", {"seq": 2, "ts": -1}, "ts"),
+    ("journal", {"seq": 2, "ts": 7_258_118_400_001}, "ts"),
     ("journal", {"seq": 2, "hash": "00"}, "hash"),
     ("bar_series", {"instrument": "binance:ETH/USDT:USDT", "timeframe": 0}, "timeframe"),
     ("bar", {"ts": 2, "low": 0.0}, "low"),
     ("bar", {"ts": 2, "high": float("inf")}, "high"),
     ("bar", {"ts": 2, "mark_close": -1.0}, "mark_close"),
     ("bar", {"ts": 2, "volume": -1.0}, "volume"),
-    ("bar", {"ts": 2, "funding_rate": 11.0}, "funding_rate"),
+    ("funding", {"ts": 2, "rate": 1.5}, "rate"),
     ("bar", {"ts": 2, "open": float("nan")}, "open"),
 ]
 

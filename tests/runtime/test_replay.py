@@ -9,16 +9,17 @@ from sqlalchemy import Engine, func, select
 
 from ringfence.markets.bars import Bars
 from ringfence.markets.market import Market, align
-from ringfence.runtime.acts import redeem
+from ringfence.runtime.acts import deposit, open_vault, redeem
 from ringfence.runtime.backtest import backtest
 from ringfence.runtime.database import migrate, open_engine, unit_of_work
+from ringfence.runtime.desk import Desk
 from ringfence.runtime.errors import RecordingDiffers
 from ringfence.runtime.replay import replay
 from ringfence.runtime.runs import digest
 from ringfence.runtime.setup import Setup, set_up
 from ringfence.vaults.errors import DepositRefused, KeyConflict, MandateChanged, ZeroShares
 from ringfence.vaults.mandate.check import load_mandate
-from ringfence.vaults.tables import bar, journal, transfer, vault
+from ringfence.vaults.tables import bar, holding, journal, transfer, vault
 
 HOUR = 3_600_000
 START = 1_583_712_000_000
@@ -51,7 +52,7 @@ def hours(symbols: tuple[str, ...], length: int = 100) -> Market:
         open = np.concatenate(([8000.0], close[:-1]))
         high, low = np.maximum(open, close) * 1.001, np.minimum(open, close) * 0.999
         ts = START + np.arange(length, dtype=np.int64) * HOUR
-        bars[symbol] = Bars(symbol, HOUR, ts, open, high, low, close, np.ones(length))
+        bars[symbol] = Bars(symbol, HOUR, ts, open, high, low, close, np.full(length, 10.0**6))
     return align(bars)
 
 
@@ -71,7 +72,7 @@ def test_progress_hears_each_slot_of_each_vault_in_order(engine: Engine, shield:
 
 def test_vaults_in_one_database_live_as_if_each_were_alone(engine: Engine, shield: Setup, distance: Setup) -> None:
     vaults = [(one, hours(one.symbols)) for one in (shield, distance)]
-    together = replay(engine, vaults, DEPOSITS)
+    together = replay(engine, vaults, DEPOSITS).runs
     assert digest(together) == digest([backtest(one, market, DEPOSITS) for one, market in vaults])
     assert [run.vault for run in together] == ["btc-eth-shield", "btc-distance"]
     assert all(run.events for run in together)
@@ -79,15 +80,69 @@ def test_vaults_in_one_database_live_as_if_each_were_alone(engine: Engine, shiel
 
 def test_the_same_replay_again_changes_nothing_and_tells_the_same(engine: Engine, shield: Setup) -> None:
     vaults = [(shield, hours(shield.symbols))]
-    first = digest(replay(engine, vaults, DEPOSITS))
+    first = digest(replay(engine, vaults, DEPOSITS).runs)
     before = rows(engine)
-    assert digest(replay(engine, vaults, DEPOSITS)) == first
+    again = replay(engine, vaults, DEPOSITS)
+    assert digest(again.runs) == first
     assert rows(engine) == before
+    assert again.notes == tuple(
+        f"btc-eth-shield: the deposit of {holder} was taken by an earlier replay and is not taken again"
+        for holder in DEPOSITS
+    )
+
+
+def test_a_replay_on_a_vault_that_lives_mints_nothing_that_nobody_asked_for(engine: Engine, shield: Setup) -> None:
+    """Run again without --deposit it minted 100,000 for a holder that nobody had named."""
+    first = replay(engine, [(shield, hours(shield.symbols, 60))], DEPOSITS)
+    assert first.notes == ()
+    again = replay(engine, [(shield, hours(shield.symbols, 80))], {"depositor": 10**11}, defaulted=True)
+    assert again.notes == (
+        "btc-eth-shield: lives already, so that no deposit was taken; name one with --deposit to pay in",
+    )
+    assert again.runs[0].shares[-1] == first.runs[0].shares[-1]
+    with unit_of_work(engine, writes=False) as connection:
+        assert connection.execute(select(holding.c.holder).order_by(holding.c.holder)).scalars().all() == [*DEPOSITS]
+
+
+def test_a_default_deposit_is_taken_by_the_vault_that_the_replay_opens_and_never_again(
+    engine: Engine, shield: Setup
+) -> None:
+    vaults = [(shield, hours(shield.symbols, 20))]
+    for _ in range(2):
+        (run,) = replay(engine, vaults, {"depositor": 10**11}, defaulted=True).runs
+        assert run.shares[-1] == 10**14
+
+
+def test_a_deposit_named_for_a_vault_that_lives_waits_for_its_next_strike(engine: Engine, shield: Setup) -> None:
+    replay(engine, [(shield, hours(shield.symbols, 60))], DEPOSITS)
+    more = DEPOSITS | {"carol": 5_000_000_000}
+    (run,) = replay(engine, [(shield, hours(shield.symbols, 80))], more).runs
+    minted = np.flatnonzero(np.diff(run.shares)) + 1
+    assert minted.tolist() == [60], "the slot after the last that was lived"
+    before, nav = int(run.shares[59]), int(run.nav[60])
+    assert 0 < run.shares[60] - before <= 5_000_000_000 * (before + 1_000) // (nav + 1)
+
+
+def test_a_second_vault_does_not_live_what_was_recorded_before_it_was_opened(
+    engine: Engine, shield: Setup, distance: Setup
+) -> None:
+    market = hours(shield.symbols)
+    replay(engine, [(shield, market)], DEPOSITS)
+    opened = START + 40 * HOUR
+    open_vault(engine, distance.mandate, opened)
+    deposit(engine, "btc-distance", "carol", 10**10, opened)
+    assert Desk(engine).step("btc-distance", int(market.ts[-1])) == 60
+    with unit_of_work(engine, writes=False) as connection:
+        first = connection.execute(
+            select(func.min(journal.c.ts)).join(vault, vault.c.id == journal.c.vault_id)
+            .where(vault.c.name == "btc-distance", journal.c.kind == "decided")
+        ).scalar_one()  # fmt: skip
+    assert first == opened + HOUR
 
 
 def test_a_longer_recording_is_gone_on_with_and_equals_the_whole_from_the_start(engine: Engine, shield: Setup) -> None:
     for length in (1, 60, 85, 100):
-        runs = replay(engine, [(shield, hours(shield.symbols, length))], DEPOSITS)
+        runs = replay(engine, [(shield, hours(shield.symbols, length))], DEPOSITS).runs
         assert digest(runs) == digest([backtest(shield, hours(shield.symbols, length), DEPOSITS)]), length
 
 
@@ -103,7 +158,7 @@ def test_a_replay_stopped_from_outside_is_completed_by_running_it_again(
 
     with pytest.raises(interruption):
         replay(engine, [(shield, market)], DEPOSITS, stop)
-    assert digest(replay(engine, [(shield, market)], DEPOSITS)) == digest([backtest(shield, market, DEPOSITS)])
+    assert digest(replay(engine, [(shield, market)], DEPOSITS).runs) == digest([backtest(shield, market, DEPOSITS)])
 
 
 def test_other_deposits_under_the_same_replay_are_refused_and_change_nothing(engine: Engine, shield: Setup) -> None:
@@ -148,6 +203,6 @@ def test_another_mandate_of_the_same_name_is_refused(
 def test_a_redemption_after_a_replay_is_paid_and_the_replay_goes_on(engine: Engine, shield: Setup) -> None:
     replay(engine, [(shield, hours(shield.symbols, 90))], DEPOSITS)
     redeem(engine, "btc-eth-shield", "bob", None, START)
-    (run,) = replay(engine, [(shield, hours(shield.symbols))], DEPOSITS)
+    (run,) = replay(engine, [(shield, hours(shield.symbols))], DEPOSITS).runs
     assert len(run.ts) == 100
     assert run.shares[-1] < run.shares[0]

@@ -250,7 +250,7 @@ def test_any_changed_value_of_any_row_is_found_and_ends_no_command_in_a_fault(
 
 CHANGED = [
     (table.name, column.name)
-    for table in (tables.vault, tables.account, tables.transfer, tables.position, tables.holding, tables.redemption)
+    for table in (tables.vault, tables.account, tables.transfer, tables.position, tables.holding, tables.flow)
     for column in table.c
     if column.name not in ("id", "vault_id")
 ] + [("mandate", "body"), ("mandate", "name"), ("mandate", "applied_ts")]
@@ -292,7 +292,7 @@ def test_a_changed_column_of_any_table_is_found(
         engine.dispose()
 
 
-@pytest.mark.parametrize("table", ["account", "transfer", "position", "holding", "redemption"])
+@pytest.mark.parametrize("table", ["account", "transfer", "position", "holding", "flow"])
 def test_a_row_too_few_is_found(opened_up: sqlite3.Connection, tmp_path: Path, table: str) -> None:
     opened_up.execute(f"DELETE FROM {table} WHERE rowid = (SELECT max(rowid) FROM {table})")
     opened_up.commit()

@@ -65,7 +65,7 @@ def week(project: Path, recorded: Path, tmp_path_factory: pytest.TempPathFactory
     market = align(bars)
     engine = open_engine(f"sqlite:///{tmp_path_factory.mktemp('in-process') / 'ringfence.db'}", create=True)
     migrate(engine)
-    runs = replay(engine, [(setup, market)], DEPOSITS)
+    runs = replay(engine, [(setup, market)], DEPOSITS).runs
     assert len(runs[0].events) > 20
     whole = Week(setup, market, Slots(market, HOUR).opens.tolist(), ledger_of(engine), digest(runs))
     engine.dispose()

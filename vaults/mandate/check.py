@@ -14,12 +14,14 @@ from ringfence.vaults.errors import MandateError
 from ringfence.vaults.mandate.recorded import not_shipped
 from ringfence.vaults.mandate.terms import (
     SHARE,
+    AtWall,
     Defaults,
     Distance,
     Mandate,
     MandateLimits,
     MarginCall,
     Position,
+    Rebase,
     Terms,
     Venue,
     Volatility,
@@ -59,12 +61,15 @@ DOCUMENT = Document("mandate", "mandate: btc-shield", "use `defaults`")
 _SYMBOL_MAX = 65
 _RECORDED = "instruments"
 """The mandate's field that a file cannot state."""
+_NOTICE = Rebase.model_fields["notice"].default
 _LEVERAGE_MAX = Terms.model_fields["leverage_max"].default
 
 _SECTIONS: dict[str, type[BaseModel]] = {
     "venue": Venue,
     "volatility": Volatility,
     "limits": MandateLimits,
+    "at_wall": AtWall,
+    "rebase": Rebase,
     "defaults": Defaults,
     "liquidation_distance_min": Distance,
     "margin_call": MarginCall,
@@ -176,6 +181,8 @@ class _Merged:
 
     def written(self, path: Path) -> Path:
         """Where the value at a path of the merged tree was written."""
+        if path == ("at_wall", "then") and isinstance(self.tree.get("at_wall"), str):
+            return ("at_wall",)
         return ("defaults", *path[2:]) if path[:3] in self.inherited else path
 
     def problem(self, path: Path, message: str, *, key: bool = False) -> list[Problem]:
@@ -231,6 +238,9 @@ class _Merged:
     def _across(self) -> Iterator[tuple[Path, str]]:
         volatility = self.tree.get("volatility", {})
         window = volatility.get("window", "3d") if isinstance(volatility, dict) else None
+        at_wall = self.tree.get("at_wall", {})
+        rebase = at_wall.get("rebase") if isinstance(at_wall, dict) else {} if at_wall == "rebase" else None
+        notice = rebase.get("notice", _NOTICE) if isinstance(rebase, dict) else None
         shares, symbols = {}, {}
         for name, terms in sorted(self.positions.items()):
             share = _read(SHARE.parse, terms.get("share"))
@@ -242,7 +252,12 @@ class _Merged:
         refused = [path for path in self.source.refused if len(path) == 2 and path[0] == "positions"]
         names = [*given, *refused] if isinstance(given, dict) else ["not known"]
         return across(
-            _read(parse_duration, self.tree.get("timeframe")), _read(parse_duration, window), names, shares, symbols
+            _read(parse_duration, self.tree.get("timeframe")),
+            _read(parse_duration, window),
+            _read(parse_duration, notice),
+            names,
+            shares,
+            symbols,
         )
 
     def _against_instruments(self, checks: Checks) -> Iterator[tuple[Path, str]]:

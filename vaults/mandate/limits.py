@@ -29,31 +29,33 @@ def compile_limits(mandate: Mandate, instruments: "Mapping[str, Instrument]") ->
     traded = [instruments[position.symbol] for position in positions]
     distances = [position.liquidation_distance_min for position in positions]
 
-    def fees(stated: int | None, of_instruments: list[int]) -> list[int]:
-        return of_instruments if stated is None else [stated] * len(of_instruments)
+    rebase = mandate.at_wall.rebase
+
+    def fees(stated: int | None, of_instruments: list[int]) -> list[float]:
+        return list(of_instruments) if stated is None else [stated] * len(of_instruments)
 
     of_vault: dict[str, list[float]] = {
         "keep": [MILLION - mandate.loss_cap],
         "gross_leverage_max": [mandate.limits.gross_leverage_max],
-        "sweep": [0],
-        "at_wall": [0],
-        "rebase_after": [0],
-        "rebase_notice": [0],
+        "sweep": [("roll", "trim").index(mandate.sweep)],
+        "at_wall": [("hold", "wind_down", "rebase").index(mandate.at_wall.then)],
+        "rebase_after": [0 if rebase is None else rebase.after],
+        "rebase_notice": [0 if rebase is None else rebase.notice],
         "timeframe": [mandate.timeframe],
     }
-    of_positions: dict[str, list[float]] = dict(
-        share=[position.share for position in positions],
-        leverage_max=[position.leverage_max for position in positions],
-        volatility_max=[position.volatility_max for position in positions],
-        distance_sigmas=[distance.sigmas * math.sqrt(distance.horizon / YEAR) for distance in distances],
-        distance_slippage=[distance.slippage for distance in distances],
-        band=[position.band for position in positions],
-        call_at=[round(position.margin_call.at * MILLION) for position in positions],
-        call_to=[round(position.margin_call.to * MILLION) for position in positions],
-        half_spread=[venue.half_spread] * len(traded),
-        slippage=[venue.slippage] * len(traded),
-        taker_fee=fees(venue.taker_fee, [instrument.taker_fee for instrument in traded]),
-        liquidation_fee=fees(venue.liquidation_fee, [instrument.liquidation_fee for instrument in traded]),
-        volume_share=[0.1] * len(traded),
-    )
+    of_positions: dict[str, list[float]] = {
+        "share": [position.share for position in positions],
+        "leverage_max": [position.leverage_max for position in positions],
+        "volatility_max": [position.volatility_max for position in positions],
+        "distance_sigmas": [distance.sigmas * math.sqrt(distance.horizon / YEAR) for distance in distances],
+        "distance_slippage": [distance.slippage for distance in distances],
+        "band": [position.band for position in positions],
+        "call_at": [round(position.margin_call.at * MILLION) for position in positions],
+        "call_to": [round(position.margin_call.to * MILLION) for position in positions],
+        "half_spread": [venue.half_spread] * len(traded),
+        "slippage": [venue.slippage] * len(traded),
+        "taker_fee": fees(venue.taker_fee, [instrument.taker_fee for instrument in traded]),
+        "liquidation_fee": fees(venue.liquidation_fee, [instrument.liquidation_fee for instrument in traded]),
+        "volume_share": [venue.volume_share] * len(traded),
+    }
     return limits(of_vault, of_positions)

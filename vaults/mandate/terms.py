@@ -46,6 +46,7 @@ __all__ = [
     "MILLION",
     "POSITIONS_MAX",
     "SHARE",
+    "AtWall",
     "Contradiction",
     "Defaults",
     "Distance",
@@ -53,6 +54,7 @@ __all__ = [
     "MandateLimits",
     "MarginCall",
     "Position",
+    "Rebase",
     "Section",
     "StrategyTerms",
     "Terms",
@@ -108,6 +110,7 @@ SHARE = Percentage(low_open=True, ppm=True)
 Share = Annotated[int, SHARE]
 LossCap = Annotated[int, Percentage(low_open=True, high="0.999999", bare_max="1", ppm=True)]
 CallMultiple = Annotated[float, MultipleUnit(high="100")]
+VolumeShare = Annotated[float, Percentage(low_open=True)]
 Sigmas = Annotated[float, MultipleUnit(low_open=False, high="100")]
 
 
@@ -150,6 +153,7 @@ class Venue(Section):
     liquidation_fee: Fee | None = Field(
         default=None, description="Of the fill's value; the instrument's own where left out."
     )
+    volume_share: VolumeShare = _default("10%", "Of a bar's volume, the most that the paper venue fills in it.")
 
 
 class Volatility(Section):
@@ -190,6 +194,53 @@ class MandateLimits(Section):
     """What the vault as a whole may do."""
 
     gross_leverage_max: Multiple = _default(2, "Largest sum of |notional| over the vault's net asset value.")
+
+
+class Rebase(Section):
+    """The wall of a locked vault set anew: its mark becomes the NAV of a strike that was announced beforehand."""
+
+    after: Duration = _default("30d", "How long the vault is locked before the rebase is announced.")
+    notice: Duration = _default("7d", "From the announcement to the rebase; no shorter than the longest exit.")
+
+
+def _at_wall_schema(schema: dict[str, Any]) -> None:
+    """As it is written: one word, or what a rebase keeps to."""
+    rebase = schema["properties"]["rebase"]
+    told = {key: schema[key] for key in ("description", "title") if key in schema}
+    schema.clear()
+    schema |= told | {
+        "anyOf": [
+            {"enum": ["hold", "wind_down", "rebase"]},
+            {"type": "object", "properties": {"rebase": rebase}, "required": ["rebase"],
+             "additionalProperties": False},
+        ]
+    }  # fmt: skip
+
+
+class AtWall(Section):
+    """What a vault does that is locked at its wall, having less than a twentieth of its full cushion left: `hold` what
+    it has, `wind_down` every position, or `rebase` the wall."""
+
+    model_config = ConfigDict(json_schema_extra=_at_wall_schema)
+
+    then: Literal["hold", "wind_down", "rebase"] = "hold"
+    rebase: Rebase | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_written(cls, values: Any) -> Any:
+        """`hold`, or {rebase: {after: 30d, notice: 7d}}."""
+        if isinstance(values, str):
+            values = {"then": values}
+        if not isinstance(values, Mapping):
+            return values
+        if values.get("rebase") is not None:
+            return {"then": "rebase", **values}
+        return {**values, "rebase": {}} if values.get("then") == "rebase" else values
+
+    def contradictions(self) -> Iterator[Contradiction]:
+        if (self.rebase is None) != (self.then != "rebase"):
+            yield ("rebase",), f"a rebase is stated beside `{self.then}`; a locked vault does one thing"
 
 
 class Distance(Section):
@@ -280,11 +331,18 @@ class Mandate(Section):
     name: Slug = Field(alias="mandate", description="The vault's name: lower-case letters, digits and dashes.")
     title: Title = Field(description="One line for people; the name where left out.")
     currency: Currency
-    loss_cap: LossCap = Field(description="The wall, from the high-water mark; above 0 and below 100%.")
+    loss_cap: LossCap = Field(
+        description="The wall, from the highest NAV per share ever struck; above 0 and below 100%."
+    )
     timeframe: Duration = Field(description="Decisions fall at the close of each slot of this length; divides a day.")
     venue: Venue = Venue()
     volatility: Volatility = Volatility()
     limits: MandateLimits = MandateLimits()
+    sweep: Literal["roll", "trim"] = Field(
+        default="roll",
+        description="How open profit is realised that the wall needs: closed and opened again, or closed.",
+    )
+    at_wall: AtWall = AtWall()
     positions: dict[Slug, Position]
     instruments: Recorded
     """What it trades by a user's own table: recorded by whoever loads the mandate, never written in it."""
@@ -304,7 +362,8 @@ class Mandate(Section):
     def contradictions(self) -> Iterator[Contradiction]:
         shares = {name: position.share for name, position in self.positions.items()}
         symbols = {name: position.symbol for name, position in self.positions.items()}
-        yield from across(self.timeframe, self.volatility.window, self.positions, shares, symbols)
+        notice = None if self.at_wall.rebase is None else self.at_wall.rebase.notice
+        yield from across(self.timeframe, self.volatility.window, notice, self.positions, shares, symbols)
 
     def canonical(self) -> str:
         """The mandate as one line of JSON: sorted keys, every default written out; `from_canonical` reads it back."""
@@ -336,6 +395,7 @@ class Mandate(Section):
 def across(
     timeframe: int | None,
     window: int | None,
+    notice: int | None,
     positions: Collection[str],
     shares: Mapping[str, int],
     symbols: Mapping[str, str],
@@ -350,6 +410,10 @@ def across(
             yield ("volatility", "window"), f"{length} is shorter than 2 slots of {slot}; nothing can be measured in it"
         if window > SLOTS_MAX * timeframe:
             yield ("volatility", "window"), f"{length} is longer than {SLOTS_MAX} slots of {slot}"
+    if timeframe is not None and notice is not None and notice < timeframe:
+        exit, given = format_duration(timeframe), format_duration(notice)
+        reason = f"{given} is shorter than the longest exit: an order to leave waits up to one slot, {exit}"
+        yield ("at_wall", "rebase", "notice"), f"{reason}; expected at least {exit}"
     if not 1 <= len(positions) <= POSITIONS_MAX:
         yield ("positions",), f"holds {len(positions)} positions; expected 1 to {POSITIONS_MAX}"
     total = sum(shares.values())

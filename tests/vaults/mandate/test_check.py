@@ -331,8 +331,60 @@ def test_limits_carry_every_number_in_the_kernels_units() -> None:
         "slippage": 0.0004,
         "taker_fee": 600,
         "liquidation_fee": instruments["BTC/USDT:USDT"].liquidation_fee,
+        "volume_share": 0.1,
     }
     assert limits.positions["share"].tolist() == [400_000, 450_000]
+
+
+AT_WALL = [
+    ("", ("hold", 0, 0, 0)),
+    ("at_wall: wind_down\n", ("wind_down", 1, 0, 0)),
+    ("at_wall: rebase\n", ("rebase", 2, 30 * 24, 7 * 24)),
+    ("at_wall: {rebase: {after: 10d, notice: 1h}}\n", ("rebase", 2, 10 * 24, 1)),
+    ("at_wall:\n  rebase:\n    notice: 3d\n", ("rebase", 2, 30 * 24, 3 * 24)),
+]
+
+
+@pytest.mark.parametrize(("written", "meant"), AT_WALL, ids=[written for written, _ in AT_WALL])
+def test_what_a_locked_vault_does_is_one_word_or_a_rebase_with_its_times(
+    written: str, meant: tuple[str, int, int, int]
+) -> None:
+    mandate = load_mandate(written + GOOD)
+    instruments = {symbol: shipped().find(symbol) for symbol in ("BTC/USDT:USDT", "ETH/USDT:USDT")}
+    row = compile_limits(mandate, instruments).vaults[0]
+    hour = 3_600_000
+    assert (mandate.at_wall.then, row.at_wall, row.rebase_after // hour, row.rebase_notice // hour) == meant
+    assert row.timeframe == mandate.timeframe
+    assert Mandate.from_canonical(mandate.canonical()) == mandate
+
+
+AT_WALL_BAD = [
+    ("at_wall: holdd", "1:10 at_wall: holdd is not known; did you mean hold?"),
+    ("at_wall: {rebas: {after: 1d}}", "at_wall.rebas: unknown key; did you mean rebase?"),
+    ("at_wall: {rebase: {aftr: 1d}}", "at_wall.rebase.aftr: unknown key; did you mean after?"),
+    ("at_wall: {rebase: 7d}", "at_wall.rebase: 7d is no section"),
+    ("at_wall: {rebase: {after: 0d}}", "at_wall.rebase.after: 0d is no length of time"),
+    ("at_wall: {rebase: {notice: 30m}}",
+     "at_wall.rebase.notice: 30m is shorter than the longest exit: an order to leave waits up to one slot, 1h; "
+     "expected at least 1h"),
+    ("at_wall: {then: hold, rebase: {after: 1d}}", "at_wall.rebase: a rebase is stated beside `hold`"),
+    ("sweep: rol", "sweep: rol is not known; did you mean roll?"),
+    ("venue: {volume_share: 0%}", "venue.volume_share: 0% is out of range"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("written", "told"), AT_WALL_BAD, ids=[written for written, _ in AT_WALL_BAD])
+def test_terms_of_the_wall_that_cannot_be_kept_are_refused_in_their_place(written: str, told: str) -> None:
+    assert told in str(refusal(f"{written}\n{GOOD}"))
+
+
+def test_profit_is_rolled_unless_the_mandate_says_trim_and_a_bar_is_filled_by_a_tenth_unless_it_says_more() -> None:
+    instruments = {symbol: shipped().find(symbol) for symbol in ("BTC/USDT:USDT", "ETH/USDT:USDT")}
+    said = load_mandate(f"sweep: trim\nvenue: {{volume_share: 25%}}\n{GOOD}")
+    for mandate, sweep, share in ((load_mandate(GOOD), 0, 0.1), (said, 1, 0.25)):
+        limits = compile_limits(mandate, instruments)
+        assert limits.vaults["sweep"].tolist() == [sweep]
+        assert set(limits.positions["volume_share"].tolist()) == {share}
 
 
 EXACT = [(1.5, 1_500_000), (0.000001, 1), (1.0000001, None), (1e-7, None), (100, 10**8)]

@@ -1,12 +1,15 @@
-"""The first schema of typed journals: vaults, their ledger, shares and journal, and the bars that they were fed."""
+"""The first schema in which holders' orders wait for a strike: vaults, their ledger, shares, orders and journal, and
+the bars that they were fed."""
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
+revision = "0003"
 down_revision: str | None = None
 
 _POSITIVE = "{0} > 0 AND {0} <= 1e300"
+_LATEST = 7_258_118_400_000
+"""2200-01-01, UTC ms."""
 _PRICES = ("open", "high", "low", "close", "mark_open", "mark_high", "mark_low", "mark_close")
 
 
@@ -60,9 +63,10 @@ def _mandates_and_vaults() -> None:
         "vault",
         sa.Column("id", sa.Integer(), nullable=False),
         _text("name"), _text("mandate"), _text("currency"), _small("decimals"),
-        _big("shares"), _big("waiting"), _big("high_water_mark"), _big("last_bar", nullable=True), _big("last_nav"),
-        _double("price_low"), _double("distance_low"),
-        _big("version"), _big("journal_seq"), _text("journal_hash"), _big("transfer_seq"),
+        _big("shares"), _big("waiting"), _big("high_water_mark"), _big("opened"), _big("last_bar", nullable=True),
+        _big("last_nav"), _double("price_low"), _double("distance_low"),
+        _big("locked_since", nullable=True), _big("rebase_at", nullable=True),
+        _big("version"), _big("journal_seq"), _text("journal_hash"), _big("journal_ts"), _big("transfer_seq"),
         _key("vault", "id"),
         sa.UniqueConstraint("name", name=op.f("uq_vault_name")),
         sa.ForeignKeyConstraint(["mandate"], ["mandate.fingerprint"], name=op.f("fk_vault_mandate")),
@@ -70,10 +74,12 @@ def _mandates_and_vaults() -> None:
         _check("vault", "shares", "shares >= 0 AND waiting >= 0 AND waiting <= shares"),
         _check("vault", "high_water_mark", "high_water_mark >= 0"),
         _check("vault", "last_nav", "last_nav >= 0"),
+        _check("vault", "times", f"opened BETWEEN 0 AND {_LATEST} AND journal_ts BETWEEN opened AND {_LATEST}"),
+        _check("vault", "locked", "rebase_at IS NULL OR locked_since IS NOT NULL"),
         _check("vault", "sequences", "version >= 0 AND journal_seq >= 0 AND transfer_seq >= 0"),
         _check("vault", "journal_hash", "length(journal_hash) = 64"),
-        integers="decimals shares waiting high_water_mark last_nav version journal_seq transfer_seq",
-        optional="last_bar",
+        integers="decimals shares waiting high_water_mark last_nav version journal_seq transfer_seq opened journal_ts",
+        optional="last_bar locked_since rebase_at",
     )  # fmt: skip
 
 
@@ -81,8 +87,8 @@ def _ledger() -> None:
     _create(
         "account", _vault_id(), _text("name"), _big("balance"), _key("account", "vault_id", "name"),
         _of_vault("account"),
-        _check("account", "name", "name IN ('costs', 'cushion', 'funding', 'reserve', 'shortfall', 'venue', 'world') "
-                                  "OR (name LIKE 'margin:_%')"),
+        _check("account", "name", "name IN ('costs', 'cushion', 'entering', 'funding', 'reserve', 'shortfall', "
+                                  "'venue', 'world') OR (name LIKE 'margin:_%')"),
         _check("account", "balance", "balance >= 0 OR name IN ('funding', 'shortfall', 'venue', 'world')"),
         integers="balance",
     )  # fmt: skip
@@ -90,7 +96,7 @@ def _ledger() -> None:
         "transfer", _vault_id(), _big("seq"), _small("edge"), sa.Column("position", sa.Text()), _big("amount"),
         _big("ts"), _big("journal_seq"), _key("transfer", "vault_id", "seq"), _of_vault("transfer"),
         _check("transfer", "seq", "seq >= 1"),
-        _check("transfer", "edge", "edge IN (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14)"),
+        _check("transfer", "edge", "edge IN (3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18)"),
         _check("transfer", "position", "(position IS NOT NULL) = (edge IN (6, 7, 8, 9, 10, 11, 12, 13))"),
         _check("transfer", "amount", "amount > 0"),
         integers="seq edge amount ts journal_seq",
@@ -110,11 +116,15 @@ def _holders() -> None:
         _of_vault("holding"), _check("holding", "shares", "shares >= 0"), integers="shares",
     )  # fmt: skip
     _create(
-        "redemption", _vault_id(), _big("seq"), _text("holder"), _big("shares"), _big("price"), _big("remaining"),
-        _big("requested_ts"), _key("redemption", "vault_id", "seq"), _of_vault("redemption"),
-        _check("redemption", "shares", "shares > 0 AND remaining >= 0 AND remaining <= shares"),
-        _check("redemption", "price", "price >= 0"),
-        integers="seq shares price remaining requested_ts",
+        "flow", _vault_id(), _big("seq"), _text("holder"), _text("side"), _big("assets"), _big("shares"),
+        _big("remaining"), _big("cancelled"), _big("requested_ts"), _small("accepts_locked"),
+        _key("flow", "vault_id", "seq"), _of_vault("flow"),
+        _check("flow", "side", "side IN ('deposit', 'redemption')"),
+        _check("flow", "amounts", "assets >= 0 AND shares >= 0 AND remaining >= 0 AND cancelled >= 0"),
+        _check("flow", "whole", "(side = 'deposit' AND assets > 0 AND remaining + cancelled <= assets) OR "
+                                "(side = 'redemption' AND shares > 0 AND remaining + cancelled <= shares)"),
+        _check("flow", "accepts_locked", "accepts_locked IN (0, 1)"),
+        integers="seq assets shares remaining cancelled requested_ts accepts_locked",
     )  # fmt: skip
     _create(
         "command", _vault_id(), _text("key"), _text("request_hash"), _big("journal_seq"),
@@ -127,6 +137,7 @@ def _records() -> None:
         "journal", _vault_id(), _big("seq"), _big("ts"), _text("kind"), _text("body"), _text("previous_hash"),
         _text("hash"), _key("journal", "vault_id", "seq"), _of_vault("journal"),
         _check("journal", "seq", "seq >= 1"),
+        _check("journal", "ts", f"ts BETWEEN 0 AND {_LATEST}"),
         _check("journal", "hash", "length(hash) = 64 AND length(previous_hash) = 64"),
         integers="seq ts",
     )  # fmt: skip
@@ -137,13 +148,17 @@ def _records() -> None:
     _create(
         "bar", _text("instrument"), _big("ts"),
         *(_double(name) for name in ("open", "high", "low", "close", "volume")),
-        *(_double(name, nullable=True) for name in (*_PRICES[4:], "funding_rate")),
+        *(_double(name, nullable=True) for name in _PRICES[4:]),
         _key("bar", "instrument", "ts"),
         sa.ForeignKeyConstraint(["instrument"], ["bar_series.instrument"], name=op.f("fk_bar_instrument")),
         *(_check("bar", name, _POSITIVE.format(name)) for name in _PRICES),
         _check("bar", "volume", "volume >= 0 AND volume <= 1e300"),
-        _check("bar", "funding_rate", "funding_rate BETWEEN -10 AND 10"),
         integers="ts",
+    )  # fmt: skip
+    _create(
+        "funding", _text("instrument"), _big("ts"), _double("rate"), _key("funding", "instrument", "ts"),
+        sa.ForeignKeyConstraint(["instrument"], ["bar_series.instrument"], name=op.f("fk_funding_instrument")),
+        _check("funding", "rate", "rate BETWEEN -1 AND 1"), integers="ts",
     )  # fmt: skip
 
 
@@ -173,5 +188,5 @@ def upgrade() -> None:
             "CREATE FUNCTION ringfence_append_only() RETURNS trigger LANGUAGE plpgsql AS "
             "$$ BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME USING ERRCODE = '23001'; END $$"
         )
-    for table in ("transfer", "journal", "bar"):
+    for table in ("transfer", "journal", "bar", "funding"):
         _append_only(table)
