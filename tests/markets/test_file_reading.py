@@ -202,6 +202,12 @@ def test_a_time_that_is_none_is_refused_with_its_row(times: list[str], told: str
     assert told in refused(written(tmp_path, *(f"{text},100,101,99,100,1" for text in times)))
 
 
+def test_a_volume_of_nothing_in_some_bars_is_known_and_in_all_bars_is_none(tmp_path: Path) -> None:
+    some = read_bars(written(tmp_path, bar(0), bar(1, volume=0.0)), BTC)
+    assert (some.volume.tolist(), some.volume_known) == ([1.0, 0.0], True)
+    assert not read_bars(written(tmp_path, bar(0, volume=0.0), bar(1, volume=0.0)), BTC).volume_known
+
+
 # ---------------------------------------------------------------------------------------------------- instruments
 
 

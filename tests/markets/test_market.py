@@ -1,5 +1,7 @@
 """The market: one clock for all symbols, nothing made up in between, and everything missing said."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -181,6 +183,48 @@ def test_missing_stamps_are_said() -> None:
         "BTC: 1 funding stamps of every 2m unknown; none was assumed",
     )
     assert funded(list(range(12)), [6, 8, 10]).notes == ("BTC: 3 funding stamps of every 2m unknown; none was assumed",)
+
+
+def test_a_stamp_some_milliseconds_beside_its_minute_belongs_to_it() -> None:
+    beside = [0, 76, 9_999, -1, -1_000]
+    stamps = [START + hour * HOUR + late for hour, late in enumerate(beside)]
+    exact = [START + hour * HOUR for hour in range(len(beside))]
+    assert Funding.validated("BTC", stamps, [0.0] * len(stamps)).ts.tolist() == exact
+
+
+def test_a_stamp_far_from_any_minute_stays_where_it_is_and_two_of_one_minute_are_refused() -> None:
+    assert Funding.validated("BTC", [START + 30_000], [0.0]).ts.tolist() == [START + 30_000]
+    with pytest.raises(InvalidFunding, match="duplicate"):
+        Funding.validated("BTC", [START, START + 5], [0.0, 0.0])
+
+
+def test_late_stamps_settle_where_exact_ones_do() -> None:
+    bars = {"BTC": bars_at("BTC", list(range(12)))}
+    exact, late = (
+        align(bars, funding={"BTC": Funding.validated("BTC", [START + n * MINUTE + by for n in (0, 4)], [0.1, 0.2])})
+        for by in (0, 11)
+    )
+    assert late.funding_rate.tolist() == exact.funding_rate.tolist()
+    assert late.notes == exact.notes
+
+
+def test_an_interval_that_the_source_states_is_believed_when_stamps_are_missed() -> None:
+    """Every four minutes, then every two, then again every four: nothing is missing. Without the interval, some are."""
+    stamps, lengths = [0, 4, 6, 8, 12], [4, 4, 2, 2, 4]
+    ts, intervals = START + np.array(stamps) * MINUTE, np.array(lengths) * MINUTE
+    bars = {"BTC": bars_at("BTC", list(range(13)))}
+    stated = Funding.validated("BTC", ts, [0.0] * 5, intervals)
+    assert align(bars, funding={"BTC": stated}).notes == ()
+    hole = Funding.validated("BTC", ts[[0, 1, 3, 4]], [0.0] * 4, intervals[[0, 1, 3, 4]])
+    assert align(bars, funding={"BTC": hole}).notes == ("BTC: 1 funding stamps of every 4m unknown; none was assumed",)
+
+
+def test_whether_volumes_are_known_goes_with_the_symbol() -> None:
+    market = align({"BTC": bars_at("BTC", [0, 1]), "ETH": replace(bars_at("ETH", [0, 1]), volume_known=False)})
+    assert market.volume_known.tolist() == [True, False]
+    assert [market.bars(column).volume_known for column in (0, 1)] == [True, False]
+    assert not market.bars(1).resample(2 * MINUTE).volume_known
+    assert not market.bars(1)[:1].volume_known
 
 
 def test_funding_of_another_time_is_refused() -> None:
