@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_group
@@ -22,13 +23,15 @@ LOWER = ("words", "risk", "markets", "strategies", "vaults", "runtime")
 
 
 def commands() -> dict[str, set[str]]:
-    """The options of every command of the command line, by its name."""
-    for module in ("tools", "running", "reading", "acts"):
+    """The options of every command of the command line, by its name; of a group of commands, those of all of them."""
+    for module in ("tools", "instruments", "running", "reading", "acts"):
         import_module(f"ringfence.faces.cli.{module}")
-    return {
-        name: {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
-        for name, command in get_group(app).commands.items()
-    }
+    return {name: options(command) for name, command in get_group(app).commands.items()}
+
+
+def options(command: Any) -> set[str]:
+    own = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
+    return own.union(*(options(inner) for inner in getattr(command, "commands", {}).values()))
 
 
 def texts(source: str) -> Iterator[str]:
