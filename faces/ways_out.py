@@ -23,13 +23,16 @@ def _option(fields: Mapping[str, Any]) -> str:
 
 
 WAYS_OUT: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
+    "broken_strategy": "`ringfence strategies` lists the others".format_map,
     "broker_unreachable": "name another with --broker".format_map,
+    "contract_broken": "mend it, then see every bar with `ringfence strategies test {strategy}`".format_map,
     "database_missing": "name another with --db, or make this one with `ringfence replay`".format_map,
     "database_read_only": "or name another file with --db".format_map,
     "demo_refused": "name another folder with --out".format_map,
     "disk_fault": "then run the same command again".format_map,
     "disk_full": "make room and run the same command again".format_map,
     "foreign_database": "name another with --db".format_map,
+    "invalid_proposal": "mend it, then try it with `ringfence strategies test {strategy}`".format_map,
     "ledger_unbalanced": "run `ringfence verify`".format_map,
     "mandate_changed": "give the file's mandate another name, or use another database with --db".format_map,
     "no_bars": _bars,
@@ -42,6 +45,7 @@ WAYS_OUT: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "schema_retired": "name the new one with --db".format_map,
     "setting_refused": _option,
     "statement_disagrees": "run `ringfence verify {name}`".format_map,
+    "strategy_failed": "mend it, then try it with `ringfence strategies test {strategy}`".format_map,
 }
 """From a refusal's fields to the words; a code that is absent has no way out but its own text."""
 

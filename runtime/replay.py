@@ -29,17 +29,22 @@ def replay(
     """Record each mandate's market, open its vault, take the deposits (minor units by holder) and step every slot.
 
     What an earlier, interrupted replay of the same inputs has done is not done again. `progress` hears (vault, slots
-    done, slots in all).
+    done, slots in all). A strategy that looks ahead or remembers is refused (ContractBroken) before anything is
+    written, or at the slot at which it shows.
     """
     runs = []
-    for setup, market in vaults:
+    cut = [Slots(market, setup.mandate.timeframe) for setup, market in vaults]
+    # Before anything is written; and then each slot's proposals must be those of the whole history.
+    foretelling = [setup.foretelling(slots) for (setup, _), slots in zip(vaults, cut, strict=True)]
+    known = {setup.mandate.fingerprint: setup for setup in foretelling}
+    for (setup, market), own in zip(vaults, cut, strict=True):
         name, start = setup.mandate.name, int(market.ts[0])
         in_unit(engine, partial(store_bars, market=market))
         open_vault(engine, setup.mandate, start)
         for holder, amount in deposits.items():
             deposit(engine, name, holder, amount, start, key=f"replay:{holder}")
-        slots = Slots(market, setup.mandate.timeframe).opens.tolist()
-        with using(Desk(engine)):
+        slots = own.opens.tolist()
+        with using(Desk(engine, known)):
             for done, slot in enumerate(slots, 1):
                 step(name, slot)
                 progress(name, done, len(slots))

@@ -23,7 +23,7 @@ LOWER = ("words", "risk", "markets", "strategies", "vaults", "runtime")
 
 def commands() -> dict[str, set[str]]:
     """The options of every command of the command line, by its name."""
-    for module in ("tools", "running", "reading", "acts"):
+    for module in ("tools", "opinions", "running", "reading", "acts"):
         import_module(f"ringfence.faces.cli.{module}")
     return {
         name: {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
