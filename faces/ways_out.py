@@ -28,7 +28,9 @@ def _accept(fields: Mapping[str, Any]) -> str:
 
 
 WAYS_OUT: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
+    "broken_strategy": "`ringfence strategies` lists the others".format_map,
     "broker_unreachable": "name another with --broker".format_map,
+    "contract_broken": "mend it, then see every bar with `ringfence strategies test {strategy}`".format_map,
     "database_missing": "name another with --db, or make this one with `ringfence replay`".format_map,
     "database_read_only": "or name another file with --db".format_map,
     "demo_refused": "name another folder with --out".format_map,
@@ -36,6 +38,7 @@ WAYS_OUT: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "disk_full": "make room and run the same command again".format_map,
     "foreign_database": "name another with --db".format_map,
     "holder_near": "pay in for {near}, or say with --new that {holder} is somebody else".format_map,
+    "invalid_proposal": "mend it, then try it with `ringfence strategies test {strategy}`".format_map,
     "ledger_unbalanced": "run `ringfence verify`".format_map,
     "mandate_changed": "give the file's mandate another name, or use another database with --db".format_map,
     "markets_refused": "correct the file, or leave such markets out with --leave-out".format_map,
@@ -49,6 +52,7 @@ WAYS_OUT: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "schema_retired": "name the new one with --db".format_map,
     "setting_refused": _option,
     "statement_disagrees": "run `ringfence verify {name}`".format_map,
+    "strategy_failed": "mend it, then try it with `ringfence strategies test {strategy}`".format_map,
     "suspect_data": _accept,
     "unknown_instrument": "`ringfence instruments` lists them, --venues names a table of your own".format_map,
 }

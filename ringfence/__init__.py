@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from ringfence.markets.bars import Bars
     from ringfence.markets.files import read_bars, read_funding
     from ringfence.markets.scenarios import scenario
-    from ringfence.strategies.contract import Proposal, Strategy, check_causal
+    from ringfence.strategies.causality import check_causal
+    from ringfence.strategies.contract import Proposal, Strategy
     from ringfence.words.refusal import RingfenceError
     from ringfence.words.units import Duration, Multiple, Rate
     from ringfence.words.units import Fraction_ as Fraction
@@ -64,7 +65,7 @@ _PLACES = {
     "RingfenceError": "words.refusal:RingfenceError",
     "Strategy": "strategies.contract:Strategy",
     "backtest": "faces.library:backtest",
-    "check_causal": "strategies.contract:check_causal",
+    "check_causal": "strategies.causality:check_causal",
     "load_mandate": "faces.library:load_mandate",
     "load_mandates": "faces.library:load_mandates",
     "read_bars": "markets.files:read_bars",

@@ -30,7 +30,8 @@ up holds some thousand bars of each symbol."""
 @dataclass(eq=False)
 class Desk:
     engine: Engine
-    _setups: dict[str, Setup] = field(default_factory=dict, repr=False)
+    setups: dict[str, Setup] = field(default_factory=dict, repr=False)
+    """By fingerprint: mandates that are ready to run."""
     _windows: dict[Setup, Window] = field(default_factory=dict, repr=False)
 
     def step(self, vault: str, slot: int) -> int:
@@ -69,10 +70,10 @@ class Desk:
 
     def setup(self, connection: Connection, fingerprint: str) -> Setup:
         """The database's mandate of this fingerprint, ready to run."""
-        if fingerprint not in self._setups:
+        if fingerprint not in self.setups:
             body = connection.execute(select(mandate.c.body).where(mandate.c.fingerprint == fingerprint)).scalar_one()
-            self._setups[fingerprint] = set_up(Mandate.from_canonical(body))
-        return self._setups[fingerprint]
+            self.setups[fingerprint] = set_up(Mandate.from_canonical(body))
+        return self.setups[fingerprint]
 
     def window(self, connection: Connection, setup: Setup, last_bar: int) -> Window | None:
         """The recorded bars around the first slot after `last_bar`; None where no bar is later. Refused: NoBars."""

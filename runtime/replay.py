@@ -42,10 +42,15 @@ def replay(
 
     What an earlier, interrupted replay of the same inputs has done is not done again. `defaulted`: nobody named these
     deposits, so that only a vault which this replay opens takes them. `progress` hears (vault, slots done, slots in
-    all).
+    all). A strategy that looks ahead or remembers is refused (ContractBroken) before anything is written, or at the
+    slot at which it shows.
     """
     runs, notes = [], list[str]()
-    for setup, market in vaults:
+    cut = [Slots(market, setup.mandate.timeframe) for setup, market in vaults]
+    # Before anything is written; and then each slot's proposals must be those of the whole history.
+    foretelling = [setup.foretelling(slots) for (setup, _), slots in zip(vaults, cut, strict=True)]
+    known = {setup.mandate.fingerprint: setup for setup in foretelling}
+    for (setup, market), own in zip(vaults, cut, strict=True):
         name, start = setup.mandate.name, int(market.ts[0])
         in_unit(engine, partial(store_bars, market=market))
         open_vault(engine, setup.mandate, start)
@@ -54,8 +59,8 @@ def replay(
             notes += _take(engine, name, deposits, start, lived)
         else:
             notes.append(f"{name}: lives already, so that no deposit was taken; name one with --deposit to pay in")
-        slots = Slots(market, setup.mandate.timeframe).opens.tolist()
-        with using(Desk(engine)):
+        slots = own.opens.tolist()
+        with using(Desk(engine, known)):
             for done, slot in enumerate(slots, 1):
                 step(name, slot)
                 progress(name, done, len(slots))

@@ -1,6 +1,7 @@
 """From a mandate to what the kernel runs on: instruments, limits, strategies, and the proposals of each slot."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
@@ -11,7 +12,9 @@ from ringfence.markets.slots import Slots
 from ringfence.risk.book import PROPOSAL, Flags, Floats, Limits, Rows, rows
 from ringfence.risk.volatility import realised_volatility
 from ringfence.runtime.errors import NeverEnoughBars
-from ringfence.strategies.contract import Strategy, bars_needed, proposals
+from ringfence.strategies.causality import Foretold, foretold
+from ringfence.strategies.contract import Strategy
+from ringfence.strategies.guard import bars_needed, confined, proposals
 from ringfence.strategies.registry import build
 from ringfence.vaults.mandate.limits import compile_limits
 from ringfence.vaults.mandate.recorded import instruments_of
@@ -35,6 +38,8 @@ class Setup:
     listing: Rows
     limits: Limits
     strategies: tuple[Strategy, ...]
+    foretold: tuple[Foretold, ...] = ()
+    """Where the history is known beforehand: what each position's strategy proposes from all of it."""
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -47,22 +52,31 @@ class Setup:
         return max(self._lookback(p) for p in range(len(self.names)))
 
     def propose_all(self, slots: Slots) -> Rows:
-        """(K, P) of PROPOSAL: every slot at once, as a back-test sees them."""
+        """(K, P) of PROPOSAL: every slot at once, as a back-test sees them; refused (ContractBroken) where sampled cuts
+        say otherwise."""
         table = rows(PROPOSAL, (len(slots), len(self.names)))
-        for p in range(len(self.names)):
-            bars = slots.bars[p]
-            at = np.searchsorted(slots.opens, bars.ts)
-            table[at, p] = self._propose(p, bars)
+        for p, told in enumerate(self._foretold(slots)):
+            at = np.searchsorted(slots.opens, told.bars.ts)
+            table[at, p] = self._rows(told.bars, told.leverage, told.valid)
         return table
+
+    def foretelling(self, slots: Slots) -> Self:
+        """The same, and whatever it proposes at one of these slots must be what all of them together give: refused
+        (ContractBroken) here where sampled cuts say otherwise, and later at the slot."""
+        return replace(self, foretold=self._foretold(slots))
+
+    def _foretold(self, slots: Slots) -> tuple[Foretold, ...]:
+        return tuple(foretold(strategy, bars) for strategy, bars in zip(self.strategies, slots.bars, strict=True))
 
     def propose_at(self, slots: Slots, number: int) -> Rows:
         """(1, P) of PROPOSAL: one slot from the bars up to and including it, as live sees it."""
         table = rows(PROPOSAL, (1, len(self.names)))
-        for p in range(len(self.names)):
-            bars = slots.bars[p]
-            end = int(np.searchsorted(bars.ts, slots.opens[number], side="right"))
-            if end and bars.ts[end - 1] == slots.opens[number]:
-                table[0, p] = self._propose(p, bars[max(0, end - self._lookback(p)) : end])[-1]
+        with confined:  # once for all strategies
+            for p in range(len(self.names)):
+                bars = slots.bars[p]
+                end = int(np.searchsorted(bars.ts, slots.opens[number], side="right"))
+                if end and bars.ts[end - 1] == slots.opens[number]:
+                    table[0, p] = self._propose(p, bars[max(0, end - self._lookback(p)) : end])
         return table
 
     def demand_history(self, market: Market) -> None:
@@ -97,8 +111,16 @@ class Setup:
         return max(bars_needed(self.strategies[p], timeframe), self.mandate.volatility.window // timeframe)
 
     def _propose(self, p: int, bars: Bars) -> Rows:
+        """The last bar's row of PROPOSAL."""
+        row = self._rows(bars, *proposals(self.strategies[p], bars))[-1]
+        if self.foretold:
+            self.foretold[p].demand(bars, float(row.leverage), bool(row.proposed))
+        return row
+
+    def _rows(self, bars: Bars, leverage: Floats, valid: Flags) -> Rows:
+        """(T,) of PROPOSAL: the strategy's leverage with the volatility that the mandate measures."""
         table = rows(PROPOSAL, len(bars))
-        table.leverage, table.proposed = proposals(self.strategies[p], bars)
+        table.leverage, table.proposed = leverage, valid
         table.volatility, table.known = self._volatility(bars)
         return table
 

@@ -1,13 +1,14 @@
 """What the room of opinions refuses: names, parameters, plug-ins and proposals that cannot be used."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from ringfence.words.hints import did_you_mean
 from ringfence.words.refusal import RingfenceError
 from ringfence.words.times import format_duration, utc
 
 __all__ = ["BrokenStrategy", "ContractBroken", "DuplicateStrategy", "InvalidParameters", "InvalidProposal", "Problem",
-           "StrategyFailed", "TimeframeTooLong", "UnknownStrategy"]  # fmt: skip
+           "StrategyFailed", "StrategyFileRefused", "TimeframeTooLong", "UnknownStrategy"]  # fmt: skip
 
 Problem = tuple[tuple[str, ...], str]
 """Where in a strategy's specification, and what is wrong there."""
@@ -53,18 +54,32 @@ class TimeframeTooLong(RingfenceError):
 
 
 class BrokenStrategy(RingfenceError):
-    """The plug-in is not used: what its distribution registers cannot be loaded, or is no strategy."""
+    """The plug-in is not used: what its distribution registers cannot be loaded, or is no strategy. Others are."""
 
     name: str
     target: str
     distribution: str
     reason: str
+    place: str = ""
+    """`file:line` in the plug-in, or "" where the fault has none."""
 
     def __str__(self) -> str:
         return (
-            f"strategy {self.name} ({self.target}) of distribution {self.distribution}: {self.reason}; "
-            "mend or uninstall that distribution"
+            f"strategy {self.name} ({self.target}) of distribution {self.distribution}{_at(self.place)}: "
+            f"{self.reason}; mend or uninstall that distribution"
         )
+
+
+class StrategyFileRefused(RingfenceError):
+    """Nothing of the file is used: it cannot be run, or what it defines is no strategy."""
+
+    path: Path
+    reason: str
+    place: str = ""
+    """`file:line` in it, or "" where the fault has none."""
+
+    def __str__(self) -> str:
+        return f"{self.place or self.path}: {self.reason}"
 
 
 class DuplicateStrategy(RingfenceError):
@@ -83,9 +98,11 @@ class StrategyFailed(RingfenceError):
     strategy: str
     act: str
     reason: str
+    place: str = ""
+    """`file:line` in the strategy's own code, or "" where the exception never passed through it."""
 
     def __str__(self) -> str:
-        return f"strategy {self.strategy} failed in {self.act}: {self.reason}"
+        return f"strategy {self.strategy} failed in {self.act}{_at(self.place)}: {self.reason}"
 
 
 class InvalidProposal(RingfenceError):
@@ -96,11 +113,14 @@ class InvalidProposal(RingfenceError):
     expected: str
     symbol: str = ""
     ts: int | None = None
+    place: str = ""
+    """`file:line` of the method that said it, or "" where that is not known."""
 
     def __str__(self) -> str:
         where = f" on {self.symbol}" if self.symbol else ""
         when = "" if self.ts is None else f" for the bar at {utc(self.ts)}"
-        return f"strategy {self.strategy} proposed {self.found}{where}{when}; expected {self.expected}"
+        said = f"strategy {self.strategy}{_at(self.place)} proposed {self.found}{where}{when}"
+        return f"{said}; expected {self.expected}"
 
 
 class ContractBroken(RingfenceError):
@@ -108,13 +128,24 @@ class ContractBroken(RingfenceError):
 
     strategy: str
     rule: str
+    symbol: str
     ts: int
+    """Open of the bar whose proposal is not one and the same, UTC ms."""
     cut: int
+    """Open of the last bar that was shown the second time, UTC ms."""
     whole: str
     truncated: str
+    lookback: int
+    place: str = ""
+    """`file:line` of its `propose`, or "" where that is not known."""
 
     def __str__(self) -> str:
         return (
-            f"strategy {self.strategy} {self.rule}: for the bar at {utc(self.ts)} it proposes {self.whole} from all "
-            f"bars and {self.truncated} from the bars cut at {utc(self.cut)}"
+            f"strategy {self.strategy}{_at(self.place)} {self.rule}: for the bar of {self.symbol} at {utc(self.ts)} it "
+            f"proposes {self.whole} from all bars and {self.truncated} from the bars cut at {utc(self.cut)}; expected "
+            f"one answer, made from the last {self.lookback} bars up to that one and from nothing else"
         )
+
+
+def _at(place: str) -> str:
+    return f" at {place}" if place else ""

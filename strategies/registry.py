@@ -1,18 +1,19 @@
 """The registry: which strategies are installed, and how a mandate's words become one of them.
 
 Built-ins and strangers come through the same door, the entry point group `ringfence.strategies`. A strategy is loaded
-when it is asked for by name, so a broken plug-in stops the vaults that use it and no others.
+when it is asked for by name, so a broken plug-in stops the vaults that use it and no others; and since a name that
+Ringfence itself registers stays its own, no installation can take a built-in strategy away.
 """
 
-import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from ringfence.strategies.contract import Strategy, bars_needed
+from ringfence.strategies.contract import Strategy
 from ringfence.strategies.errors import (
     BrokenStrategy,
     DuplicateStrategy,
@@ -22,15 +23,44 @@ from ringfence.strategies.errors import (
     TimeframeTooLong,
     UnknownStrategy,
 )
+from ringfence.strategies.guard import bars_needed, guarded
+from ringfence.strategies.plugins import GROUP, broken, distribution, load
 from ringfence.words.hints import did_you_mean
 from ringfence.words.refusal import RingfenceError
 from ringfence.words.units import shown
 
-__all__ = ["GROUP", "Registry", "build", "problems", "release", "strategies"]
+__all__ = ["Catalogue", "Registry", "build", "build_of", "catalogue", "problems", "release", "strategy"]
 
-GROUP = "ringfence.strategies"
-_METHODS = {"propose": "leverage", "lookback": "window"}
-"""What a strategy defines, and what it was called before."""
+OWN = "ringfence"
+"""The distribution whose names nobody else can register."""
+
+_Answer = TypeVar("_Answer")
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All that is registered."""
+
+    strategies: dict[str, type[Strategy]]
+    """Those that can be used, in order of their names."""
+    refused: tuple[RingfenceError, ...]
+    """Why the others cannot."""
+
+    def each(self, asked: Callable[[type[Strategy]], _Answer]) -> "tuple[dict[str, _Answer], Catalogue]":
+        """What every strategy's class answers, by name, and the catalogue in which one that fails to is refused."""
+        answers: dict[str, _Answer] = {}
+        refused = [*self.refused]
+        for name, strategy in self.strategies.items():
+            try:
+                answers[name] = _answer(strategy, asked)
+            except StrategyFailed as refusal:
+                refused.append(refusal)
+        return answers, Catalogue({name: self.strategies[name] for name in answers}, tuple(refused))
+
+
+def _answer(strategy: type[Strategy], asked: Callable[[type[Strategy]], _Answer]) -> _Answer:
+    act = "telling its parameters"
+    return guarded(lambda: asked(strategy), lambda told: StrategyFailed(strategy.name, act, *told), strategy)
 
 
 class Registry:
@@ -40,18 +70,24 @@ class Registry:
         self._points: dict[str, list[EntryPoint]] = {}
         for point in points:
             self._points.setdefault(point.name, []).append(point)
+        self._usurped: list[EntryPoint] = []
+        for name, claims in self._points.items():
+            own = [point for point in claims if point.dist is not None and point.dist.name == OWN]
+            if own:
+                self._usurped += [point for point in claims if point not in own]
+                self._points[name] = own
         self.names = tuple(sorted(self._points))
 
     def strategy(self, name: str) -> type[Strategy]:
         """The class registered under a name, or UnknownStrategy, DuplicateStrategy or BrokenStrategy."""
-        return _loaded(self._point(name))
+        return load(self._point(name))
 
     def release(self, name: str) -> str:
         """`vol_target==0.1.0`: a strategy's name and the version of the distribution that registers it, or
         UnknownStrategy, DuplicateStrategy or BrokenStrategy. Nothing is loaded."""
         point = self._point(name)
         if point.dist is None:
-            raise _broken(point, "is registered by no distribution and so has no version")
+            raise broken(point, "is registered by no distribution and so has no version")
         return f"{name}=={point.dist.version}"
 
     def _point(self, name: str) -> EntryPoint:
@@ -59,12 +95,20 @@ class Registry:
         if points is None:
             raise UnknownStrategy(name, self.names)
         if len(points) > 1:
-            raise DuplicateStrategy(name, tuple(sorted(_distribution(point) for point in points)))
+            raise DuplicateStrategy(name, tuple(sorted(distribution(point) for point in points)))
         return points[0]
 
-    def strategies(self) -> dict[str, type[Strategy]]:
-        """All of them in order of their names; one that cannot be loaded is refused by name."""
-        return {name: self.strategy(name) for name in self.names}
+    def catalogue(self) -> Catalogue:
+        """All of them; one that cannot be loaded takes no other along."""
+        found: dict[str, type[Strategy]] = {}
+        refused: list[RingfenceError] = []
+        for name in self.names:
+            try:
+                found[name] = self.strategy(name)
+            except (BrokenStrategy, DuplicateStrategy) as refusal:
+                refused.append(refusal)
+        refused += [broken(point, f"takes the name of a strategy of {OWN}, which keeps it") for point in self._usurped]
+        return Catalogue(found, tuple(refused))
 
     def build(self, spec: Mapping[str, Any]) -> Strategy:
         """The strategy that `{name: ..., parameter: ...}` describes; InvalidParameters tells every problem at once."""
@@ -74,14 +118,7 @@ class Registry:
         if "name" not in spec:
             raise InvalidParameters("", [(("name",), f"is missing; expected one of {', '.join(self.names)}")])
         strategy = self.strategy(str(spec["name"]))
-        parameters = {str(key): value for key, value in spec.items() if key != "name"}
-        try:
-            return strategy.model_validate(parameters)
-        except ValidationError as refusal:
-            found = [_problem(strategy, dict(error)) for error in refusal.errors(include_url=False)]
-            raise InvalidParameters(strategy.name, found) from None
-        except Exception as failure:  # a stranger's validator may raise anything
-            raise StrategyFailed(strategy.name, "validation", f"{type(failure).__name__}: {failure}") from failure
+        return build_of(strategy, {str(key): value for key, value in spec.items() if key != "name"})
 
     def problems(self, spec: Any, timeframe: int | None = None) -> list[Problem]:
         """All that is wrong with a specification, each with its path in it; with a timeframe in ms, whether the
@@ -101,37 +138,18 @@ class Registry:
         return []
 
 
-def _distribution(point: EntryPoint) -> str:
-    return f"{point.dist.name} {point.dist.version}" if point.dist is not None else "(unknown)"
-
-
-def _broken(point: EntryPoint, reason: str) -> BrokenStrategy:
-    return BrokenStrategy(point.name, point.value, _distribution(point), reason)
-
-
-def _loaded(point: EntryPoint) -> type[Strategy]:
+def build_of(strategy: type[Strategy], parameters: Mapping[str, Any]) -> Strategy:
+    """A strategy of that class with parameters as a mandate writes them; every problem at once (InvalidParameters)."""
     try:
-        strategy = point.load()
-    except Exception as failure:  # a stranger's module may raise anything
-        raise _broken(point, f"cannot be imported, {type(failure).__name__}: {failure}") from failure
-    if not (isinstance(strategy, type) and issubclass(strategy, Strategy)):
-        raise _broken(point, "is no subclass of ringfence.Strategy")
-    for method in _METHODS:
-        if method in strategy.model_fields:
-            way_out = f'give the field another name and alias="{method}"'
-            raise _broken(point, f"has a parameter of the name of its method {method}; {way_out}")
-    if inspect.isabstract(strategy):
-        raise _broken(point, "; ".join(_missing(strategy, method) for method in sorted(strategy.__abstractmethods__)))
-    if getattr(strategy, "name", None) != point.name:
-        raise _broken(point, f"calls itself {getattr(strategy, 'name', None)!r}; expected {point.name!r}")
-    return strategy
-
-
-def _missing(strategy: type[Strategy], method: str) -> str:
-    former = _METHODS.get(method, "")
-    if inspect.isfunction(getattr(strategy, former, None)):
-        return f"calls its method `{former}`; it is `{method}` now"
-    return f"does not define {method}"
+        return guarded(
+            lambda: strategy.model_validate(dict(parameters)),
+            lambda told: StrategyFailed(strategy.name, "validation", *told),
+            strategy,
+            (ValidationError,),
+        )
+    except ValidationError as refusal:
+        found = [_problem(strategy, dict(error)) for error in refusal.errors(include_url=False)]
+        raise InvalidParameters(strategy.name, found) from None
 
 
 def _problem(strategy: type[Strategy], error: dict[str, Any]) -> Problem:
@@ -160,15 +178,20 @@ def _installed() -> Registry:
     return Registry(entry_points(group=GROUP))
 
 
-def strategies() -> dict[str, type[Strategy]]:
-    """Every installed strategy by name, in order of the names (BrokenStrategy, DuplicateStrategy)."""
-    return _installed().strategies()
+def catalogue() -> Catalogue:
+    """Every installed strategy by name, and why others that are registered cannot be used."""
+    return _installed().catalogue()
 
 
 @cache
 def release(name: str) -> str:
     """An installed strategy by name and version, `vol_target==0.1.0` (UnknownStrategy, DuplicateStrategy)."""
     return _installed().release(name)
+
+
+def strategy(name: str) -> type[Strategy]:
+    """The class of an installed strategy (UnknownStrategy, DuplicateStrategy, BrokenStrategy)."""
+    return _installed().strategy(name)
 
 
 def build(spec: Mapping[str, Any]) -> Strategy:

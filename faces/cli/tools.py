@@ -1,4 +1,4 @@
-"""Commands that need no database: check, schema, strategies, margin."""
+"""Commands that need no database: check, schema, margin."""
 
 import os
 import sys
@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ringfence.faces.cli.app import Json, Venues, app, console, print_figures, print_json, print_table, remark
+from ringfence.faces.cli.app import Json, Venues, app, print_figures, print_json, remark
 
 if TYPE_CHECKING:
     from ringfence.faces.calculator import Calculation
     from ringfence.vaults.mandate.terms import Mandate
 
-__all__ = ["check", "margin", "schema", "strategies", "write_whole"]
+__all__ = ["check", "margin", "schema", "write_whole"]
 
 
 @app.command()
@@ -108,10 +108,13 @@ def schema(
     """Print the JSON Schema of a mandate, for editors."""
     import json
 
-    from ringfence.strategies.registry import strategies as installed
+    from ringfence.strategies.registry import catalogue
     from ringfence.vaults.mandate.schema import json_schema
 
-    document = json_schema({name: found.model_json_schema(by_alias=True) for name, found in installed().items()})
+    schemas, known = catalogue().each(lambda strategy: strategy.model_json_schema(by_alias=True))
+    document = json_schema(schemas)
+    for refusal in known.refused:
+        remark(f"not in the schema: {refusal}")
     if output is None:
         print_json(document)
         return
@@ -129,43 +132,6 @@ def write_whole(path: Path, content: bytes) -> None:
         part.unlink(missing_ok=True)
         failure.filename = str(path)
         raise
-
-
-@app.command()
-def strategies(as_json: Json = False) -> None:
-    """List the installed strategies and their parameters."""
-    from dataclasses import asdict
-
-    from rich.text import Text
-
-    from ringfence.strategies.registry import strategies as installed
-
-    if as_json:
-        print_json(
-            [
-                {
-                    "name": name,
-                    "summary": strategy.summary(),
-                    "parameters": [asdict(parameter) for parameter in strategy.describe()],
-                }
-                for name, strategy in installed().items()
-            ]
-        )
-        return
-    shown = console()
-    for name, strategy in installed().items():
-        shown.print(Text.assemble((name, "bold"), f"  {strategy.summary()}"))
-        rows = [
-            [
-                parameter.name,
-                parameter.unit,
-                parameter.bounds,
-                "required" if parameter.required else parameter.default,
-                parameter.meaning,
-            ]
-            for parameter in strategy.describe()
-        ]
-        print_table("", ["parameter", "unit", "bounds", "default", "meaning"], rows, on=shown)
 
 
 @app.command()

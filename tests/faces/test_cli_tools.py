@@ -8,11 +8,12 @@ import pytest
 import yaml
 from typer.testing import CliRunner, Result
 
-from ringfence.faces.cli import tools
+from ringfence.faces.cli import opinions, tools
 from ringfence.faces.cli.app import app
 from ringfence.words.refusal import RingfenceError
 
-assert tools  # for the commands that it adds
+assert tools
+assert opinions  # for the commands that they add
 
 
 MANDATE = """\

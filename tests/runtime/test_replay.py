@@ -1,7 +1,9 @@
 """The replay drives the task that steps live vaults, tells how far it is, and can be run again or gone on with."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -17,6 +19,8 @@ from ringfence.runtime.errors import RecordingDiffers
 from ringfence.runtime.replay import replay
 from ringfence.runtime.runs import digest
 from ringfence.runtime.setup import Setup, set_up
+from ringfence.strategies.contract import Strategy
+from ringfence.strategies.errors import ContractBroken
 from ringfence.vaults.errors import DepositRefused, KeyConflict, MandateChanged, ZeroShares
 from ringfence.vaults.mandate.check import load_mandate
 from ringfence.vaults.tables import bar, holding, journal, transfer, vault
@@ -206,3 +210,69 @@ def test_a_redemption_after_a_replay_is_paid_and_the_replay_goes_on(engine: Engi
     (run,) = replay(engine, [(shield, hours(shield.symbols))], DEPOSITS).runs
     assert len(run.ts) == 100
     assert run.shares[-1] < run.shares[0]
+
+
+# ---------------------------------------------------------------------------- strategies that see or remember
+
+
+class NextBar(Strategy):
+    """At every bar, or at one, its direction is that of the next one."""
+
+    name: ClassVar[str] = "next_bar"
+    only_at: int | None = None
+
+    def lookback(self, timeframe: int) -> int:
+        return 2
+
+    def propose(self, bars: Bars) -> Any:
+        ahead = 5.0 * np.sign(np.append(bars.close[1:], bars.close[-1]) - bars.close)
+        return ahead if self.only_at is None else np.where(bars.ts == self.only_at, ahead, 1.0)
+
+
+CALLS: list[int] = []
+
+
+class Remembering(NextBar):
+    """Proposes more each time that it is asked."""
+
+    def propose(self, bars: Bars) -> Any:
+        CALLS.append(1)
+        return np.full(len(bars), 0.001 * len(CALLS))
+
+
+def held_by(setup: Setup, strategy: Strategy) -> Setup:
+    return replace(setup, strategies=(strategy,) * len(setup.names))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "rule"), [(NextBar(), "sees later bars"), (Remembering(), "changes its mind")], ids=["ahead", "memory"]
+)
+def test_both_drivers_refuse_a_cheat_with_the_same_bar_before_anything_is_written(
+    engine: Engine, distance: Setup, strategy: Strategy, rule: str
+) -> None:
+    cheating, market = held_by(distance, strategy), hours(distance.symbols)
+    before, told = rows(engine), []
+    for drive in (
+        lambda: backtest(cheating, market, DEPOSITS),
+        lambda: replay(engine, [(distance, market), (cheating, market)], DEPOSITS),
+    ):
+        CALLS.clear()
+        with pytest.raises(ContractBroken) as refusal:
+            drive()
+        told.append(str(refusal.value))
+        assert refusal.value.rule == rule
+    assert told[0] == told[1]
+    assert rows(engine) == before
+
+
+def test_a_cheat_at_one_bar_that_no_cut_meets_is_refused_by_the_replay_at_that_slot(
+    engine: Engine, distance: Setup
+) -> None:
+    market = hours(distance.symbols)
+    at = START + 43 * HOUR
+    cheating, done = held_by(distance, NextBar(only_at=at)), []
+    backtest(cheating, market, DEPOSITS)  # its cuts are a sample
+    with pytest.raises(ContractBroken, match="sees later bars") as refusal:
+        replay(engine, [(cheating, market)], DEPOSITS, lambda vault, number, total: done.append(number))
+    assert refusal.value.ts == at
+    assert done[-1] == 43

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from ringfence.markets.bars import Bars
 from ringfence.risk.volatility import YEAR, realised_volatility
-from ringfence.strategies.contract import check_causal, proposals
-from ringfence.strategies.registry import build, strategies
+from ringfence.strategies.causality import check_causal
+from ringfence.strategies.guard import proposals
+from ringfence.strategies.registry import build, catalogue
 
 HOUR = 3_600_000
 SPECS = {
@@ -41,7 +42,11 @@ def sigma(bars: Bars, *, window: int, half_life: int | None, floor: float = 0.1,
 
 
 def test_every_registered_strategy_has_a_specification_here() -> None:
-    own = {name for name, strategy in strategies().items() if strategy.__module__.startswith("ringfence.strategies.")}
+    own = {
+        name
+        for name, strategy in catalogue().strategies.items()
+        if strategy.__module__.startswith("ringfence.strategies.")
+    }
     assert own == set(SPECS)
 
 
@@ -70,7 +75,7 @@ def test_a_strategy_written_down_and_read_again_is_the_same(name: str) -> None:
 
 @pytest.mark.parametrize("name", SPECS)
 def test_every_parameter_is_described_with_a_unit_and_a_meaning(name: str) -> None:
-    strategy = strategies()[name]
+    strategy = catalogue().strategies[name]
     assert len(strategy.summary()) > 20
     described = strategy.describe()
     assert {parameter.name for parameter in described} >= set(SPECS[name])
@@ -81,7 +86,9 @@ def test_every_parameter_is_described_with_a_unit_and_a_meaning(name: str) -> No
 
 
 def test_defaults_are_described_as_a_mandate_would_write_them() -> None:
-    defaults = {parameter.name: parameter.default for parameter in strategies()["liquidation_distance"].describe()}
+    defaults = {
+        parameter.name: parameter.default for parameter in catalogue().strategies["liquidation_distance"].describe()
+    }
     assert defaults == {
         "estimator": "ewma", "window": "3d", "half_life": None, "floor": "10%", "leverage_max": "100",
         "maintenance_rate": "0.5%", "sigmas": "4", "horizon": "8h", "slippage": "0%", "side": "long",

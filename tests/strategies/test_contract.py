@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from ringfence.markets.bars import Bars
-from ringfence.strategies.contract import Strategy, bars_needed, check_causal, proposals
+from ringfence.strategies.causality import check_causal
+from ringfence.strategies.contract import Strategy
 from ringfence.strategies.errors import ContractBroken, InvalidProposal, StrategyFailed, TimeframeTooLong
+from ringfence.strategies.guard import bars_needed, proposals
 
 HOUR = 3_600_000
 SIZE = 60
@@ -34,6 +36,11 @@ class Given(Strategy):
 
     def propose(self, bars: Bars) -> Any:
         return self.answer(bars) if callable(self.answer) else self.answer
+
+
+def line_of(function: Any, below: int = 0) -> str:
+    """`file:line` of a line of a function."""
+    return f"{function.__code__.co_filename}:{function.__code__.co_firstlineno + below}"
 
 
 def test_proposals_are_the_strategys_leverage_with_the_first_lookback_masked() -> None:
@@ -62,8 +69,9 @@ def test_a_leverage_that_is_no_number_is_refused_by_name_and_time(value: float) 
     answer[30] = value
     with pytest.raises(InvalidProposal) as refusal:
         proposals(Given(answer=answer, bars=5), walk())
-    expected = f"strategy given proposed a leverage of {value} on BTC/USDT:USDT for the bar at 1970-01-02T06:00:00Z"
-    assert str(refusal.value).startswith(expected)
+    expected = f"proposed a leverage of {value} on BTC/USDT:USDT for the bar at 1970-01-02T06:00:00Z; expected a finite"
+    assert expected in str(refusal.value)
+    assert str(refusal.value).startswith(f"strategy given at {line_of(Given.propose)} proposed")
     assert refusal.value.ts == 30 * HOUR
 
 
@@ -90,7 +98,7 @@ def test_proposals_of_another_shape_or_type_are_refused(answer: object, found: s
 
 @pytest.mark.parametrize("lookback", [0, -3, 1.5, True, None, "3"], ids=str)
 def test_a_lookback_that_is_no_number_of_bars_is_refused(lookback: object) -> None:
-    with pytest.raises(InvalidProposal, match=r"strategy given proposed a lookback of .* expected an integer"):
+    with pytest.raises(InvalidProposal, match=r"at .*\.py:\d+ proposed a lookback of .* expected an integer"):
         proposals(Given(answer=np.ones(SIZE), bars=lookback), walk())
 
 
@@ -101,7 +109,8 @@ def test_an_exception_of_the_strategy_is_told_with_its_name_and_kept_as_the_caus
     with pytest.raises(StrategyFailed) as refusal:
         proposals(Given(answer=fails), walk())
     assert str(refusal.value) == (
-        "strategy given failed in propose on BTC/USDT:USDT: ZeroDivisionError: division by zero"
+        "strategy given failed in propose on BTC/USDT:USDT, 60 bars up to 1970-01-03T11:00:00Z at "
+        f"{line_of(fails, 1)}: ZeroDivisionError: division by zero"
     )
     assert isinstance(refusal.value.__cause__, ZeroDivisionError)
     assert str(pickle.loads(pickle.dumps(refusal.value))) == str(refusal.value)
@@ -113,7 +122,7 @@ def test_an_exception_in_the_lookback_is_told_too_and_a_timeframe_that_is_too_lo
             return self.bars_within("lookback", 5 * HOUR, timeframe, 2) // self.bars
 
     assert bars_needed(Forgetful(answer=None), HOUR) == 5
-    with pytest.raises(StrategyFailed, match="given failed in lookback on bars of 1h: ZeroDivisionError"):
+    with pytest.raises(StrategyFailed, match=r"failed in lookback on bars of 1h at .*\.py:\d+: ZeroDivisionError"):
         bars_needed(Forgetful(answer=None, bars=0), HOUR)
     with pytest.raises(TimeframeTooLong) as refusal:
         bars_needed(Forgetful(answer=None), 4 * HOUR)
@@ -210,7 +219,8 @@ def test_a_strategy_that_cheats_is_caught_with_the_first_bar_that_differs(cheat:
     with pytest.raises(ContractBroken) as refusal:
         check_causal(strategy, bars, range(5, SIZE))
     assert refusal.value.rule == rule
-    assert f"strategy given {rule}: for the bar at 1970-01-0" in str(refusal.value)
+    place = line_of(Given.propose)
+    assert f"strategy given at {place} {rule}: for the bar of BTC/USDT:USDT at 1970-01-0" in str(refusal.value)
     assert refusal.value.whole != refusal.value.truncated
     assert refusal.value.ts <= refusal.value.cut
 
