@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 
 from ringfence.markets.instruments import currency_decimals
 from ringfence.runtime.database import in_unit, lock_vault
-from ringfence.vaults.commands import answered, remember
+from ringfence.vaults.commands import answered, asked_under
 from ringfence.vaults.entries import Deposited, Entry, RedemptionAsked
 from ringfence.vaults.errors import MandateChanged, UnknownHolder
 from ringfence.vaults.mandate.terms import Mandate
@@ -100,10 +100,10 @@ def _act(
         before = answered(connection, row["id"], known_by, request)
         if before is not None:
             return cast(_Entry, before)  # the same request made it
-        vault = Vault(connection, row, _terms(connection, row))
+        asked = asked_under(known_by, request)
+        vault = Vault(connection, row, _terms(connection, row), asked)
         # A vault lives on its bars' clock: an act after its last slot falls at that slot's close.
-        entry = act(vault, ts if vault.now is None else vault.now)
-        remember(connection, row["id"], known_by, request, vault.row)
+        entry = act(vault, ts if vault.now is None else vault.now).under(asked)
         if rehearsed:
             raise _Rehearsed(entry)
         return entry

@@ -40,7 +40,16 @@ from ringfence.runtime.settings import concealed
 from ringfence.vaults.errors import UnknownVault
 from ringfence.vaults.tables import vault
 
-__all__ = ["SCHEMA", "check_schema", "in_unit", "lock_vault", "migrate", "open_engine", "unit_of_work"]
+__all__ = [
+    "SCHEMA",
+    "check_schema",
+    "in_unit",
+    "lock_vault",
+    "migrate",
+    "open_engine",
+    "text_as_it_stands",
+    "unit_of_work",
+]
 
 SCHEMA = "0002"
 """The revision that this code reads and writes; the newest of runtime/migrations."""
@@ -195,6 +204,20 @@ def unit_of_work(engine: Engine, *, writes: bool = True) -> Iterator[Connection]
         if named is None:
             raise
         raise named from error
+
+
+@contextmanager
+def text_as_it_stands(connection: Connection) -> Iterator[None]:
+    """Texts are read whatever bytes another programme has put there: those that are no UTF-8 as lone surrogates."""
+    raw = connection.connection.dbapi_connection
+    if not isinstance(raw, sqlite3.Connection):  # PostgreSQL lets nobody write such bytes
+        yield
+        return
+    raw.text_factory = lambda found: found.decode("utf-8", "surrogateescape")
+    try:
+        yield
+    finally:
+        raw.text_factory = str
 
 
 def in_unit(

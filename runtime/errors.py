@@ -4,8 +4,8 @@ from ringfence.words.refusal import RingfenceError
 
 __all__ = ["BrokerUnreachable", "DatabaseBusy", "DatabaseDamaged", "DatabaseError", "DatabaseMissing",
            "DatabaseReadOnly", "DatabaseUnreachable", "DiskFault", "DiskFull", "FolderMissing", "ForeignDatabase",
-           "NoBars", "NotADatabase", "RecordingDiffers", "SchemaError", "SchemaMissing", "SchemaNewer", "SchemaOlder",
-           "SchemaRetired", "SettingRefused", "UnknownDatabase"]  # fmt: skip
+           "HeadsUnreadable", "NoBars", "NotADatabase", "RecordingDiffers", "SchemaError", "SchemaMissing",
+           "SchemaNewer", "SchemaOlder", "SchemaRetired", "SettingRefused", "UnknownDatabase"]  # fmt: skip
 
 
 class SettingRefused(RingfenceError):
@@ -179,6 +179,17 @@ class RecordingDiffers(RingfenceError):
 
     def __str__(self) -> str:
         return f"{self.symbol}: {self.reason}"
+
+
+class HeadsUnreadable(RingfenceError):
+    """A file of heads cannot be read as one; nothing was verified."""
+
+    file: str
+    line: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.reason}"
 
 
 class NoBars(RingfenceError):

@@ -17,8 +17,8 @@ from ringfence.risk.events import Bound, Kind
 from ringfence.vaults.errors import EntryUnreadable
 from ringfence.vaults.queue import Payment
 
-__all__ = ["Amended", "Decided", "Deposited", "Entry", "Happened", "Held", "Moved", "Opened", "RedemptionAsked",
-           "read_entry"]  # fmt: skip
+__all__ = ["Amended", "Asked", "Decided", "Deposited", "Entry", "Happened", "Held", "Moved", "Opened",
+           "RedemptionAsked", "read_entry"]  # fmt: skip
 
 
 def _by_name(kind: type[IntEnum]) -> BeforeValidator:
@@ -96,15 +96,29 @@ class Held(_Record):
         return self
 
 
+class Asked(_Record):
+    """The request that an entry answers, so that the journal tells of every key under which something was asked."""
+
+    key: str
+    request: str
+    """SHA-256 of the request's canonical form."""
+
+
 class Entry(_Record):
     """What every entry has."""
 
     kind: ClassVar[str]
     form: Literal[1] = 1
+    asked: Asked | None = None
+    """Where a person asked for it."""
 
     def body(self) -> dict[str, Any]:
-        """The entry as plain values, ready to be written as JSON."""
-        return self.model_dump()
+        """The entry as plain values, ready to be written as JSON; nothing is said of a request where there was none."""
+        return self.model_dump(exclude=None if self.asked else {"asked"})
+
+    def under(self, asked: Asked | None) -> Self:
+        """The entry as the answer to a request."""
+        return self if asked is None else self.model_copy(update={"asked": asked})
 
 
 class Opened(Entry):

@@ -86,6 +86,7 @@ SAMPLES: dict[type[RingfenceError], tuple[Any, ...]] = {
     runtime.SchemaRetired: ("x.db", "0001", "0002"),
     runtime.SchemaNewer: ("x.db", "0999", "0002"),
     runtime.RecordingDiffers: ("BTC/USDT:USDT", "the bar of 2020-03-09T05:00:00Z is recorded with other figures"),
+    runtime.HeadsUnreadable: ("heads.txt", 3, "expected `vault NAME SEQ:HASH`"),
     runtime.NoBars: ("tide", ("BTC/USDT:USDT", "ETH/USDT:USDT")),
     faces.InputRefused: ("--side", "lnog", "expected long or short"),
     faces.PandasMissing: ("a frame",),
