@@ -187,7 +187,8 @@ def _read_document(file: str, text: str) -> Heads:
         )
     except (ValueError, TypeError, LookupError, RecursionError) as failure:
         raise HeadsUnreadable(file, getattr(failure, "lineno", 1), f"no document of heads ({failure})") from None
-    for head in (*found.vaults, *found.series):
+    every: list[VaultHead | SeriesHead] = [*found.vaults, *found.series]
+    for head in every:
         parts = vars(head)
         sound = all(type(part) is (int if name in _NUMBERS else str) for name, part in parts.items())
         if not sound or not re.fullmatch(_HASH, head.hash):

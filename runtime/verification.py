@@ -10,7 +10,7 @@ the decision itself was not repeated.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain, islice, pairwise
@@ -207,14 +207,14 @@ class _Life:
         self.mandates |= set(self._again.execute(select(mandate.c.fingerprint)).scalars())
         yield from differences(self._connection, row["id"], self._again)
 
-    def _live(self, row: journal.Row, vouched: str) -> Iterator[Breach]:
+    def _live(self, row: journal.Row, vouched: str) -> Generator[Breach, None, bool]:
         """Repeats one row; returns whether the life can go on."""
         thing = f"journal row {row.seq} ({row.kind})"
         entry: Entry | None = None
         try:
             entry = row.entry
-        except EntryUnreadable as failure:
-            yield Breach("L3", f"journal row {row.seq}", "an entry that can be read", str(failure))
+        except EntryUnreadable as unreadable:
+            yield Breach("L3", f"journal row {row.seq}", "an entry that can be read", str(unreadable))
         attempt, decided = self._again.begin_nested(), self.decided
         failure = self._tried(row, entry)
         lived = self._last()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ringfence.faces.cli.app import Database, Json, app, database, database_url, print_figures, print_json, remark
+from ringfence.faces.cli.app import Database, Json, app, database, print_figures, print_json
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -94,7 +94,8 @@ def redeem(
 
 @contextmanager
 def _acting(db: str | None, dry_run: bool) -> "Iterator[Engine]":
-    with database(db, writes=False) if dry_run else _existing(db) as engine:
+    # It must be there: a mistyped name makes no new one.
+    with database(db, writes=not dry_run, create=False) as engine:
         yield engine
 
 
@@ -178,18 +179,3 @@ def _print_act(answer: dict[str, Any], title: str, as_json: bool) -> None:
     dry_run = answer["dry_run"]
     words = {name.replace("_", " "): value for name, value in answer.items() if name != "dry_run"}
     print_figures(f"{title} (dry run: nothing has changed)" if dry_run else title, words)
-
-
-@contextmanager
-def _existing(db: str | None) -> "Iterator[Engine]":
-    """A database to write to that must be there: a mistyped name makes no new one. An older schema is brought up."""
-    from ringfence.runtime.database import SCHEMA, migrate, open_engine
-
-    engine = open_engine(database_url(db), create=False)
-    try:
-        before = migrate(engine)
-        if before not in (None, SCHEMA):
-            remark(f"the database was brought up to date from schema {before}")
-        yield engine
-    finally:
-        engine.dispose()

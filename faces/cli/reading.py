@@ -208,18 +208,17 @@ def heads(
 
     Whoever can write to the database can make all of it anew; verify --expect finds that no earlier head is on it.
     """
-    import json
-
     from ringfence.runtime.heads import heads as current
     from ringfence.runtime.heads import heads_document, heads_text
     from ringfence.runtime.outputs import HEADS, checked_output, write_whole
+    from ringfence.words.terminal import json_text
 
     target = None if output is None else checked_output(output, HEADS, database_files(db))
     with database(db, writes=False) as engine:
         found = current(engine)
     if target is not None:
-        document = json.dumps(heads_document(found), indent=2, sort_keys=True) + "\n"
-        write_whole(target, (document if as_json else heads_text(found)).encode(), HEADS)
+        text = json_text(heads_document(found)) + "\n" if as_json else heads_text(found)
+        write_whole(target, text.encode(), HEADS, database_files(db))
         remark(f"{output}: {len(found.vaults)} vaults and {len(found.series)} series; keep it away from the database")
     elif as_json:
         print_json(heads_document(found))

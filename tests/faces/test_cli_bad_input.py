@@ -31,6 +31,7 @@ volatility: {estimator: close_to_close, window: 6h}
 positions:
   btc: {symbol: BTC/USDT:USDT, share: 50%, strategy: {name: constant, leverage: 2}}
 """
+OLD = "<!doctype html>an earlier report of Ringfence"
 HEADER = "ts,open,high,low,close,volume"
 
 Ended = tuple[int, str, str]
@@ -237,10 +238,12 @@ def test_two_mandates_of_different_bars_or_of_one_name_are_told_apart(here: Path
         ("m.yaml", "not a database"),
         ("empty", "not a database"),
         ("/proc/x.db", "/proc/x.db"),
-        ("mysql://u:secret@h/n", "use sqlite:///FILE or postgresql://"),
+        ("mysql://u@h/n", "use sqlite:///FILE or postgresql://"),
         ("sqlite://", "in memory"),
         ("", "--db"),
-        ("postgresql://u:secret@localhost:1/n", "cannot be reached"),
+        ("postgresql://u@localhost:1/n", "cannot be reached"),
+        ("postgresql://u:secret@localhost:1/n", "u:***@localhost:1/n: a password among the arguments"),
+        ("postgresql://localhost:1/n?password=secret", "a password among the arguments"),
     ],
 )
 def test_a_database_that_cannot_be_used_is_refused_and_its_password_is_not_shown(
@@ -360,10 +363,10 @@ def test_a_full_disk_under_the_database_stops_it_and_the_same_command_goes_on(
 
 def test_a_full_disk_under_the_report_leaves_the_old_report(trend: Path, tmp_path: Path) -> None:
     report = tmp_path / "r.html"
-    report.write_text("old")
+    report.write_text(OLD)
     arguments = ("backtest", trend, *MARCH, "--report", report)
     refused(finished(start(*arguments, preexec_fn=_small_files(100_000))), "r.html", "the report was not written")
-    assert report.read_text() == "old"
+    assert report.read_text() == OLD
     assert [entry.name for entry in tmp_path.iterdir()] == ["r.html"]
 
 
@@ -373,9 +376,9 @@ def test_a_device_is_no_place_for_a_report(here: Path, console: Console) -> None
 
 def test_a_full_disk_under_a_schema_leaves_the_old_one(tmp_path: Path) -> None:
     file = tmp_path / "s.json"
-    file.write_text("old")
+    file.write_text('{"$defs": {}}')
     refused(finished(start("schema", "--output", file, preexec_fn=_small_files(1_000))), "s.json")
-    assert file.read_text() == "old"
+    assert file.read_text() == '{"$defs": {}}'
     assert [entry.name for entry in tmp_path.iterdir()] == ["s.json"]
 
 
@@ -390,17 +393,22 @@ def test_a_home_that_cannot_be_written_does_not_stop_the_kernel(here: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--broker", "redis://:secret@localhost:1/0"), "the broker cannot be reached"),
+        (("--broker", "redis://localhost:1/0"), "the broker cannot be reached"),
+        (("--broker", "redis://:secret@localhost:1/0"), "set RINGFENCE_BROKER"),
         (("--broker", "amqp://localhost"), "redis://"),
         (("--db", "/none/x.db"), "/none"),
+        (("--db", "typo.db"), "typo.db: no such database"),
     ],
 )
 def test_a_worker_without_broker_or_database_says_so(
     arguments: tuple[str, ...], told: str, here: Path, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert console("replay", *GOOD, "--db", "w.db", "--json")[0] == 0
     for name in ("RINGFENCE_DATABASE", "RINGFENCE_BROKER"):
         monkeypatch.setenv(name, "sqlite:///w.db" if name.endswith("DATABASE") else "redis://localhost:1/0")
+    before = sorted(here.iterdir())
     assert "secret" not in refused(console("worker", *arguments), told)
+    assert sorted(here.iterdir()) == before, "a mistyped name makes no empty database"
 
 
 def test_a_demo_does_not_write_over_somebody_elses_database(here: Path, console: Console) -> None:

@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 
 from ringfence.runtime.acts import deposit, open_vault, redeem
+from ringfence.runtime.comparison import SERIES, owner
 from ringfence.runtime.database import open_engine, unit_of_work
 from ringfence.runtime.heads import Heads, heads
 from ringfence.runtime.verification import Verdict, verify
 from ringfence.vaults import journal
 from ringfence.vaults.mandate.terms import Mandate
-from ringfence.vaults.tables import metadata
+from ringfence.vaults.tables import mandate, metadata
 from tests.reference.tide import HOUR, SHARE, START, UNIT, launch, tide, walk
 
 TABLES = {table.name: table for table in metadata.sorted_tables}
