@@ -256,6 +256,55 @@ def test_a_database_that_cannot_be_used_is_refused_and_its_password_is_not_shown
     assert (here / "m.yaml").read_bytes() == before
 
 
+@pytest.mark.parametrize("place", ["m.yaml", "b.csv", "x.db", "pipe", "notes.txt"])
+@pytest.mark.parametrize("command", ["backtest", "replay"])
+def test_a_report_is_written_over_nothing_but_an_earlier_report(
+    place: str, command: str, here: Path, console: Console
+) -> None:
+    (here / "notes.txt").write_text("mine")
+    (here / "x.db").write_bytes(b"SQLite format 3\0")
+    os.mkfifo(here / "pipe")
+    before = (here / place).read_bytes() if place != "pipe" else b""
+    refused(console(command, *GOOD, "--report", place), place, "the report was not written")
+    assert place == "pipe" or (here / place).read_bytes() == before
+    assert not (here / "ringfence.db").exists(), "refused before anything is started"
+
+
+def test_a_report_over_an_input_is_refused_even_where_it_looks_like_a_report(here: Path, console: Console) -> None:
+    (here / "m.yaml").rename(here / "r.html")
+    (here / "r.html").write_text(OLD)
+    (here / "m.yaml").symlink_to(here / "r.html")
+    refused(console("backtest", *GOOD, "--report", "r.html"), "it is an input of this very run")
+
+
+@pytest.mark.parametrize("words", [("schema", "--output"), ("heads", "-o")])
+def test_no_command_writes_over_a_file_of_another_kind(words: tuple[str, ...], here: Path, console: Console) -> None:
+    before = (here / "m.yaml").read_bytes()
+    refused(console(*words, "m.yaml"), "m.yaml", "it holds something else than a")
+    assert (here / "m.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize("db", ["a?b.db", "a#b.db", "a%41.db", "with space.db", "file:x.db", "~x.db"])
+def test_a_database_is_the_file_of_that_very_name_and_its_owners_alone(db: str, here: Path, console: Console) -> None:
+    before = set(here.iterdir())
+    assert console("replay", *GOOD, "--db", db, "--json")[0] == 0
+    assert json.loads(console("vaults", "--db", db, "--json")[1])[0]["vault"] == "steady"
+    (made,) = set(here.iterdir()) - before
+    assert (made.name, made.stat().st_mode & 0o777) == (db, 0o600)
+
+
+def test_a_tilde_in_a_databases_name_is_the_home(here: Path, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(here))
+    assert console("replay", *GOOD, "--db=~/x.db", "--json")[0] == 0
+    assert (here / "x.db").is_file()
+
+
+def test_a_pipe_is_no_database(here: Path, console: Console) -> None:
+    os.mkfifo(here / "pipe")
+    for command in (("replay", *GOOD), ("vaults",)):
+        refused(console(*command, "--db", "pipe"), "pipe: this file is not a database")
+
+
 def _revision(file: Path, revision: str | None = None) -> str:
     with closing(sqlite3.connect(file)) as connection:
         if revision is not None:
