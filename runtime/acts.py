@@ -103,7 +103,7 @@ def _act(
         asked = asked_under(known_by, request)
         vault = Vault(connection, row, _terms(connection, row), asked)
         # A vault lives on its bars' clock: an act after its last slot falls at that slot's close.
-        entry = act(vault, ts if vault.now is None else vault.now).under(asked)
+        entry = act(vault, ts if vault.now is None else vault.now)
         if rehearsed:
             raise _Rehearsed(entry)
         return entry

@@ -37,7 +37,7 @@ def answered(connection: Connection, vault_id: int, key: str, request: Mapping[s
     known, kind, body = found
     if known != request_hash(request):
         raise KeyConflict(key)
-    return read_entry(kind, body)
+    return read_entry(kind, body).model_copy(update={"asked": None})  # as the first answer was: who asks knows his key
 
 
 def asked_under(key: str, request: Mapping[str, Any]) -> Asked:

@@ -194,7 +194,11 @@ def test_an_earlier_head_is_expected_on_the_chain_by_itself_or_from_a_file(
     assert answer.code == 1
     (breach,) = answer.json[0]["breaches"]
     assert (breach["law"], breach["thing"], breach["expected"]) == ("L3", "journal row 16", f"the head {forged}")
-    for wrong, told in (("16:abc", "neither SEQ:HASH"), (str(path), "it is no text"), ("none.txt", "none.txt")):
+    for wrong, told in (
+        ("16:abc", "neither SEQ:HASH"),
+        (str(path), "ringfence.db:1: expected `vault NAME SEQ:HASH`"),
+        ("none.txt", "none.txt"),
+    ):
         refused = inside("verify", "--expect", wrong, db=path)
         assert (refused.code, told in refused.err) == (1, True), refused.err
     kept.write_text("vault tide 16\n")
