@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import unquote
 
 from sqlalchemy import Connection, Engine, RowMapping, create_engine, event, inspect, select, text
 from sqlalchemy.engine import URL, make_url
@@ -101,7 +100,7 @@ def _sqlite(address: URL, *, create: bool) -> Engine:
         raise UnknownDatabase(concealed(address.render_as_string()), "SQLite takes a file and nothing else")
     if not address.database or address.database == ":memory:":
         raise UnknownDatabase("sqlite://", "a database in memory would be gone with the process")
-    named = unquote(address.database)
+    named = address.database
     file = DatabaseFile(Path(os.path.expanduser(named)).absolute(), named)
     writable = file.admitted(create=create)
     if create:
