@@ -1,5 +1,6 @@
 """The demo: the shipped mandates, three holders and the crash of March 2020, replayed into a database and verified."""
 
+import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ringfence.faces.errors import DemoRefused, ExamplesMissing
+from ringfence.runtime.outputs import OWNER_ONLY
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -65,9 +67,10 @@ def fresh_database(out: Path) -> Path:
     for old in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal"))):
         old.unlink(missing_ok=True)
     try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY))
         with closing(sqlite3.connect(path)) as connection:
             connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-    except sqlite3.Error as failure:
+    except (sqlite3.Error, OSError) as failure:
         raise DemoRefused(path, f"cannot be written ({failure})") from None
     return path
 
@@ -92,10 +95,11 @@ def play(
     from ringfence.runtime.database import lock_vault, migrate, open_engine, unit_of_work
     from ringfence.runtime.replay import replay
     from ringfence.runtime.verification import verify
+    from ringfence.words.addresses import file_address
 
     inputs = prepare([example_mandates()], scenario_name=SCENARIO, deposits=DEPOSITS)
     path, report = fresh_database(out), out / "report.html"
-    engine = open_engine(f"sqlite:///{path}", create=True)
+    engine = open_engine(file_address(str(path)), create=True)
     try:
         migrate(engine)
         with replaying(engine) as heard:

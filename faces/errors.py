@@ -13,8 +13,8 @@ __all__ = [
     "InputRefused",
     "NothingCalled",
     "PandasMissing",
+    "PasswordShown",
     "ReportEmpty",
-    "ReportNotWritten",
     "ReportWithoutVault",
 ]
 
@@ -28,6 +28,19 @@ class InputRefused(RingfenceError):
 
     def __str__(self) -> str:
         return f"{self.option} {self.value}: {self.reason}" if self.value else f"{self.option}: {self.reason}"
+
+
+class PasswordShown(RingfenceError):
+    """Nothing was started: a password stands among the arguments, where everyone on the machine can read it."""
+
+    address: str
+    setting: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.address}: a password among the arguments can be read by everyone on this machine (ps); set "
+            f"{self.setting} to the address, or leave the password to the server's own file (~/.pgpass)"
+        )
 
 
 class NothingCalled(RingfenceError):
@@ -77,17 +90,6 @@ class ReportWithoutVault(RingfenceError):
     def __str__(self) -> str:
         known = ", ".join(self.known)
         return f"statement of {self.holder}: vault {self.vault} is not in this report, which has {known}"
-
-
-class ReportNotWritten(RingfenceError):
-    """There is no new report; a report that stood at the path before still stands there, unchanged."""
-
-    path: Path
-    reason: str
-    way_out: str
-
-    def __str__(self) -> str:
-        return f"{self.path}: the report was not written: {self.reason}; {self.way_out}"
 
 
 class DemoRefused(RingfenceError):

@@ -36,6 +36,7 @@ from ringfence.runtime.runs import PositionRun, VaultRun, digest, summary
 from ringfence.runtime.setup import set_up
 from ringfence.vaults.mandate.terms import Mandate
 from ringfence.vaults.shares import checked_holder
+from ringfence.words.addresses import file_address, is_address
 from ringfence.words.amounts import parse_amount
 from ringfence.words.units import UnitError, shown
 
@@ -273,7 +274,7 @@ def _address(into: _File) -> str:
     place = os.fspath(into)
     if not place.strip() or "\0" in place:
         raise InputRefused("into", repr(place), "expected FILE, sqlite:///FILE or postgresql://...")
-    return place if "://" in place else f"sqlite:///{os.path.expanduser(place)}"
+    return place if is_address(place) else file_address(place)
 
 
 def _inputs(

@@ -60,7 +60,19 @@ def _cache_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="ringfence-kernel-"))
 
 
-if not config.DISABLE_JIT and "NUMBA_CACHE_DIR" not in os.environ:
+def _stated_is_usable() -> bool:
+    """Whether NUMBA_CACHE_DIR names a folder that can be written, or made."""
+    stated = os.environ.get("NUMBA_CACHE_DIR", "")
+    try:
+        if stated:
+            Path(stated).mkdir(parents=True, exist_ok=True)
+        return bool(stated) and os.access(stated, os.W_OK | os.X_OK)
+    except OSError:
+        return False
+
+
+# A stated folder that cannot be used would end every command in numba's own traceback; ours takes its place.
+if not config.DISABLE_JIT and not _stated_is_usable():
     config.CACHE_DIR = str(_cache_folder())
 
 

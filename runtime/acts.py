@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from ringfence.markets.instruments import currency_decimals
 from ringfence.runtime.clock import given_at
 from ringfence.runtime.database import in_unit, lock_vault
-from ringfence.vaults.commands import answered, remember
+from ringfence.vaults.commands import answered, asked_under
 from ringfence.vaults.entries import Cancelled, DepositAsked, Entry, RedemptionAsked
 from ringfence.vaults.errors import HolderNear, MandateChanged, NothingWaits, UnknownHolder, ZeroShares
 from ringfence.vaults.estimates import Estimate, estimate
@@ -184,9 +184,8 @@ def _act(
         before = answered(connection, row["id"], known_by, request)
         if before is not None:
             return Answer(cast(_Entry, before), repeated=is_first)  # else this very call made it
-        vault = Vault(connection, row, _terms(connection, row))
+        vault = Vault(connection, row, _terms(connection, row), asked_under(known_by, request))
         answer = act(connection, vault, given_at(connection, vault, ts))
-        remember(connection, row["id"], known_by, request, vault.row)
         if rehearsed:
             raise _Rehearsed(answer)
         return answer

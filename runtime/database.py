@@ -17,17 +17,17 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, Engine, RowMapping, create_engine, event, inspect, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.pool import NullPool
 
+from ringfence.runtime.database_file import BUSY_MS, DatabaseFile
 from ringfence.runtime.errors import (
     DatabaseBusy,
     DatabaseDamaged,
     DatabaseError,
-    DatabaseMissing,
     DatabaseReadOnly,
     DatabaseUnreachable,
     DiskFault,
     DiskFull,
-    FolderMissing,
     ForeignDatabase,
     NotADatabase,
     SchemaMissing,
@@ -36,11 +36,20 @@ from ringfence.runtime.errors import (
     SchemaRetired,
     UnknownDatabase,
 )
-from ringfence.runtime.settings import concealed
 from ringfence.vaults.errors import UnknownVault
 from ringfence.vaults.tables import vault
+from ringfence.words.addresses import concealed, without_passwords
 
-__all__ = ["SCHEMA", "check_schema", "in_unit", "lock_vault", "migrate", "open_engine", "unit_of_work"]
+__all__ = [
+    "SCHEMA",
+    "check_schema",
+    "in_unit",
+    "lock_vault",
+    "migrate",
+    "open_engine",
+    "text_as_it_stands",
+    "unit_of_work",
+]
 
 SCHEMA = "0003"
 """The revision that this code reads and writes; the newest of runtime/migrations."""
@@ -49,7 +58,6 @@ RETIRED = ("0001", "0002")
 """Revisions whose journals this version cannot read and nothing brings up to date: without forms, or with flows that
 were priced at once."""
 
-BUSY_MS = 5_000
 TRIES = 5
 _MIGRATION_LOCK = 0x52494E47
 _TRANSIENT_STATES = ("40001", "40P01", "55P03", "57P01", "57P02", "57P03")
@@ -93,30 +101,16 @@ def _sqlite(address: URL, *, create: bool) -> Engine:
         raise UnknownDatabase(concealed(address.render_as_string()), "SQLite takes a file and nothing else")
     if not address.database or address.database == ":memory:":
         raise UnknownDatabase("sqlite://", "a database in memory would be gone with the process")
-    path = Path(address.database).absolute()
-    if not path.parent.is_dir():
-        raise FolderMissing(address.database, str(path.parent))
-    if path.is_dir():
-        raise NotADatabase(address.database)
-    if not path.exists() and not create:
-        raise DatabaseMissing(address.database)
-    if path.exists() and not os.access(path, os.R_OK):
-        raise DatabaseReadOnly(address.database)
-    writable = os.access(path if path.exists() else path.parent, os.W_OK) and os.access(path.parent, os.W_OK)
-    if create and not writable:
-        raise DatabaseReadOnly(address.database)
-
-    def connect() -> sqlite3.Connection:
-        mode = "mode=rwc" if create else "mode=rw"
-        if not writable:
-            # A WAL file in a folder that cannot be written is readable only as a file that nobody writes.
-            mode = "mode=ro&immutable=1"
-        return sqlite3.connect(
-            f"{path.as_uri()}?{mode}", uri=True, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False
-        )
-
-    engine = create_engine(URL.create("sqlite", database=str(path)), creator=connect)
-    engine = engine.execution_options(ringfence_name=address.database)
+    named = address.database
+    file = DatabaseFile(Path(os.path.expanduser(named)).absolute(), named)
+    writable = file.admitted(create=create)
+    if create:
+        file.make()
+    engine = create_engine(
+        URL.create("sqlite", database=str(file.path)),
+        creator=lambda: file.connect(writes=writable),
+        poolclass=None if writable else NullPool,  # how it can be read is asked anew each time
+    ).execution_options(ringfence_name=named, ringfence_file=file)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, _record: object) -> None:
@@ -130,11 +124,16 @@ def _sqlite(address: URL, *, create: bool) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
+        file.check()
         writes = connection.get_execution_options().get("ringfence_writes", True)
         raw = connection.connection.dbapi_connection
         if isinstance(raw, sqlite3.Connection):
             raw.execute(f"PRAGMA query_only = {int(not writes)}")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    @event.listens_for(engine, "commit")
+    def commit(_connection: Connection) -> None:
+        file.check()
 
     @event.listens_for(engine, "invalidate")
     def undo(connection: sqlite3.Connection, _record: object, _exception: object) -> None:
@@ -143,6 +142,12 @@ def _sqlite(address: URL, *, create: bool) -> Engine:
             connection.rollback()
 
     return engine
+
+
+def database_file(engine: Engine) -> Path | None:
+    """The file of an SQLite engine; None for a server."""
+    file = engine.get_execution_options().get("ringfence_file")
+    return file.path if isinstance(file, DatabaseFile) else None
 
 
 def _is_ours(connection: sqlite3.Connection) -> bool:
@@ -166,13 +171,16 @@ def _to_wal(connection: sqlite3.Connection) -> None:
 
 def _postgresql(address: URL) -> Engine:
     options = f"{address.query.get('options', '')} -c lock_timeout={BUSY_MS} -c client_encoding=utf8".strip()
-    address = address.set(drivername="postgresql+psycopg").difference_update_query(["options"])
+    named = concealed(address.render_as_string(hide_password=False))
+    # An option may be a password, and an engine shows its address: only where the server is stays in it.
+    told = {name: value for name, value in address.query.items() if name not in ("host", "port", "options")}
+    address = address.set(drivername="postgresql+psycopg").difference_update_query([*told, "options"])
     engine = create_engine(
         address,
         pool_pre_ping=True,
-        connect_args={"options": options, "connect_timeout": 5, "application_name": "ringfence"},
+        connect_args={"connect_timeout": 5, "application_name": "ringfence", **told, "options": options},
     )
-    return engine.execution_options(ringfence_name=concealed(address.render_as_string(hide_password=True)))
+    return engine.execution_options(ringfence_name=named)
 
 
 # ---------------------------------------------------------------------------------------------------- units of work
@@ -191,11 +199,33 @@ def unit_of_work(engine: Engine, *, writes: bool = True) -> Iterator[Connection]
     try:
         with engine.connect().execution_options(**options) as connection, connection.begin():
             yield connection
+        _still_whole(engine)
     except DBAPIError as error:
         named = _named(error, _name(engine))
         if named is None:
             raise
         raise named from error
+
+
+def _still_whole(engine: Engine) -> None:
+    """What was read from a file as if nobody wrote to it is worth something only if nobody did."""
+    file = engine.get_execution_options().get("ringfence_file")
+    if isinstance(file, DatabaseFile):
+        file.was_quiet()
+
+
+@contextmanager
+def text_as_it_stands(connection: Connection) -> Iterator[None]:
+    """Texts are read whatever bytes another programme has put there: those that are no UTF-8 as lone surrogates."""
+    raw = connection.connection.dbapi_connection
+    if not isinstance(raw, sqlite3.Connection):  # PostgreSQL lets nobody write such bytes
+        yield
+        return
+    raw.text_factory = lambda found: found.decode("utf-8", "surrogateescape")
+    try:
+        yield
+    finally:
+        raw.text_factory = str
 
 
 def in_unit(
@@ -232,7 +262,8 @@ def _named(error: DBAPIError, database: str) -> DatabaseError | None:
     if isinstance(origin, sqlite3.Error):
         return _named_sqlite(getattr(origin, "sqlite_errorcode", 0) & 0xFF, str(origin), database)
     state = getattr(origin, "sqlstate", None)
-    reason = str(origin).strip().splitlines()[0] if str(origin).strip() else type(origin).__name__
+    told = without_passwords(str(origin)).strip()
+    reason = told.splitlines()[0] if told else type(origin).__name__
     if state in ("53100",):
         return DiskFull(database)
     if state in ("25006",):

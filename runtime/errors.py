@@ -1,11 +1,14 @@
 """What the runtime refuses, and what may fail under it: settings, the broker and the database."""
 
+from pathlib import Path
+
 from ringfence.words.refusal import RingfenceError
 
 __all__ = ["BrokerUnreachable", "DatabaseBusy", "DatabaseDamaged", "DatabaseError", "DatabaseMissing",
-           "DatabaseReadOnly", "DatabaseUnreachable", "DiskFault", "DiskFull", "FolderMissing", "ForeignDatabase",
-           "NeverEnoughBars", "NoBars", "NotADatabase", "RecordingDiffers", "SchemaError", "SchemaMissing",
-           "SchemaNewer", "SchemaOlder", "SchemaRetired", "SettingRefused", "UnknownDatabase"]  # fmt: skip
+           "DatabaseReadOnly", "DatabaseReplaced", "DatabaseUnreachable", "DiskFault", "DiskFull", "FolderMissing",
+           "ForeignDatabase", "HeadsUnreadable", "LogUnreadable", "NeverEnoughBars", "NoBars", "NotADatabase",
+           "OutputNotWritten", "RecordingDiffers", "SchemaError", "SchemaMissing", "SchemaNewer", "SchemaOlder",
+           "SchemaRetired", "SettingRefused", "UnknownDatabase"]  # fmt: skip
 
 
 class SettingRefused(RingfenceError):
@@ -81,6 +84,27 @@ class DatabaseReadOnly(DatabaseError):
         return f"{self.database}: the file or its folder cannot be written; allow writing to both"
 
 
+class DatabaseReplaced(DatabaseError):
+    """The file was deleted, or another was put in its place, while it was open; nothing more is written to either."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.database}: the file was deleted or replaced while it was open; nothing was written. What was "
+            "committed stands in the file that was opened: put it back, or start again on the new one"
+        )
+
+
+class LogUnreadable(DatabaseError):
+    """Committed rows stand in the log beside the file, and it cannot be read without the right to write; nothing was
+    read, since what the file alone holds is of an earlier time."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.database}: committed rows stand in {self.database}-wal, which cannot be read without the right to "
+            "write in its folder; allow writing, or copy the file with its -wal and -shm to a folder of your own"
+        )
+
+
 class NotADatabase(DatabaseError):
     """The file holds something else than a database; it was left as it is."""
 
@@ -99,7 +123,7 @@ class DiskFull(DatabaseError):
     """There is no room left; nothing of this unit of work was written, and what was there before is whole."""
 
     def __str__(self) -> str:
-        return f"{self.database}: the disk is full; nothing was written"
+        return f"{self.database}: the disk is full; nothing was written of this step, and what was committed is kept"
 
 
 class DiskFault(DatabaseError):
@@ -108,7 +132,8 @@ class DiskFault(DatabaseError):
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.database}: the disk refused ({self.reason}); nothing was written; check its room and health"
+        kept = "nothing was written of this step, and what was committed is kept"
+        return f"{self.database}: the disk refused ({self.reason}); {kept}; check its room and health"
 
 
 class DatabaseBusy(DatabaseError):
@@ -180,6 +205,29 @@ class RecordingDiffers(RingfenceError):
 
     def __str__(self) -> str:
         return f"{self.symbol}: {self.reason}"
+
+
+class HeadsUnreadable(RingfenceError):
+    """A file of heads cannot be read as one; nothing was verified."""
+
+    file: str
+    line: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.reason}"
+
+
+class OutputNotWritten(RingfenceError):
+    """There is no new file; what stood at the path before still stands there, unchanged."""
+
+    path: Path
+    what: str
+    reason: str
+    way_out: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: the {self.what} was not written: {self.reason}; {self.way_out}"
 
 
 class NoBars(RingfenceError):

@@ -1,34 +1,17 @@
 """Where the runtime finds its database and its broker, from the environment (RINGFENCE_DATABASE, RINGFENCE_BROKER)."""
 
 from typing import Annotated, Any
-from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from ringfence.runtime.errors import SettingRefused
+from ringfence.words.addresses import concealed
 
-__all__ = ["Settings", "concealed", "settings"]
+__all__ = ["Settings", "settings"]
 
 DATABASE_SCHEMES = ("sqlite", "postgresql", "postgresql+psycopg", "postgres")
 BROKER_SCHEMES = ("redis", "rediss", "memory")
-
-
-def concealed(url: str) -> str:
-    """The address with its password, and the values of its options, replaced by ***."""
-    try:
-        parts = urlsplit(url)
-        password = parts.password
-    except ValueError:
-        return "***"
-    place = parts.netloc
-    if password is not None:
-        user, _, host = place.rpartition("@")
-        place = f"{user.partition(':')[0]}:***@{host}"
-    query = "&".join(f"{pair.partition('=')[0]}=***" for pair in parts.query.split("&")) if parts.query else ""
-    hidden = urlunsplit((parts.scheme, place, parts.path, query, parts.fragment))
-    # urlunsplit drops the empty authority of sqlite:///file
-    return hidden if place or not url.startswith(f"{parts.scheme}://") else hidden.replace(":", "://", 1)
 
 
 class Settings(BaseSettings):

@@ -4,6 +4,8 @@ A message may come twice, late, out of order or never: the task reads the vault 
 missing up to the slot, so that each of those ends in the same ledger.
 """
 
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +14,7 @@ from celery.signals import worker_process_init, worker_process_shutdown
 
 from ringfence.runtime.database import open_engine
 from ringfence.runtime.desk import Desk
+from ringfence.runtime.errors import DatabaseReplaced
 from ringfence.runtime.settings import settings
 
 __all__ = ["app", "step", "using"]
@@ -46,9 +49,12 @@ app.conf.update(
     enable_utc=True,
     task_publish_retry_policy={"max_retries": 2, "interval_start": 0.1, "interval_max": 0.5},
     task_default_queue="settlement",
+    worker_log_color=False,  # a log holds text alone; runtime.worker writes everything else out
 )
 
 _desks: list[Desk] = []
+_is_child = False
+"""Whether this process is a child of a worker."""
 
 
 @contextmanager
@@ -64,6 +70,8 @@ def using(desk: Desk) -> Iterator[Desk]:
 @worker_process_init.connect  # type: ignore[untyped-decorator]
 def _take_desk(**_: object) -> None:
     """Each child opens a connection of its own; none is inherited through the fork."""
+    global _is_child
+    _is_child = True
     _desks[:] = [Desk(open_engine(settings().database, create=False))]
 
 
@@ -83,4 +91,9 @@ def step(vault: str, slot: int) -> int:
         raise TypeError(f"step({vault!r:.80}, {slot!r:.80}): expected a vault's name and a slot's open in UTC ms")
     if not _desks:
         raise RuntimeError("no desk to step at: this process is no child of a worker, and `using` names none")
-    return _desks[-1].step(vault, slot)
+    try:
+        return _desks[-1].step(vault, slot)
+    except DatabaseReplaced:
+        if _is_child:
+            os.kill(os.getppid(), signal.SIGTERM)  # no message can be served any more: the worker ends
+        raise

@@ -15,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from importlib.machinery import PathFinder
 from traceback import walk_tb
 from types import TracebackType
@@ -312,4 +313,4 @@ def of_bars(bars: Bars, change: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) 
     """The bars with each column changed."""
     ts, open, high = change(bars.ts), change(bars.open), change(bars.high)
     low, close, volume = change(bars.low), change(bars.close), change(bars.volume)
-    return Bars(bars.symbol, bars.timeframe, ts, open, high, low, close, volume)
+    return replace(bars, ts=ts, open=open, high=high, low=low, close=close, volume=volume)

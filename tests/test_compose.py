@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
+from ringfence.runtime.database import migrate, open_engine
+
 BIN = Path(sys.prefix) / "bin"
 Service = dict[str, Any]
 
@@ -161,6 +163,7 @@ def test_the_broker_s_command_starts_a_broker_that_forgets_and_evicts_nothing(
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     shell, option, script = compose["broker"]["command"]
+    script = script.replace("/tmp/", f"{tmp_path}/")
     environment = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "REDISCLI_AUTH": "secret"}
     server = subprocess.Popen(
         [shell, option, f"{script.replace('$$', '$')} --port {port}"],
@@ -177,6 +180,7 @@ def test_the_broker_s_command_starts_a_broker_that_forgets_and_evicts_nothing(
                 "appendonly": "yes",
                 "maxmemory-policy": "noeviction",
             }
+        assert b"secret" not in Path(f"/proc/{server.pid}/cmdline").read_bytes()
         with redis.Redis(port=port) as stranger, pytest.raises(redis.AuthenticationError):
             stranger.ping()
     finally:
@@ -190,6 +194,9 @@ def test_the_worker_s_command_becomes_healthy_by_its_own_check_and_stops_when_as
     worker = compose["worker"]
     environment = os.environ | {"RINGFENCE_DATABASE": sqlite_database, "RINGFENCE_BROKER": broker_url}
     environment["PATH"] = f"{BIN}:{os.environ['PATH']}"
+    engine = open_engine(sqlite_database, create=True)  # a worker makes no database of its own
+    migrate(engine)
+    engine.dispose()
     kind, check = worker["healthcheck"]["test"]
     assert kind == "CMD-SHELL"
     assert shutil.which("hostname")

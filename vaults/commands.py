@@ -6,12 +6,12 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select
 
-from ringfence.vaults.entries import Entry, read_entry
+from ringfence.vaults.entries import Asked, Entry, read_entry
 from ringfence.vaults.errors import KeyConflict
 from ringfence.vaults.journal import canonical
 from ringfence.vaults.tables import command, journal
 
-__all__ = ["answered", "remember", "request_hash"]
+__all__ = ["answered", "asked_under", "remember", "request_hash"]
 
 _KNOWN = (
     select(command.c.request_hash, journal.c.kind, journal.c.body)
@@ -37,11 +37,16 @@ def answered(connection: Connection, vault_id: int, key: str, request: Mapping[s
     known, kind, body = found
     if known != request_hash(request):
         raise KeyConflict(key)
-    return read_entry(kind, body)
+    return read_entry(kind, body).model_copy(update={"asked": None})  # as the first answer was: who asks knows his key
 
 
-def remember(connection: Connection, vault_id: int, key: str, request: Mapping[str, Any], seq: int) -> None:
+def asked_under(key: str, request: Mapping[str, Any]) -> Asked:
+    """The request with its key, as the journal tells it."""
+    return Asked(key=key, request=request_hash(request))
+
+
+def remember(connection: Connection, vault_id: int, asked: Asked, seq: int) -> None:
     """Keeps which row of the journal a request made, in the transaction of its effect."""
     connection.execute(
-        _REMEMBER, {"vault_id": vault_id, "key": key, "request_hash": request_hash(request), "journal_seq": seq}
+        _REMEMBER, {"vault_id": vault_id, "key": asked.key, "request_hash": asked.request, "journal_seq": seq}
     )

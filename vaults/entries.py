@@ -26,7 +26,7 @@ from ringfence.risk.events import Bound, Kind
 from ringfence.vaults.errors import EntryUnreadable
 from ringfence.vaults.queue import Settlement, Side
 
-__all__ = ["Amended", "Cancelled", "Decided", "DepositAsked", "Entry", "Happened", "Held", "Moved", "Opened",
+__all__ = ["Amended", "Asked", "Cancelled", "Decided", "DepositAsked", "Entry", "Happened", "Held", "Moved", "Opened",
            "RedemptionAsked", "read_entry"]  # fmt: skip
 
 
@@ -109,12 +109,22 @@ class Held(_Record):
         return self
 
 
+class Asked(_Record):
+    """The request that an entry answers, so that the journal tells of every key under which something was asked."""
+
+    key: str
+    request: str
+    """SHA-256 of the request's canonical form."""
+
+
 class Entry(_Record):
     """What every entry has."""
 
     kind: ClassVar[str]
     form: int = 1
     """The version of its shape; this release reads the one that it writes."""
+    asked: Asked | None = None
+    """Where a person asked for it."""
 
     @field_validator("form")
     @classmethod
@@ -125,8 +135,12 @@ class Entry(_Record):
         return form
 
     def body(self) -> dict[str, Any]:
-        """The entry as plain values, ready to be written as JSON."""
-        return self.model_dump()
+        """The entry as plain values, ready to be written as JSON; nothing is said of a request where there was none."""
+        return self.model_dump(exclude=None if self.asked else {"asked"})
+
+    def under(self, asked: Asked | None) -> Self:
+        """The entry as the answer to a request."""
+        return self if asked is None else self.model_copy(update={"asked": asked})
 
 
 class Opened(Entry):

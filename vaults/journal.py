@@ -17,10 +17,13 @@ from ringfence.vaults.errors import NotJournalable
 from ringfence.vaults.ledger import Breach
 from ringfence.vaults.tables import journal, vault
 
-__all__ = ["Journal", "Row", "breaches", "canonical", "genesis", "last_row", "row_hash", "rows"]
+__all__ = ["COLUMNS", "Journal", "Row", "breaches", "canonical", "genesis", "last_row", "row_hash", "rows"]
 
 _INSERT = insert(journal)
-_COLUMNS = (journal.c.seq, journal.c.ts, journal.c.kind, journal.c.body, journal.c.previous_hash, journal.c.hash)
+COLUMNS = (journal.c.seq, journal.c.ts, journal.c.kind, journal.c.body, journal.c.previous_hash, journal.c.hash)
+_BATCH = 1_000
+"""Rows that a server hands over at a time, so that a long journal is never held whole."""
+
 _SETTLED = '"settlements":[{'
 """How a canonical body begins a list of settlements that is not empty."""
 
@@ -55,8 +58,12 @@ def genesis(name: str) -> str:
 
 
 def row_hash(previous_hash: str, seq: int, ts: int, kind: str, body: str) -> str:
-    """SHA-256 over the five, one a line; none of them can hold a line break, so no two rows share a text."""
-    return hashlib.sha256(f"{previous_hash}\n{seq}\n{ts}\n{kind}\n{body}".encode()).hexdigest()
+    """SHA-256 over the five, one a line; none of them can hold a line break, so no two rows share a text.
+
+    Bytes that are no UTF-8, which only another programme can have written, are hashed as they stand.
+    """
+    text = f"{previous_hash}\n{seq}\n{ts}\n{kind}\n{body}"
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 class Journal:
@@ -116,7 +123,7 @@ def rows(
 
     `paying`: of the decisions only those that settled somebody's order, which are few.
     """
-    wanted = select(*_COLUMNS).where(journal.c.vault_id == vault_id)
+    wanted = select(*COLUMNS).where(journal.c.vault_id == vault_id)
     if kinds:
         wanted = wanted.where(journal.c.kind.in_([entry.kind for entry in kinds]))
     if since is not None:
@@ -124,15 +131,13 @@ def rows(
     if paying:
         settled = journal.c.body.contains(_SETTLED, autoescape=True)
         wanted = wanted.where(or_(journal.c.kind != Decided.kind, settled))
-    for row in connection.execute(wanted.order_by(journal.c.seq)):
+    for row in connection.execute(wanted.order_by(journal.c.seq).execution_options(yield_per=_BATCH)):
         yield Row(*row)
 
 
 def last_row(connection: Connection, vault_id: int, *kinds: type[Entry], until: int | None = None) -> Row | None:
     """The last row of these kinds, or the last one no later than the row `until`."""
-    wanted = select(*_COLUMNS).where(
-        journal.c.vault_id == vault_id, journal.c.kind.in_([entry.kind for entry in kinds])
-    )
+    wanted = select(*COLUMNS).where(journal.c.vault_id == vault_id, journal.c.kind.in_([entry.kind for entry in kinds]))
     if until is not None:
         wanted = wanted.where(journal.c.seq <= until)
     found = connection.execute(wanted.order_by(journal.c.seq.desc()).limit(1)).one_or_none()

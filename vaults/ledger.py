@@ -166,7 +166,8 @@ def _of_transfers(connection: Connection, vault_id: int) -> Iterator[Breach]:
     summed: dict[str, int] = {}
     seq = 0
     columns = (transfer.c.seq, transfer.c.edge, transfer.c.position, transfer.c.amount)
-    rows = connection.execute(select(*columns).where(transfer.c.vault_id == vault_id).order_by(transfer.c.seq))
+    wanted = select(*columns).where(transfer.c.vault_id == vault_id).order_by(transfer.c.seq)
+    rows = connection.execute(wanted.execution_options(yield_per=1_000))  # never the whole history at once
     for found, edge, position, amount in rows:
         seq += 1
         thing = f"transfer {found}"

@@ -15,8 +15,10 @@ from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
 
 from ringfence.markets.instruments import instrument_key
 from ringfence.risk.edges import Edge
+from ringfence.vaults.commands import remember
 from ringfence.vaults.entries import (
     Amended,
+    Asked,
     Cancelled,
     Decided,
     DepositAsked,
@@ -124,8 +126,9 @@ def _keep_mandate(connection: Connection, terms: Mandate, ts: int) -> str:
 class Vault:
     """A vault whose row the caller has locked."""
 
-    def __init__(self, connection: Connection, row: RowMapping, terms: Mandate) -> None:
-        self._connection = connection
+    def __init__(self, connection: Connection, row: RowMapping, terms: Mandate, asked: Asked | None = None) -> None:
+        """`asked` is the request that the next act answers; the journal tells it and the act is known by its key."""
+        self._connection, self._asked = connection, asked
         self._id: int = row["id"]
         self._version: int = row["version"]
         self.name: str = row["name"]
@@ -434,9 +437,12 @@ class Vault:
         if not self._journal_ts <= ts <= LATEST:
             raise TimeRefused(self.name, ts, self._journal_ts, LATEST)
         self._journal_ts = ts
-        seq = self._journal.append(ts, entry)
+        seq = self._journal.append(ts, entry.under(self._asked))
         self.ledger.flush(ts, seq)
         self._journal.flush()
+        if self._asked is not None:
+            remember(self._connection, self._id, self._asked, seq)
+            self._asked = None
         self._connection.execute(
             _CHANGE_POSITION,
             [

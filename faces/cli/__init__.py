@@ -16,8 +16,9 @@ def main() -> None:
 def _run() -> int | None:
     from typer.main import get_command
 
-    from ringfence.faces.cli.app import app
+    from ringfence.faces.cli.app import app, refuse_passwords
 
+    refuse_passwords(sys.argv[1:])
     for commands in ("tools", "instruments", "opinions", "running", "reading"):
         import_module(f"ringfence.faces.cli.{commands}")
     command = get_command(app)

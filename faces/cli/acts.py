@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ringfence.faces.cli.app import Database, Json, app, database, database_url, print_figures, print_json, remark
+from ringfence.faces.cli.app import Database, Json, app, database, print_figures, print_json
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -155,7 +155,8 @@ def _waits(expected: "Estimate | None", now: str, what: str) -> dict[str, Any]:
 
 @contextmanager
 def _acting(db: str | None, dry_run: bool) -> "Iterator[Engine]":
-    with database(db, writes=False) if dry_run else _existing(db) as engine:
+    # It must be there: a mistyped name makes no new one.
+    with database(db, writes=not dry_run, create=False) as engine:
         yield engine
 
 
@@ -269,18 +270,3 @@ def _print_act(answer: dict[str, Any], title: str, as_json: bool) -> None:
         title = f"{title} (dry run: nothing has changed)"
     words = {name.replace("_", " "): value for name, value in answer.items() if name not in ("dry_run", "repeated")}
     print_figures(title, words)
-
-
-@contextmanager
-def _existing(db: str | None) -> "Iterator[Engine]":
-    """A database to write to that must be there: a mistyped name makes no new one. An older schema is brought up."""
-    from ringfence.runtime.database import SCHEMA, migrate, open_engine
-
-    engine = open_engine(database_url(db), create=False)
-    try:
-        before = migrate(engine)
-        if before not in (None, SCHEMA):
-            remark(f"the database was brought up to date from schema {before}")
-        yield engine
-    finally:
-        engine.dispose()

@@ -4,7 +4,6 @@ What a command prints on standard output is its result and nothing else: a table
 document. Progress and remarks go to standard error. Nothing heavy is imported here; commands import in their bodies.
 """
 
-import json
 import os
 import re
 import shutil
@@ -20,6 +19,7 @@ from ringfence.runtime.errors import SettingRefused
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
     from sqlalchemy import Engine
 
 __all__ = [
@@ -29,12 +29,15 @@ __all__ = [
     "app",
     "console",
     "database",
+    "database_files",
     "database_url",
     "print_figures",
     "print_json",
     "print_table",
     "program",
+    "refuse_passwords",
     "remark",
+    "shown",
 ]
 
 DATABASE_DEFAULT = "sqlite:///ringfence.db"
@@ -67,7 +70,8 @@ Database = Annotated[
         "--db",
         metavar="URL",
         envvar="RINGFENCE_DATABASE",
-        help="The database: FILE, sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME. "
+        help="The database: FILE, sqlite:///FILE or postgresql://USER@HOST/NAME; one with a password only in "
+        "RINGFENCE_DATABASE, since arguments are for all to see. "
         f"[default: {DATABASE_DEFAULT}]",
     ),
 ]
@@ -103,25 +107,52 @@ def _frame(
 
 
 def database_url(db: str | None) -> str:
-    """The address behind `--db`: as given, a bare path as an SQLite file, or the default. Refused: SettingRefused."""
+    """The address behind `--db`: as given, a file's name as an SQLite file, or the default. Refused: SettingRefused."""
+    from ringfence.words.addresses import file_address, is_address
+
     if db is None:
         return DATABASE_DEFAULT
     if not db.strip() or "\0" in db:
         raise SettingRefused("--db (or RINGFENCE_DATABASE)", db, "FILE, sqlite:///FILE or postgresql://...")
-    # The shell expands a tilde only where a word begins with it, which `--db=~/x.db` does not.
-    return db if "://" in db else f"sqlite:///{os.path.expanduser(db)}"
+    return db if is_address(db) else file_address(db)
+
+
+def refuse_passwords(arguments: Sequence[str]) -> None:
+    """Passes where no argument is an address with a password: everyone on the machine can read them (ps).
+
+    Refused: PasswordShown.
+    """
+    from ringfence.faces.errors import PasswordShown
+    from ringfence.words.addresses import concealed, has_password
+
+    for argument in arguments:
+        address = argument.partition("=")[2] if argument.startswith("--") and "=" in argument else argument
+        if has_password(address):
+            setting = "RINGFENCE_BROKER" if address.startswith("redis") else "RINGFENCE_DATABASE"
+            raise PasswordShown(concealed(address), setting)
+
+
+def database_files(db: str | None) -> list[Path]:
+    """The files behind `--db`, which nothing else may be written over; none for a server."""
+    from urllib.parse import unquote
+
+    kind, _, file = database_url(db).partition(":///")
+    if kind != "sqlite" or not file:
+        return []
+    path = Path(os.path.expanduser(unquote(file)))
+    return [path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal"))]
 
 
 @contextmanager
-def database(db: str | None, *, writes: bool) -> "Iterator[Engine]":
+def database(db: str | None, *, writes: bool, create: bool = True) -> "Iterator[Engine]":
     """An engine on `--db` for the length of a command.
 
-    A command that writes makes a missing SQLite file and brings an older schema up to date; one that reads refuses
-    both and changes nothing.
+    A command that writes makes a missing SQLite file (with `create`; a mistyped name is refused otherwise) and brings
+    an older schema up to date; one that reads refuses both and changes nothing.
     """
     from ringfence.runtime.database import SCHEMA, check_schema, migrate, open_engine
 
-    engine = open_engine(database_url(db), create=writes)
+    engine = open_engine(database_url(db), create=writes and create)
     try:
         if writes:
             before = migrate(engine)
@@ -144,15 +175,26 @@ def remark(text: str) -> None:
 
 def print_json(document: Any) -> None:
     """One JSON document on standard output, keys sorted; refuses NaN and infinity (ValueError)."""
-    sys.stdout.write(json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+    from ringfence.words.terminal import json_text
+
+    sys.stdout.write(json_text(document) + "\n")
 
 
 def console() -> "Console":
-    """Standard output as rich sees it: the terminal's width, or wide enough for every table where there is none."""
-    from rich.console import Console
+    """Standard output as a screen: the terminal's width, or wide enough for every table where there is none."""
+    from ringfence.faces.cli.screen import Screen
 
-    wide = None if sys.stdout.isatty() else _PIPED_WIDTH
-    return Console(width=wide, highlight=False, markup=False, emoji=False, soft_wrap=False)
+    return Screen(sys.stdout, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+
+
+def shown(value: object) -> "Text":
+    """A value as it will be seen, so that its width is known; a dash where there is none."""
+    from rich.text import Text
+
+    from ringfence.words.numbers import ABSENT
+    from ringfence.words.terminal import printable
+
+    return Text(ABSENT if value is None else printable(str(value)))
 
 
 def print_table(
@@ -161,13 +203,10 @@ def print_table(
     """A table on standard output. Columns that hold nothing but figures stand to the right; None is shown as a dash."""
     from rich import box
     from rich.table import Table
-    from rich.text import Text
 
-    from ringfence.words.numbers import ABSENT
-
-    cells = [[ABSENT if cell is None else str(cell) for cell in row] for row in rows]
+    cells = [[shown(cell) for cell in row] for row in rows]
     table = Table(
-        title=title or None,
+        title=shown(title) if title else None,
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
@@ -175,24 +214,21 @@ def print_table(
         collapse_padding=True,
     )
     for at, name in enumerate(columns):
-        figures = any(row[at] for row in cells) and all(_FIGURE.fullmatch(row[at]) for row in cells)
-        table.add_column(Text(name), justify="right" if figures else "left", overflow="fold")
+        figures = any(row[at] for row in cells) and all(_FIGURE.fullmatch(row[at].plain) for row in cells)
+        table.add_column(shown(name), justify="right" if figures else "left", overflow="fold")
     for row in cells:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*row)
     (on or console()).print(table)
 
 
 def print_figures(title: str, figures: Mapping[str, object], *, on: "Console | None" = None) -> None:
     """Names and values under each other, for one thing that has many figures."""
     from rich.table import Table
-    from rich.text import Text
-
-    from ringfence.words.numbers import ABSENT
 
     grid = Table.grid(padding=(0, 2))
     for name, value in figures.items():
-        grid.add_row(Text(name), Text(ABSENT if value is None else str(value)))
-    shown = on or console()
+        grid.add_row(shown(name), shown(value))
+    screen = on or console()
     if title:
-        shown.print(Text(title, style="bold"))
-    shown.print(grid)
+        screen.print(shown(title), style="bold")
+    screen.print(grid)

@@ -13,7 +13,9 @@ from collections.abc import Callable
 
 import typer
 
+from ringfence.faces.cli.streams import opened, plain_streams
 from ringfence.faces.ways_out import told
+from ringfence.words.addresses import without_passwords
 from ringfence.words.refusal import RingfenceError
 
 __all__ = ["guarded"]
@@ -33,17 +35,25 @@ _ADVICE = {
 }
 
 
+_KEPT = "what was committed is kept"
+
+
 def guarded(command: Callable[[], int | None]) -> int:
     """Run `command`, tell on standard error what stopped it, and return the exit code."""
+    closed = opened()
+    if closed is not None:
+        return _say(f"{closed} is closed, and the result would be lost; nothing was started. Send it to /dev/null "
+                    "if it is not wanted", REFUSED)  # fmt: skip
     with contextlib.suppress(AttributeError):
         sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    try:
-        code = _told(command)
-    except BrokenPipeError:
-        code = UNHEARD
-    except KeyboardInterrupt:
-        code = _say("stopped; what was committed is kept, and the same command goes on from there", STOPPED)
-    return _flushed(code)
+    with plain_streams():
+        try:
+            code = _told(command)
+        except BrokenPipeError:
+            code = UNHEARD
+        except KeyboardInterrupt:
+            code = _say(f"stopped; {_KEPT}, and the same command goes on from there", STOPPED)
+        return _flushed(code)
 
 
 def _told(command: Callable[[], int | None]) -> int:
@@ -80,9 +90,9 @@ def _misused(misuse: typer.TyperException) -> int:
 
 
 def _system(failure: OSError) -> str:
-    place = failure.filename if failure.filename is not None else "standard output, or a file"
-    if isinstance(place, bytes):
-        place = os.fsdecode(place)
+    if failure.filename is None:
+        return f"standard output, or a file: {failure.strerror or failure}; {_KEPT}"
+    place = os.fsdecode(failure.filename) if isinstance(failure.filename, bytes) else failure.filename
     advice = _ADVICE.get(failure.errno or 0, "nothing half-written is left behind")
     return f"{place}: {failure.strerror or failure}; {advice}"
 
@@ -93,10 +103,9 @@ def _debug(fault: BaseException) -> None:
 
 
 def _say(text: str, code: int) -> int:
-    """The message on standard error, whatever is in it as printable text."""
-    plain = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    """The message on standard error, without the password of any address in it, whoever wrote it."""
     with contextlib.suppress(OSError):
-        print(f"ringfence: {plain}", file=sys.stderr, flush=True)
+        print(f"ringfence: {without_passwords(text)}", file=sys.stderr, flush=True)
     return code
 
 
@@ -107,7 +116,8 @@ def _flushed(code: int) -> int:
     except BrokenPipeError:
         code = code or UNHEARD
     except OSError as failure:
-        code = _say(f"standard output: {failure.strerror}; {_ADVICE.get(failure.errno or 0, 'try again')}", REFUSED)
+        # Not "run it again": a deposit whose answer could not be printed has been made.
+        code = _say(f"standard output: {failure.strerror}; the result was not shown whole, {_KEPT}", REFUSED)
     else:
         return code
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -136,9 +136,9 @@ def take(
     if dry_run:
         remark(f"{out}: {len(made.instruments)} instruments would be written")
         return
-    from ringfence.faces.cli.tools import write_whole
+    from ringfence.runtime.outputs import TABLE, write_whole
 
-    write_whole(out, made.text.encode())
+    write_whole(out, made.text.encode(), TABLE, files)
     remark(f"{out}: {len(made.instruments)} instruments written, valid from {made.instruments[0].valid_from}")
 
 

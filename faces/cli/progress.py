@@ -25,8 +25,9 @@ def bar(engine: "Engine | None" = None, before: str = "recording prices", each: 
     if not sys.stderr.isatty():
         yield _told_once(each)
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from ringfence.faces.cli.screen import Screen
 
     columns = (
         TextColumn("{task.description}", table_column=None),
@@ -35,7 +36,11 @@ def bar(engine: "Engine | None" = None, before: str = "recording prices", each: 
         TextColumn(each + "  {task.fields[worth]}"),
         TimeRemainingColumn(compact=True),
     )
-    with Progress(*columns, console=Console(stderr=True), expand=True, transient=True) as progress:
+    shown = Progress(
+        *columns, console=Screen(sys.stderr), expand=True, transient=True,
+        redirect_stdout=False, redirect_stderr=False,  # what others print meanwhile would not go through our streams
+    )  # fmt: skip
+    with shown as progress:
         waiting = progress.add_task(before, total=None, worth="")
         yield _Bar(progress, waiting, engine)
 

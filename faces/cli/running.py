@@ -1,12 +1,15 @@
 """Commands that run vaults: the back-test, the replay, the worker, the demo."""
 
+import glob
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ringfence.faces.cli.app import Database, Json, Venues, app, database, database_url
+from ringfence.faces.cli.app import Database, Json, Venues, app, database, database_files, database_url
 
 if TYPE_CHECKING:
     from ringfence.faces.inputs import Inputs, Taking
@@ -94,7 +97,8 @@ def backtest(
     from ringfence.faces.inputs import parse_taking
 
     taking = parse_taking(timeframe, since, until, now, accept or ())
-    inputs = _inputs(mandates, bars, scenario, funding, mark, deposit, venues, report, taking)
+    read = _files(mandates, venues, bars, funding, mark)
+    inputs = _inputs(mandates, bars, scenario, funding, mark, deposit, venues, report, taking, read)
     from ringfence.faces.cli.outcome import print_outcome
     from ringfence.runtime.backtest import backtest as run
 
@@ -104,7 +108,7 @@ def backtest(
         from ringfence.faces.report.statements import statements_of_run
 
         statements = [row for ended in runs for row in statements_of_run(ended, inputs.deposits)]
-        write_report(report, runs, statements, title=_title(inputs), source=inputs.told, verified=None)
+        write_report(report, runs, statements, title=_title(inputs), source=inputs.told, verified=None, inputs=read)
     print_outcome(runs, inputs.notes, as_json, report, tables=inputs.tables)
 
 
@@ -133,11 +137,12 @@ def replay(
     from ringfence.faces.inputs import parse_taking
 
     taking = parse_taking(timeframe, since, until, now, accept or ())
-    inputs = _inputs(mandates, bars, scenario, funding, mark, deposit, venues, report, taking)
+    read = [*_files(mandates, venues, bars, funding, mark), *database_files(db)]
+    inputs = _inputs(mandates, bars, scenario, funding, mark, deposit, venues, report, taking, read)
     from ringfence.faces.cli.outcome import print_outcome
     from ringfence.faces.cli.progress import bar
     from ringfence.runtime.replay import replay as run
-    from ringfence.runtime.settings import concealed
+    from ringfence.words.addresses import concealed
 
     with database(db, writes=True) as engine:
         with bar(engine) as progress:
@@ -152,8 +157,17 @@ def replay(
                 statements = [
                     row for ended in runs for row in statement_rows(connection, lock_vault(connection, ended.vault))
                 ]
-            write_report(report, runs, statements, title=_title(inputs), source=inputs.told, verified=None)
+            write_report(report, runs, statements, title=_title(inputs), source=inputs.told, verified=None, inputs=read)
     print_outcome(runs, notes, as_json, report, concealed(database_url(db)), tables=inputs.tables)
+
+
+def _files(mandates: list[Path], venues: list[Path] | None, *series: list[str] | None) -> list[Path]:
+    """What a command reads: no output may be written over any of it."""
+    folders = [*mandates, *(venues or ())]
+    inside = [file for path in folders if path.is_dir() for file in path.iterdir()]
+    named = [os.path.expanduser(text.partition("=")[2]) for texts in series for text in texts or ()]
+    matched = [file for pattern in named for file in glob.glob(pattern)]
+    return [*folders, *inside, *(Path(file) for file in (*named, *matched) if file)]
 
 
 def _inputs(
@@ -166,16 +180,16 @@ def _inputs(
     venues: list[Path] | None,
     report: Path | None,
     taking: "Taking",
+    inputs: Sequence[Path],
 ) -> "Inputs":
     """Everything checked before anything is started; a default that is taken is said."""
     from ringfence.faces.cli.app import remark
-    from ringfence.faces.errors import InputRefused
     from ringfence.faces.inputs import DEPOSIT_DEFAULT, prepare
 
-    if report is not None and not report.parent.is_dir():
-        raise InputRefused("--report", str(report), f"the folder {report.parent} does not exist; make it first")
-    if report is not None and report.is_dir():
-        raise InputRefused("--report", str(report), f"is a folder; name a file in it, like {report / 'report.html'}")
+    if report is not None:
+        from ringfence.runtime.outputs import REPORT, checked_output
+
+        checked_output(report, REPORT, inputs)
     found = prepare(
         mandates,
         bars=bars or (),
@@ -215,8 +229,8 @@ def worker(
     """Step vaults as messages ask for it, until SIGTERM."""
     from ringfence.runtime.worker import serve
 
-    with database(db, writes=True):
-        pass  # migrated, and known to be there before the first message
+    with database(db, writes=True, create=False):
+        pass  # migrated, and known to be there before the first message; a mistyped name makes no empty one
     code = serve(database_url(db), broker, concurrency)
     sys.stdout.flush()
     raise typer.Exit(code)

@@ -1,6 +1,5 @@
 """Commands that need no database: check, schema, margin."""
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +12,7 @@ if TYPE_CHECKING:
     from ringfence.faces.calculator import Calculation
     from ringfence.vaults.mandate.terms import Mandate
 
-__all__ = ["check", "margin", "schema", "write_whole"]
+__all__ = ["check", "margin", "schema"]
 
 
 @app.command()
@@ -106,10 +105,10 @@ def schema(
     ] = None,
 ) -> None:
     """Print the JSON Schema of a mandate, for editors."""
-    import json
-
+    from ringfence.runtime.outputs import SCHEMA, write_whole
     from ringfence.strategies.registry import catalogue
     from ringfence.vaults.mandate.schema import json_schema
+    from ringfence.words.terminal import json_text
 
     schemas, known = catalogue().each(lambda strategy: strategy.model_json_schema(by_alias=True))
     document = json_schema(schemas)
@@ -118,20 +117,8 @@ def schema(
     if output is None:
         print_json(document)
         return
-    write_whole(output, json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False).encode() + b"\n")
+    write_whole(output, json_text(document).encode() + b"\n", SCHEMA)
     remark(f"{output}: written; point your editor's YAML language server at it")
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Beside the file and then over it, so that there is the old one or the new one and never a part."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    except OSError as failure:
-        part.unlink(missing_ok=True)
-        failure.filename = str(path)
-        raise
 
 
 @app.command()

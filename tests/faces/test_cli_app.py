@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 import typer
 
-from ringfence.faces.cli.app import database_url, print_json, print_table
+from ringfence.faces.cli.app import console, database_url, print_figures, print_json, print_table, remark
 from ringfence.faces.cli.boundary import guarded
 from ringfence.faces.errors import InputRefused
 from ringfence.runtime.errors import SettingRefused
 
 COMMANDS = ("check", "schema", "strategies", "margin", "replay", "backtest", "deposit", "redeem", "vaults", "positions",
-            "statement", "events", "verify", "worker", "demo")  # fmt: skip
+            "statement", "events", "heads", "verify", "worker", "demo")  # fmt: skip
 HEAVY = ("numpy", "numba", "ccxt", "pandas", "sqlalchemy", "sqlmodel", "celery", "pyarrow", "plotly", "pydantic",
          "alembic", "rich")  # fmt: skip
 SCRIPT = Path(sys.executable).with_name("ringfence")
@@ -58,6 +58,7 @@ def test_a_full_standard_output_is_a_failure() -> None:
         ended = subprocess.run([SCRIPT, "strategies", "--json"], stdout=full, stderr=subprocess.PIPE, text=True)
     assert ended.returncode == 1
     assert "No space left" in ended.stderr
+    assert "what was committed is kept" in ended.stderr
     assert "Traceback" not in ended.stderr
     assert "Exception ignored" not in ended.stderr
 
@@ -79,6 +80,12 @@ def _raise(failure: BaseException) -> None:
     [
         (InputRefused("--thing", "3", "make it 4"), 1, "--thing 3: make it 4"),
         (OSError(28, "No space left on device", "/x"), 1, "/x: No space left on device; make room"),
+        (
+            OSError(5, "Input/output error"),
+            1,
+            "standard output, or a file: Input/output error; what was committed is kept",
+        ),
+        (ValueError("no postgresql://me:secret@host/db"), 70, "no postgresql://me:***@host/db"),
         (MemoryError(), 1, "not enough memory"),
         (KeyboardInterrupt(), 130, "what was committed is kept, and the same command goes on"),
         (BrokenPipeError(), 141, ""),
@@ -109,6 +116,59 @@ def test_control_characters_do_not_reach_the_screen(capsys: pytest.CaptureFixtur
     assert "\\x1b[31mred" in capsys.readouterr().err
 
 
+HOSTILE = "a\x1b[2Jb\x9b1mc\u202ed"
+SEEN = "a\\x1b[2Jb\\x9b1mc\\u202ed"
+
+
+def test_no_print_of_any_command_reaches_a_terminal_as_an_order(capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> int:
+        print(HOSTILE)
+        remark(HOSTILE)
+        print_table(HOSTILE, ["name"], [[HOSTILE]])
+        print_figures(HOSTILE, {HOSTILE: HOSTILE})
+        console().print(HOSTILE)
+        return 0
+
+    assert guarded(command) == 0
+    printed = capsys.readouterr()
+    assert printed.out.count(SEEN) == 7
+    assert printed.err == SEEN + "\n"
+    assert all(c.isprintable() or c == "\n" for c in printed.out)
+
+
+def test_json_says_what_is_no_text_in_its_own_escapes(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"title": HOSTILE, "mask": "\U000e0001"})
+    out = capsys.readouterr().out
+    assert json.loads(out) == {"title": HOSTILE, "mask": "\U000e0001"}
+    assert all(c.isprintable() or c == "\n" for c in out)
+
+
+def test_a_closed_standard_output_is_named_and_nothing_is_started(tmp_path: Path) -> None:
+    words = f"cd '{tmp_path}' && exec '{SCRIPT}' deposit tide alice 1 --db x.db >&-"
+    ended = subprocess.run(["sh", "-c", words], stderr=subprocess.PIPE, text=True)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("ringfence: standard output is closed")
+    silent = subprocess.run(["sh", "-c", f"exec '{SCRIPT}' strategies --json 2>&- <&-"], stdout=subprocess.PIPE)
+    assert silent.returncode == 0
+    assert json.loads(silent.stdout)
+
+
+@pytest.mark.parametrize("word", ["--db=postgresql://me:secret@host/db", "postgresql://h/db?password=secret"])
+def test_a_password_among_the_arguments_is_refused_wherever_it_stands(word: str) -> None:
+    ended = ringfence("vaults", word)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "***" in ended.stderr
+    assert "secret" not in ended.stderr
+
+
+def test_a_cache_folder_that_cannot_be_used_is_gone_without() -> None:
+    words = ("margin", "--symbol", "BTC/USDT:USDT", "--side", "long", "--quantity", "1", "--entry", "50000",
+             "--leverage", "10", "--json")  # fmt: skip
+    ended = ringfence(*words, NUMBA_CACHE_DIR="/proc/nonexistent")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert json.loads(ended.stdout)["bankruptcy_price"] == "45000.0000"
+
+
 @pytest.mark.parametrize(
     ("given", "url"),
     [
@@ -116,6 +176,8 @@ def test_control_characters_do_not_reach_the_screen(capsys: pytest.CaptureFixtur
         ("my.db", "sqlite:///my.db"),
         ("./x.db", "sqlite:///./x.db"),
         ("/tmp/x.db", "sqlite:////tmp/x.db"),
+        ("file:a?b#c%41 d.db", "sqlite:///file:a%3Fb#c%2541 d.db"),
+        ("~/x.db", f"sqlite:///{Path.home()}/x.db"),
         ("sqlite:///y.db", "sqlite:///y.db"),
         ("postgresql://u:p@h/n", "postgresql://u:p@h/n"),
     ],

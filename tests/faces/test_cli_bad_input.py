@@ -31,6 +31,7 @@ volatility: {estimator: close_to_close, window: 6h}
 positions:
   btc: {symbol: BTC/USDT:USDT, share: 50%, strategy: {name: constant, leverage: 2}}
 """
+OLD = "<!doctype html>an earlier report of Ringfence"
 HEADER = "ts,open,high,low,close,volume"
 
 Ended = tuple[int, str, str]
@@ -238,10 +239,12 @@ def test_two_mandates_of_different_bars_or_of_one_name_are_told_apart(here: Path
         ("m.yaml", "not a database"),
         ("empty", "not a database"),
         ("/proc/x.db", "/proc/x.db"),
-        ("mysql://u:secret@h/n", "use sqlite:///FILE or postgresql://"),
+        ("mysql://u@h/n", "use sqlite:///FILE or postgresql://"),
         ("sqlite://", "in memory"),
         ("", "--db"),
-        ("postgresql://u:secret@localhost:1/n", "cannot be reached"),
+        ("postgresql://u@localhost:1/n", "cannot be reached"),
+        ("postgresql://u:secret@localhost:1/n", "u:***@localhost:1/n: a password among the arguments"),
+        ("postgresql://localhost:1/n?password=secret", "a password among the arguments"),
     ],
 )
 def test_a_database_that_cannot_be_used_is_refused_and_its_password_is_not_shown(
@@ -252,6 +255,55 @@ def test_a_database_that_cannot_be_used_is_refused_and_its_password_is_not_shown
     err = refused(console("replay", *GOOD, "--db", db), told)
     assert "secret" not in err
     assert (here / "m.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize("place", ["m.yaml", "b.csv", "x.db", "pipe", "notes.txt"])
+@pytest.mark.parametrize("command", ["backtest", "replay"])
+def test_a_report_is_written_over_nothing_but_an_earlier_report(
+    place: str, command: str, here: Path, console: Console
+) -> None:
+    (here / "notes.txt").write_text("mine")
+    (here / "x.db").write_bytes(b"SQLite format 3\0")
+    os.mkfifo(here / "pipe")
+    before = (here / place).read_bytes() if place != "pipe" else b""
+    refused(console(command, *GOOD, "--report", place), place, "the report was not written")
+    assert place == "pipe" or (here / place).read_bytes() == before
+    assert not (here / "ringfence.db").exists(), "refused before anything is started"
+
+
+def test_a_report_over_an_input_is_refused_even_where_it_looks_like_a_report(here: Path, console: Console) -> None:
+    (here / "m.yaml").rename(here / "r.html")
+    (here / "r.html").write_text(OLD)
+    (here / "m.yaml").symlink_to(here / "r.html")
+    refused(console("backtest", *GOOD, "--report", "r.html"), "it is an input of this very run")
+
+
+@pytest.mark.parametrize("words", [("schema", "--output"), ("heads", "-o")])
+def test_no_command_writes_over_a_file_of_another_kind(words: tuple[str, ...], here: Path, console: Console) -> None:
+    before = (here / "m.yaml").read_bytes()
+    refused(console(*words, "m.yaml"), "m.yaml", "it holds something else than a")
+    assert (here / "m.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize("db", ["a?b.db", "a#b.db", "a%41.db", "with space.db", "file:x.db", "~x.db"])
+def test_a_database_is_the_file_of_that_very_name_and_its_owners_alone(db: str, here: Path, console: Console) -> None:
+    before = set(here.iterdir())
+    assert console("replay", *GOOD, "--db", db, "--json")[0] == 0
+    assert json.loads(console("vaults", "--db", db, "--json")[1])[0]["vault"] == "steady"
+    (made,) = set(here.iterdir()) - before
+    assert (made.name, made.stat().st_mode & 0o777) == (db, 0o600)
+
+
+def test_a_tilde_in_a_databases_name_is_the_home(here: Path, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(here))
+    assert console("replay", *GOOD, "--db=~/x.db", "--json")[0] == 0
+    assert (here / "x.db").is_file()
+
+
+def test_a_pipe_is_no_database(here: Path, console: Console) -> None:
+    os.mkfifo(here / "pipe")
+    for command in (("replay", *GOOD), ("vaults",)):
+        refused(console(*command, "--db", "pipe"), "pipe: this file is not a database")
 
 
 def _revision(file: Path, revision: str | None = None) -> str:
@@ -361,10 +413,10 @@ def test_a_full_disk_under_the_database_stops_it_and_the_same_command_goes_on(
 
 def test_a_full_disk_under_the_report_leaves_the_old_report(trend: Path, tmp_path: Path) -> None:
     report = tmp_path / "r.html"
-    report.write_text("old")
+    report.write_text(OLD)
     arguments = ("backtest", trend, *MARCH, "--report", report)
     refused(finished(start(*arguments, preexec_fn=_small_files(100_000))), "r.html", "the report was not written")
-    assert report.read_text() == "old"
+    assert report.read_text() == OLD
     assert [entry.name for entry in tmp_path.iterdir()] == ["r.html"]
 
 
@@ -374,9 +426,9 @@ def test_a_device_is_no_place_for_a_report(here: Path, console: Console) -> None
 
 def test_a_full_disk_under_a_schema_leaves_the_old_one(tmp_path: Path) -> None:
     file = tmp_path / "s.json"
-    file.write_text("old")
+    file.write_text('{"$defs": {}}')
     refused(finished(start("schema", "--output", file, preexec_fn=_small_files(1_000))), "s.json")
-    assert file.read_text() == "old"
+    assert file.read_text() == '{"$defs": {}}'
     assert [entry.name for entry in tmp_path.iterdir()] == ["s.json"]
 
 
@@ -391,17 +443,22 @@ def test_a_home_that_cannot_be_written_does_not_stop_the_kernel(here: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--broker", "redis://:secret@localhost:1/0"), "the broker cannot be reached"),
+        (("--broker", "redis://localhost:1/0"), "the broker cannot be reached"),
+        (("--broker", "redis://:secret@localhost:1/0"), "set RINGFENCE_BROKER"),
         (("--broker", "amqp://localhost"), "redis://"),
         (("--db", "/none/x.db"), "/none"),
+        (("--db", "typo.db"), "typo.db: no such database"),
     ],
 )
 def test_a_worker_without_broker_or_database_says_so(
     arguments: tuple[str, ...], told: str, here: Path, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert console("replay", *GOOD, "--db", "w.db", "--json")[0] == 0
     for name in ("RINGFENCE_DATABASE", "RINGFENCE_BROKER"):
         monkeypatch.setenv(name, "sqlite:///w.db" if name.endswith("DATABASE") else "redis://localhost:1/0")
+    before = sorted(here.iterdir())
     assert "secret" not in refused(console("worker", *arguments), told)
+    assert sorted(here.iterdir()) == before, "a mistyped name makes no empty database"
 
 
 def test_a_demo_does_not_write_over_somebody_elses_database(here: Path, console: Console) -> None:

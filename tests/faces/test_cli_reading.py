@@ -123,9 +123,13 @@ def test_every_reading_command_prints_a_table_for_people(still: tuple[Tide, Path
     for word in ("alice paid in", "resize", "bob was paid", "0.000 BTC"):
         assert word in shown["events"].out
     assert "every law holds" in shown["verify"].out
-    assert ringfence("verify", "tide", "--json", db=path).json == [
-        {"vault": "tide", "rows": 16, "slots": 12, "holds": True, "undecided": [], "breaches": []}
+    (told,) = ringfence("verify", "tide", "--json", db=path).json
+    head = told.pop("head")
+    assert f"head of tide: {head}" in shown["verify"].out
+    assert ringfence("heads", "--json", db=path).json["vaults"] == [
+        {"vault": "tide", "seq": 16, "hash": head.partition(":")[2]}
     ]
+    assert [told] == [{"vault": "tide", "rows": 16, "slots": 12, "holds": True, "undecided": [], "breaches": []}]
     for answer in shown.values():
         assert max(map(len, answer.out.splitlines())) <= 200
 
@@ -174,6 +178,32 @@ def test_verify_says_which_law_is_broken_where_and_leaves_with_1(small: Tide, tm
     refused = inside("statement", "alice", db=path)
     assert refused.code == 1
     assert "run `ringfence verify tide`" in refused.err
+
+
+def test_an_earlier_head_is_expected_on_the_chain_by_itself_or_from_a_file(
+    small: Tide, tmp_path: Path, inside: Console
+) -> None:
+    path, kept, as_json = tmp_path / "ringfence.db", tmp_path / "heads.txt", tmp_path / "heads.json"
+    assert inside("heads", "-o", str(kept), db=path).out == ""
+    assert inside("heads", "-o", str(as_json), "--json", db=path).code == 0
+    head = kept.read_text().splitlines()[0].removeprefix("vault tide ")
+    deposit(small.engine, "tide", "carol", UNIT, START)
+    for told in (head, f"tide={head}", str(kept), str(as_json)):
+        assert inside("verify", "--expect", told, db=path).code == 0, told
+    forged = head[:-1] + ("0" if head[-1] != "0" else "1")
+    answer = inside("verify", "--expect", forged, "--json", db=path)
+    assert answer.code == 1
+    (breach,) = answer.json[0]["breaches"]
+    assert (breach["law"], breach["thing"], breach["expected"]) == ("L3", "journal row 16", f"the head {forged}")
+    for wrong, told in (
+        ("16:abc", "neither SEQ:HASH"),
+        (str(path), "ringfence.db:1: expected `vault NAME SEQ:HASH`"),
+        ("none.txt", "none.txt"),
+    ):
+        refused = inside("verify", "--expect", wrong, db=path)
+        assert (refused.code, told in refused.err) == (1, True), refused.err
+    kept.write_text("vault tide 16\n")
+    assert "heads.txt:1: expected `vault NAME SEQ:HASH`" in inside("verify", "--expect", str(kept), db=path).err
 
 
 # ---------------------------------------------------------------------------------------------------- acts

@@ -103,8 +103,8 @@ def test_every_way_out_is_that_of_a_refusal_and_names_what_exists() -> None:
         ),
         (
             DiskFault("x.db", "disk I/O error"),
-            "x.db: the disk refused (disk I/O error); nothing was written; check its room and health; "
-            "then run the same command again",
+            "x.db: the disk refused (disk I/O error); nothing was written of this step, and what was committed is "
+            "kept; check its room and health; then run the same command again",
         ),
         (
             SettingRefused("RINGFENCE_BROKER", "x", "redis://..."),

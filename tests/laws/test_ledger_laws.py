@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Engine, event, func, insert, select, update
 
 from ringfence.risk.edges import MAY_BE_NEGATIVE, AccountKind, Edge
 from ringfence.runtime.database import in_unit, lock_vault, migrate, open_engine, unit_of_work
-from ringfence.vaults.commands import answered, remember
+from ringfence.vaults.commands import answered, asked_under, remember
 from ringfence.vaults.entries import Amended
 from ringfence.vaults.errors import InsufficientBalance, KeyConflict
 from ringfence.vaults.journal import Journal, genesis
@@ -136,7 +136,7 @@ def test_l4_the_same_key_and_body_have_one_effect_and_another_body_has_none(engi
         if isinstance(before, Amended):
             return before.to_reserve
         posted = work(connection, name, [(Edge.funding_received, "btc", body["amount"])])
-        remember(connection, row["id"], "key-1", body, row["journal_seq"] + 1)
+        remember(connection, row["id"], asked_under("key-1", body), row["journal_seq"] + 1)
         return posted
 
     assert [in_unit(engine, lambda c: deposit(c, {"amount": 5})) for _ in range(3)] == [1] * 3

@@ -29,9 +29,10 @@ from ringfence.runtime.errors import (
     SettingRefused,
     UnknownDatabase,
 )
-from ringfence.runtime.settings import Settings, concealed, settings
+from ringfence.runtime.settings import Settings, settings
 from ringfence.vaults.errors import DepositMustWait, UnknownVault
 from ringfence.vaults.tables import mandate, vault
+from ringfence.words.addresses import concealed
 
 VAULT = {
     "id": 1, "name": "shield", "mandate": "f", "currency": "USDT", "decimals": 6, "shares": 0, "waiting": 0,

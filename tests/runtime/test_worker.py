@@ -73,12 +73,12 @@ def week(project: Path, recorded: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 def ledger_of(engine: Engine) -> Ledger:
-    """Every row of every table but the recorded bars and the answers to keys, all columns, in order of their keys."""
+    """Every row of every table but the recorded bars, all columns, in order of their keys."""
     with unit_of_work(engine, writes=False) as connection:
         return {
             table.name: [tuple(row) for row in connection.execute(select(table).order_by(*table.primary_key.columns))]
             for table in metadata.sorted_tables
-            if table.name not in ("bar", "command")
+            if table.name != "bar"
         }
 
 
@@ -103,7 +103,7 @@ def opened(url: str, week: Week) -> Iterator[Engine]:
         in_unit(engine, functools.partial(store_bars, market=week.market))
         open_vault(engine, week.setup.mandate, week.slots[0])
         for holder, amount in DEPOSITS.items():
-            deposit(engine, VAULT, holder, amount, week.slots[0])
+            deposit(engine, VAULT, holder, amount, week.slots[0], f"replay:{holder}")
         yield engine
     finally:
         engine.dispose()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, insert, text, update
 
 from ringfence.runtime.database import migrate, open_engine, unit_of_work
-from ringfence.vaults.commands import answered, remember, request_hash
+from ringfence.vaults.commands import answered, asked_under, remember, request_hash
 from ringfence.vaults.entries import Amended, Entry, Opened
 from ringfence.vaults.errors import KeyConflict, NotJournalable
 from ringfence.vaults.journal import Journal, breaches, canonical, genesis, last_row, row_hash, rows
@@ -179,7 +179,7 @@ def test_the_same_request_is_answered_and_another_under_its_key_is_refused(told:
     body = {"holder": "alice", "amount": "5"}
     with unit_of_work(told) as connection:
         assert answered(connection, 1, "k", body) is None
-        remember(connection, 1, "k", body, 2)
+        remember(connection, 1, asked_under("k", body), 2)
         assert answered(connection, 1, "k", dict(reversed(body.items()))) == AMENDED
         assert answered(connection, 1, "other", body) is None
         with pytest.raises(KeyConflict, match="key k: was used before with another request"):
