@@ -2,5 +2,5 @@
 
 __all__ = ["KERNEL"]
 
-KERNEL = 1
+KERNEL = 2
 """Version of the decisions: a change of the kernel that moves a single decision raises it (R4)."""
