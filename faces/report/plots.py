@@ -39,6 +39,11 @@ BOUND_COLOURS = {
     Bound.margin_call: "#ec4899",
     Bound.maintenance_margin: "#be123c",
     Bound.band: "#c7d9f7",
+    Bound.costs: "#7f1d1d",
+    Bound.strike: "#a3e635",
+    Bound.flow: "#22d3ee",
+    Bound.at_wall: "#78716c",
+    Bound.volume: "#facc15",
 }
 
 MARKERS = {

@@ -120,7 +120,7 @@ def test_every_reading_command_prints_a_table_for_people(still: tuple[Tide, Path
         assert word in shown["positions"].out
     for word in ("alice", "bob", "value at the wall", "profit"):
         assert word in shown["statement"].out
-    for word in ("alice paid in", "resize", "bob was paid", "0.000 BTC"):
+    for word in ("alice paid in", "resize", "bob asked for", "0.000 BTC"):
         assert word in shown["events"].out
     assert "every law holds" in shown["verify"].out
     (told,) = ringfence("verify", "tide", "--json", db=path).json
@@ -137,8 +137,14 @@ def test_every_reading_command_prints_a_table_for_people(still: tuple[Tide, Path
 def test_one_holders_statement_shows_every_act(still: tuple[Tide, Path]) -> None:
     _, path = still
     out = ringfence("statement", "bob", db=path).out
-    assert [word for word in ("deposit", "request", "payment") if word in out] == ["deposit", "request", "payment"]
+    assert [word for word in ("deposit", "request") if word in out] == ["deposit", "request"]
     assert "alice" not in out
+
+
+def test_a_holders_statement_tells_of_his_payment(small: Tide, tmp_path: Path) -> None:
+    small.step(1, 12)
+    out = ringfence("statement", "bob", db=tmp_path / "ringfence.db").out
+    assert [word for word in ("deposit", "request", "payment") if word in out] == ["deposit", "request", "payment"]
 
 
 def test_a_long_table_of_events_says_that_it_is_not_all(still: tuple[Tide, Path], inside: Console) -> None:
