@@ -192,7 +192,7 @@ def _unrecorded_stamps(connection: Connection, market: Market, column: int, live
     own = market.stamps[starts[0] : stops[-1]] if len(starts) else market.stamps[:0]
     given = dict(zip(own.ts.tolist(), (own.rate + 0.0).tolist(), strict=True))
     span = {"instrument": instrument_key(symbol), "start": int(market.ts[0]), "stop": market.close_ts}
-    recorded: dict[int, float] = dict(connection.execute(_FUNDED, span).tuples().all())
+    recorded: dict[int, float] = dict(map(tuple, connection.execute(_FUNDED, span)))
     for ts in sorted(given.keys() | recorded.keys()):
         if given.get(ts) != recorded.get(ts) and (ts in recorded or ts < lived):
             raise RecordingDiffers(
