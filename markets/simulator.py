@@ -12,8 +12,7 @@ import numpy as np
 
 from ringfence.markets.paper import fund, liquidate
 from ringfence.markets.trades import Hall, Outcome, close, strike_and_settle, trade, winds_down
-from ringfence.risk.arithmetic import INT_MAX
-from ringfence.risk.book import STAMP, Book, Rows, Seat, Terms, Walk, rows
+from ringfence.risk.book import INT_MAX, STAMP, Book, Rows, Seat, Terms, Walk, rows
 from ringfence.risk.compiled import compiled, inlined
 from ringfence.risk.engine import Budget, blank_plan, capital_at_risk, gross_multiplier, plan_position
 from ringfence.risk.events import Kind

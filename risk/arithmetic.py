@@ -10,11 +10,10 @@ import math
 
 from ringfence.risk.compiled import compiled, formula
 
-__all__ = ["INT_MAX", "MILLION", "PRICE_BITS", "portion_down", "portion_up", "price_per_share_up", "product_down",
+__all__ = ["MILLION", "PRICE_BITS", "portion_down", "portion_up", "price_per_share_up", "product_down",
            "product_up", "quotient_down", "quotient_up", "ratio_down", "scaled_up"]  # fmt: skip
 
 MILLION = 1_000_000
-INT_MAX = 2**63 - 1
 PRICE_BITS = 50
 """A price per share is an integer with this many fractional bits (minor units per share unit x 2**50)."""
 

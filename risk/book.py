@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ringfence.risk.arithmetic import INT_MAX
 from ringfence.risk.errors import TiersRefused
 
 Ints = npt.NDArray[np.int64]
@@ -21,12 +20,13 @@ Flags = npt.NDArray[np.bool_]
 Rows = Any
 """A numpy record array of one of the row types below."""
 
-__all__ = ["BAR", "INSTRUMENT", "POSITION", "POSITION_LIMITS", "PROPOSAL", "STAMP", "TIER", "TIERS_MAX",
+__all__ = ["BAR", "INSTRUMENT", "INT_MAX", "POSITION", "POSITION_LIMITS", "PROPOSAL", "STAMP", "TIER", "TIERS_MAX",
            "VAULT", "VAULT_LIMITS", "AtWall", "Book", "Flags", "Floats", "Holding", "Ints", "Limits", "Order", "Report",
            "ReportKind", "Rows", "Seat", "Sweep", "Terms", "Walk", "empty_book",
            "limits", "rows", "tier_deductions"]  # fmt: skip
 
 TIERS_MAX = 20
+INT_MAX = 2**63 - 1
 _INT, _FLOAT, _FLAG = np.int64, np.float64, np.bool_
 
 TIER = np.dtype(

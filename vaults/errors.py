@@ -273,6 +273,8 @@ class TimeRefused(VaultError):
     """The time cannot stand in the vault's journal: it lies before what happened already, before the vault's opening or
     beyond any sane clock; nothing has changed."""
 
+    code = "journal_time_refused"  # bars out of order are refused under the plainer word
+
     name: str
     ts: int
     """UTC ms."""

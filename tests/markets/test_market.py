@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ringfence.markets.bars import Bars, validated
@@ -146,36 +146,95 @@ def funded(minutes: list[int], stamps: list[int], rates: list[float] | None = No
     return align({"BTC": bars_at("BTC", minutes), "ETH": bars_at("ETH", list(range(12)))}, funding={"BTC": funding})
 
 
+def settled(market: Market, number: int = 0) -> dict[int, list[tuple[int, float]]]:
+    """By the minute of the bar: the stamps that it settles, each its minute and its rate."""
+    found = {}
+    for row, (first, last) in enumerate(zip(market.stamps_from[:, number], market.stamps_to[:, number], strict=True)):
+        if first < last:
+            stamps = market.stamps[first:last]
+            minutes = ((stamps.ts - START) // MINUTE).tolist()
+            found[int(market.ts[row] - START) // MINUTE] = list(zip(minutes, stamps.rate.tolist(), strict=True))
+    return found
+
+
 def test_a_stamp_settles_at_the_bar_that_opens_with_it() -> None:
-    market = funded(list(range(12)), [0, 4, 8])
-    assert np.flatnonzero(market.funding_valid[:, 0]).tolist() == [0, 4, 8]
-    assert market.funding_rate[[0, 4, 8], 0].tolist() == [0.0001, 0.0002, 0.00030000000000000003]
-    assert not market.funding_valid[:, 1].any()
+    market = funded(list(range(12)), [0, 4, 8], [0.1, 0.2, 0.3])
+    assert settled(market) == {0: [(0, 0.1)], 4: [(4, 0.2)], 8: [(8, 0.3)]}
+    assert settled(market, 1) == {}
     assert market.notes == ()
 
 
-def test_a_stamp_in_a_gap_settles_at_the_symbols_next_bar_and_not_at_another_symbols() -> None:
-    market = funded([0, 1, 2, 6, 7, 8, 9, 10, 11], [0, 4, 8])
-    assert np.flatnonzero(market.funding_valid[:, 0]).tolist() == [0, 6, 8]
+def test_every_stamp_inside_a_bar_settles_at_it_in_order_also_in_the_last() -> None:
+    funding = Funding.validated("BTC", START + np.array([0, 20, 59, 60, 119]) * MINUTE, [0.1, 0.2, 0.3, 0.4, 0.5])
+    market = align({"BTC": bars_at("BTC", [0, 1], HOUR)}, funding={"BTC": funding})
+    assert settled(market) == {0: [(0, 0.1), (20, 0.2), (59, 0.3)], 60: [(60, 0.4), (119, 0.5)]}
+    assert len(market.stamps) == 5
 
 
-def test_two_stamps_on_one_bar_settle_the_latest_and_report_the_other() -> None:
-    market = funded([0, 1, 9, 10, 11], [0, 4, 8])
-    assert np.flatnonzero(market.funding_valid[:, 0]).tolist() == [0, 9]
-    assert market.funding_rate[9, 0] == pytest.approx(0.0003)
-    assert market.notes == (
-        "BTC: 1 of 3 funding stamps not settled, first 2020-03-12T00:04:00Z: a later stamp falls on the same bar",
-    )
+def test_stamps_in_a_hole_settle_at_the_symbols_next_bar_before_its_own_and_not_at_another_symbols() -> None:
+    market = funded([0, 1, 2, 8, 9, 10, 11], [0, 4, 6, 8], [0.1, 0.2, 0.3, 0.4])
+    assert settled(market) == {0: [(0, 0.1)], 8: [(4, 0.2), (6, 0.3), (8, 0.4)]}
+    assert settled(market, 1) == {}
 
 
 def test_stamps_outside_the_bars_settle_nothing() -> None:
-    market = funded([4, 5, 6, 7], [0, 4, 8, 12])
-    assert np.flatnonzero(market.funding_valid[:, 0]).tolist() == [4]
+    assert settled(funded([4, 5, 6, 7], [0, 4, 8, 12], [0.1, 0.2, 0.3, 0.4])) == {4: [(4, 0.2)]}
 
 
 def test_a_rate_of_zero_is_known_and_a_missing_rate_is_not() -> None:
-    market = funded(list(range(12)), [0, 4], [0.0, 0.0])
-    assert np.flatnonzero(market.funding_valid[:, 0]).tolist() == [0, 4]
+    assert settled(funded(list(range(12)), [0, 4], [0.0, 0.0])) == {0: [(0, 0.0)], 4: [(4, 0.0)]}
+
+
+def test_stamps_of_several_symbols_stand_apart() -> None:
+    series = {name: bars_at(name, [0, 1, 2]) for name in ("BTC", "ETH")}
+    rates = {"BTC": [0.1, 0.2], "ETH": [0.3, 0.4]}
+    funding = {name: Funding.validated(name, START + np.array([0, 2]) * MINUTE, rates[name]) for name in series}
+    market = align(series, funding=funding)
+    assert settled(market) == {0: [(0, 0.1)], 2: [(2, 0.2)]}
+    assert settled(market, 1) == {0: [(0, 0.3)], 2: [(2, 0.4)]}
+
+
+@given(
+    st.lists(st.integers(0, 30), min_size=1, max_size=12, unique=True).map(sorted),
+    st.lists(st.integers(0, 95), min_size=1, max_size=20, unique=True).map(sorted),
+)
+def test_every_stamp_between_first_open_and_last_close_settles_exactly_once(rows: list[int], stamps: list[int]) -> None:
+    """Bars of three minutes: a stamp belongs to the bar that it falls into, in a hole to the next one."""
+    due = [stamp for stamp in stamps if 3 * rows[0] <= stamp < 3 * rows[-1] + 3]
+    assume(due)
+    funding = Funding.validated("BTC", START + np.array(stamps) * MINUTE, [0.001 * stamp for stamp in stamps])
+    market = align({"BTC": bars_at("BTC", rows, 3 * MINUTE)}, funding={"BTC": funding})
+    expected: dict[int, list[tuple[int, float]]] = {}
+    for stamp in due:
+        owner = next(3 * row for row in rows if stamp < 3 * row + 3)
+        expected.setdefault(owner, []).append((stamp, 0.001 * stamp))
+    assert settled(market) == expected
+
+
+def thin(volumes: list[float], *, known: bool = True) -> Bars:
+    """Bars that stand still where they have no volume."""
+    bars = bars_at("BTC", list(range(len(volumes))))
+    idle = np.array(volumes) == 0.0
+    columns = {name: np.where(idle, 100.0, getattr(bars, name)) for name in ("open", "high", "low", "close")}
+    return replace(bars, **columns, volume=np.array(volumes), volume_known=known)
+
+
+def test_flat_bars_without_volume_are_no_bars_and_their_stamps_settle_at_the_next_one() -> None:
+    funding = Funding.validated("BTC", START + np.array([1, 2]) * MINUTE, [0.1, 0.2])
+    market = align({"BTC": thin([1, 0, 0, 5])}, funding={"BTC": funding})
+    assert ((market.ts - START) // MINUTE).tolist() == [0, 3]
+    assert settled(market) == {3: [(1, 0.1), (2, 0.2)]}
+    beside = align({"BTC": thin([1, 0, 0, 5]), "ETH": bars_at("ETH", [0, 1, 2, 3])})
+    assert beside.valid[:, 0].tolist() == [True, False, False, True]
+    assert beside.close[:, 0].tolist() == [101.0, 101.0, 101.0, 104.0]
+
+
+def test_a_bar_without_volume_in_which_the_price_moved_is_a_bar_as_is_any_where_volumes_are_unknown() -> None:
+    moved = bars_at("BTC", [0, 1, 2])
+    moved.volume[1] = 0.0
+    assert len(align({"BTC": moved})) == 3
+    assert len(align({"BTC": thin([1, 0, 5], known=False)})) == 3
+    assert len(align({"BTC": thin([0, 0, 0])})) == 3  # a series of nothing but such bars says nothing of trade
 
 
 def test_missing_stamps_are_said() -> None:
@@ -204,7 +263,8 @@ def test_late_stamps_settle_where_exact_ones_do() -> None:
         align(bars, funding={"BTC": Funding.validated("BTC", [START + n * MINUTE + by for n in (0, 4)], [0.1, 0.2])})
         for by in (0, 11)
     )
-    assert late.funding_rate.tolist() == exact.funding_rate.tolist()
+    assert settled(late) == settled(exact) == {0: [(0, 0.1)], 4: [(4, 0.2)]}
+    assert late.stamps.ts.tolist() == exact.stamps.ts.tolist()
     assert late.notes == exact.notes
 
 

@@ -2,106 +2,22 @@
 
 import itertools
 import math
-from dataclasses import dataclass, field
-from typing import Any
 
 import numba
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ringfence.markets.instruments import listing
-from ringfence.markets.simulator import Record, Walk, blank_series, simulate
 from ringfence.markets.tables import shipped
-from ringfence.risk.book import BAR, INSTRUMENT, PROPOSAL, Terms, empty_book, limits, rows
 from ringfence.risk.edges import Edge
-from ringfence.risk.events import Bound, Event, Kind
+from ringfence.risk.events import Bound, Kind
 from ringfence.risk.exposure import leverage_of, liquidation_price, maintenance_margin
-from ringfence.risk.tape import blank_tape, read_events
-from ringfence.risk.wall import wall_amount
 from tests.reference import exact
+from tests.reference.exchange import HOUR, START, USDT, Exchange
 
 SLOW = bool(numba.config.DISABLE_JIT)
 MILLION = 10**6
-USDT = 10**6
-PRICES = ("open", "high", "low", "close", "mark_open", "mark_high", "mark_low", "mark_close")
-FREE = {
-    "share": 500_000, "leverage_max": 100.0, "volatility_max": 1e9, "distance_sigmas": 0.0,
-    "distance_slippage": 0.0, "band": 0.1,
-    "call_at": 1_000_001, "call_to": 1_000_002, "half_spread": 0.0, "slippage": 0.0,
-    "taker_fee": 0, "liquidation_fee": 0,
-}  # fmt: skip
-
-
-@dataclass
-class Exchange:
-    """One vault on one or two instruments; `bar` lives through one bar and keeps what it brought."""
-
-    terms: dict[str, float] = field(default_factory=dict)
-    symbols: int = 1
-    rate: int = 10_000
-    cushion: int = 1_000 * USDT
-    unit: int = 1_000
-    notional_min: int = 0
-    leverage_max: float = 100.0
-
-    def __post_init__(self) -> None:
-        self.listing = rows(INSTRUMENT, self.symbols, unit=self.unit, notional_min=self.notional_min, tiers=1)
-        for row in self.listing:
-            row.tier[:1] = [(0, self.rate, 0, self.leverage_max)]
-        self.book = empty_book(range(self.symbols))
-        columns = {name: [value] * self.symbols for name, value in (FREE | self.terms).items()}
-        self.limits = limits(keep=[800_000], gross_leverage_max=[1e9], **columns)
-        self.vault = self.book.vaults[0]
-        self.vault.shares, self.vault.high_water_mark = 10**13, 2**50 // 1000
-        self.vault.reserve = wall_amount(int(self.vault.high_water_mark), 800_000, 10**13)
-        self.vault.cushion = self.cushion
-        self.vault.world = -self.own()
-        self.events: list[Event] = []
-        self.transfers: list[tuple[int, int, int]] = []
-
-    def hold(self, quantity: int, price: float, margin: int, position: int = 0) -> Any:
-        """A position bought or sold at `price` with `margin` minor units of its own."""
-        row = self.book.positions[position]
-        row.quantity, row.margin = quantity, margin
-        row.cost = int(abs(quantity) * int(self.listing[position].unit) * price)
-        self.vault.world = -self.own()
-        return row
-
-    def own(self) -> int:
-        return int(self.vault.reserve) + int(self.vault.cushion) + int(self.book.positions.margin.sum())
-
-    def bar(
-        self, close: float, *others: float, low: float | None = None, high: float | None = None,
-        opened: float | None = None, asked: tuple[float, ...] | None = None, **columns: float,
-    ) -> list[Event]:  # fmt: skip
-        """Live through a bar; with `asked` a decision falls at its close."""
-        bars = rows(BAR, (1, self.symbols), valid=True)
-        for s, after in enumerate((close, *others)):
-            start = after if opened is None else opened
-            figures = {
-                "open": start, "close": after, "high": max(start, after) if high is None else high,
-                "low": min(start, after) if low is None else low,
-            }  # fmt: skip
-            for name in PRICES:
-                bars[name][0, s] = figures[name.removeprefix("mark_")]
-        for name, value in columns.items():
-            bars[name][0] = value
-        proposals = rows(PROPOSAL, (1, self.symbols), volatility=0.5, proposed=True, known=True)
-        if asked is not None:
-            proposals.leverage[0] = asked
-        tape, slot = blank_tape(200, 100), np.array([-1 if asked is None else 0])
-        record = Record(tape, blank_series(1, 1, self.symbols))
-        simulate(self.book, Terms(self.limits, self.listing), Walk(bars, slot, proposals), record, (0, 1))
-        self.events = read_events(tape, np.zeros(1, np.int64), 0, 0)
-        self.transfers = [row[2:] for row in tape.transfers[: tape.used[0]].tolist()]
-        vault = self.vault
-        assert self.own() + sum(int(vault[name]) for name in ("venue", "costs", "funding", "shortfall", "world")) == 0
-        return self.events
-
-    def moved(self, edge: Edge, position: int = 0) -> int:
-        return sum(amount for of, p, amount in self.transfers if of == edge and p in (position, -1))
 
 
 # ---------------------------------------------------------------------------------------------------- funding
@@ -116,10 +32,10 @@ def test_m6_longs_pay_a_positive_rate_on_the_quantity_held_at_the_stamp(
 ) -> None:
     venue = Exchange()
     held = venue.hold(quantity, 20_000.0, 5_000 * USDT)
-    (event,) = venue.bar(20_000.0, funding=True, funding_rate=rate)
+    (event,) = venue.bar(20_000.0, stamps=[(0, rate)])
     # 0.001 is no binary fraction, so the exact product may lie a hair off 20 and is rounded against the position
     assert event.amount in (received, received - 1)
-    assert (event.kind, event.price, event.mark) == (Kind.funding, rate, 20_000.0)
+    assert (event.kind, event.price, event.mark, event.ts) == (Kind.funding, rate, 20_000.0, START)
     assert held.margin == 5_000 * USDT + event.amount
     assert venue.vault.funding == -event.amount
     value = exact.value(abs(quantity), 1_000, 20_000.0)
@@ -130,15 +46,27 @@ def test_m6_longs_pay_a_positive_rate_on_the_quantity_held_at_the_stamp(
 def test_m6_without_a_stamp_or_a_position_nothing_is_paid() -> None:
     venue = Exchange()
     venue.hold(1000, 20_000.0, 5_000 * USDT)
-    assert venue.bar(20_000.0, funding=False, funding_rate=0.05) == []
-    assert Exchange().bar(20_000.0, funding=True, funding_rate=0.05) == []
+    assert venue.bar(20_000.0) == []
+    assert Exchange().bar(20_000.0, stamps=[(0, 0.05)]) == []
+
+
+def test_m6_every_stamp_of_a_bar_is_paid_at_its_own_time_on_what_is_held_then() -> None:
+    """Three stamps that one bar settles, one of them from the hole before it; rates that are binary fractions."""
+    venue = Exchange()
+    held = venue.hold(1000, 20_000.0, 500 * USDT)
+    told = venue.bar(20_000.0, stamps=[(-7_200_000, 0.25 / 16), (0, -0.25 / 64), (3_599_999, 0.25 / 32)])
+    assert [event.kind for event in told] == [Kind.funding] * 3 + [Kind.liquidation]
+    assert [event.ts - START for event in told[:3]] == [-7_200_000, 0, 3_599_999]
+    assert [event.amount for event in told[:3]] == [-312_500_000, 78_125_000, -156_250_000]
+    assert venue.vault.funding == 390_625_000
+    assert (held.quantity, venue.vault.cushion) == (0, 1_109_375_000)  # 109 are less than 1 % of 20,000
 
 
 def test_funding_is_paid_at_the_open_mark_and_before_maintenance_is_checked() -> None:
     venue = Exchange()
     # equity 250 at 20,000, maintenance 200: only the 100 of funding bring it below
     venue.hold(1000, 20_000.0, 250 * USDT)
-    told = venue.bar(20_000.0, funding=True, funding_rate=0.005)
+    told = venue.bar(20_000.0, stamps=[(0, 0.005)])
     assert [event.kind for event in told] == [Kind.funding, Kind.liquidation]
 
 
@@ -148,7 +76,7 @@ def test_funding_that_the_margin_cannot_pay_comes_out_of_the_positions_own_profi
     cushion, reserve = int(venue.vault.cushion), int(venue.vault.reserve)
     held = venue.hold(side * 1000, 20_000.0, 10 * USDT)
     price = 20_000.0 + side * 2_000.0
-    (event,) = venue.bar(price, funding=True, funding_rate=side * 0.005)
+    (event,) = venue.bar(price, stamps=[(0, side * 0.005)])
     due = exact.funding_payment(side, 1000, 1_000, price, side * 0.005)[0]
     assert event.amount == due
     assert held.margin == 0
@@ -215,7 +143,7 @@ def test_a_liquidation_at_a_traded_trigger_fills_there() -> None:
     trigger = (20_000.0 - 1_000.0) / 0.99  # q*unit = 1 BTC
     (event,) = venue.bar(19_000.0, opened=20_000.0)
     assert event.kind is Kind.liquidation
-    assert event.reason is Bound.maintenance_margin
+    assert (event.reason, event.ts) == (Bound.maintenance_margin, START + HOUR)  # at some time up to the close
     assert event.liquidation_price == pytest.approx(trigger)
     assert event.price == event.liquidation_price * (1.0 - 0.0001 - 0.0002)
     assert (event.quantity_before, event.quantity_after, event.shortfall) == (1000, 0, 0)
@@ -234,7 +162,7 @@ def test_m5_a_gap_fills_where_the_market_opened_and_costs_no_more_than_the_margi
     venue.hold(side * 1000, 20_000.0, 1_000 * USDT)
     opened = 20_000.0 - side * 6_000.0
     (event,) = venue.bar(opened - side * 10.0, opened=opened)
-    assert event.price == opened
+    assert (event.price, event.ts) == (opened, START)
     assert event.amount == -6_000 * USDT
     assert event.shortfall == 5_000 * USDT  # the rest, exactly
     assert event.fee == 0  # no more than what is left
@@ -329,13 +257,40 @@ def test_m7_the_profits_of_partial_closes_sum_to_that_of_one_close() -> None:
     assert parts.book.positions[0].cost == 0
 
 
-def test_a_partial_close_whose_cost_the_margin_cannot_bear_closes_whole() -> None:
-    venue = Exchange(terms={"taker_fee": 20_000, "call_at": 3_000_000, "call_to": 3_500_000}, rate=5_000)
-    held = venue.hold(1000, 20_000.0, 201 * USDT)
-    (event,) = venue.bar(19_925.0)
-    assert event.kind is Kind.margin_call
-    assert (held.quantity, held.cost, held.margin) == (0, 0, 0)
-    assert event.shortfall == 0
+@pytest.mark.parametrize("side", [1, -1])
+def test_a_margin_call_reaches_its_multiple_with_its_own_costs_counted(side: int) -> None:
+    """To 1.5 of a maintenance of 1 %, at a fee of 0.1 % and half a spread of 0.05 %; a stop at 1.41 came of leaving
+    them out. Equity 210 of 20,000: k lots cost 0.03 each and each kept asks for 0.3: 210 - 0.03 (1,000 - k) = 0.3 k,
+    666 of them."""
+    terms = {"call_at": 1_100_000, "call_to": 1_500_000, "taker_fee": 1_000, "half_spread": 0.0005}
+    venue = Exchange(terms=terms)
+    held = venue.hold(side * 1000, 20_000.0, 210 * USDT)
+    (event,) = venue.bar(20_000.0)
+    assert (event.kind, event.ts) == (Kind.margin_call, START + HOUR)
+    assert abs(held.quantity) == pytest.approx(666, abs=1)
+    equity = int(held.margin) + exact.profit(side, abs(int(held.quantity)), 1_000, 20_000.0, int(held.cost))
+    now = exact.fee(abs(int(held.quantity)) * 20 * USDT, 10_000)
+    assert 1.5 * now <= equity < 1.5 * now + 400_000
+
+
+@pytest.mark.parametrize("asked", [(0.0,), (-5.0,)])
+def test_a_voluntary_close_whose_costs_are_more_than_the_margin_is_refused_beforehand(asked: tuple[float]) -> None:
+    """Closing 1,000 lots costs 300 and the margin is 299: what the venue could not take would have been its loss."""
+    venue = Exchange(terms={"taker_fee": 15_000, "call_at": 1, "band": 0.0})
+    held = venue.hold(1000, 20_000.0, 299 * USDT)
+    told = [(event.kind, event.reason, event.quantity_after) for event in venue.bar(20_000.0, asked=asked)]
+    assert (Kind.refusal, Bound.costs, 0) in told
+    assert Kind.resize not in {kind for kind, *_ in told}
+    assert (held.quantity, venue.vault.shortfall, venue.vault.costs) == (1000, 0, 0)
+    assert Kind.refusal not in {event.kind for event in venue.bar(20_000.0, asked=asked)}  # told once
+
+
+def test_a_voluntary_close_costs_the_margin_no_shortfall_up_to_the_last_unit() -> None:
+    venue = Exchange(terms={"taker_fee": 15_000, "call_at": 1})
+    held = venue.hold(1000, 20_000.0, 300 * USDT)
+    (event,) = venue.bar(20_000.0, asked=(0.0,))
+    assert (event.kind, event.fee, event.shortfall) == (Kind.resize, 300 * USDT, 0)
+    assert (held.quantity, held.margin) == (0, 0)
 
 
 # ---------------------------------------------------------------------------------------------------- orders
@@ -445,7 +400,8 @@ def test_a_missing_bar_leaves_the_position_alone_whatever_is_asked() -> None:
 @pytest.mark.parametrize("price", [1e-8, 0.08, 150.0, 1e6])
 @pytest.mark.parametrize("nav", [10**7, 10**11, 10**15])
 def test_real_instruments_at_any_price_and_size_keep_every_balance(symbol: str, price: float, nav: int) -> None:
-    venue = Exchange(cushion=nav, terms={"taker_fee": 500, "call_at": 2_000_000, "call_to": 3_000_000, "band": 0.0})
+    terms = {"taker_fee": 500, "call_at": 2_000_000, "call_to": 3_000_000, "band": 0.0}
+    venue = Exchange(cushion=nav, terms=terms, shares=max(10**13, nav * 1_000))
     venue.listing = listing([shipped().find(symbol)])
     for move, asked in ((1.0, 3.0), (1.02, 8.0), (0.97, -8.0), (1.0, -3.0), (1.6, 5.0), (0.5, 0.0), (1.0, 0.0)):
         price *= move
@@ -482,7 +438,7 @@ def test_a_margin_call_threshold_where_maintenance_would_be_the_whole_notional_i
 @pytest.mark.parametrize("side", [1, -1])
 def test_an_order_of_more_coins_than_an_int64_counts_is_cut_to_what_it_does(side: int) -> None:
     """A rich vault on a coin worth next to nothing: lots times unit once ran over and the order was refused."""
-    venue = Exchange(unit=10**9, cushion=4 * 10**15)
+    venue = Exchange(unit=10**9, cushion=4 * 10**15, shares=4 * 10**18)
     venue.bar(5e-7, asked=(side * 5.0,))
     held = venue.book.positions[0]
     assert [event.kind for event in venue.events] == [Kind.resize]

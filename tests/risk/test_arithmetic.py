@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ringfence.risk.arithmetic import (
     portion_down,
     portion_up,
-    price_per_share_down,
+    price_per_share_up,
     product_down,
     product_up,
     scaled_up,
@@ -103,26 +103,29 @@ def test_what_shares_are_worth_is_the_exact_ceiling(price: int, shares: int) -> 
 @example(2**61 + 2**8 + 1, 2**58 + 2**5 + 1)
 @example(2**60 - 1, 2**57 + 1)
 @example(72_057_594_037_928_936, 9_007_199_254_741_467)  # the float quotient lies two below
-def test_the_price_per_share_is_the_exact_floor(assets: int, shares: int) -> None:
+@example(8 * 1001, 1001)
+def test_the_price_per_share_is_the_exact_ceiling(assets: int, shares: int) -> None:
     assume(shares > 0)
     true = exact.price_per_share(assets, shares)
-    assume(true < TOP)
-    assert price_per_share_down(assets, shares) == floor(true)
+    assume(true <= TOP)
+    assert price_per_share_up(assets, shares) == ceil(true)
 
 
 @given(st.integers(2**57, 2**59 - 1), st.integers(2**53, WIDE // 8), st.integers(-300, 300))
 def test_the_price_per_share_is_exact_where_the_floats_are_coarsest(shares: int, base: int, shift: int) -> None:
     assets = min(shares * 8 - 1, base * 8 + shift)
     true = exact.price_per_share(assets, shares)
-    assume(true < TOP)
-    assert price_per_share_down(assets, shares) == floor(true)
+    assume(true <= TOP)
+    assert price_per_share_up(assets, shares) == ceil(true)
 
 
 @given(st.integers(1, WIDE - 1), st.integers(1, WIDE - 1))
-def test_shares_priced_and_valued_again_never_gain_a_unit(assets: int, shares: int) -> None:
+def test_shares_priced_and_valued_again_never_lose_a_unit(assets: int, shares: int) -> None:
+    """A mark is no lower than the price that it stands for, so that no wall made of it is."""
     assume(exact.price_per_share(assets, shares) < TOP)
-    price = price_per_share_down(assets, shares)
-    assert scaled_up(price, shares) <= assets
+    price = price_per_share_up(assets, shares)
+    assume(exact.scaled(price, shares) < WIDE)
+    assert scaled_up(price, shares) >= assets
 
 
 @pytest.mark.parametrize("function", [product_down, product_up])

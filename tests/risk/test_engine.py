@@ -1,4 +1,4 @@
-"""The decision of one tick: limiters, gross multiplier, band, hard caps last, no effects; law W5."""
+"""The decision of one tick: limiters, gross multiplier, hard caps, the band inside them, no effects; law W5."""
 
 import math
 from typing import Any
@@ -10,10 +10,26 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ringfence.markets.simulator import Walk, decide, simulate
-from ringfence.risk.book import BAR, INSTRUMENT, PROPOSAL, Book, Limits, Rows, Terms, empty_book, limits, rows
+from ringfence.risk.book import (
+    BAR,
+    INSTRUMENT,
+    POSITION_LIMITS,
+    PROPOSAL,
+    VAULT_LIMITS,
+    Book,
+    Limits,
+    Rows,
+    Terms,
+    empty_book,
+    limits,
+    rows,
+)
 from ringfence.risk.events import Bound
+from ringfence.risk.wall import PRICE_LARGEST
+from tests.reference.slow_plan import plan_vault
 from tests.reference.slow_step import SlowBook, plain
-from tests.reference.worlds import Rough, copied, fund, world
+from tests.reference.slow_venue import Tick
+from tests.reference.worlds import HOUR, START, Rough, copied, fund, world
 
 SLOW = bool(numba.config.DISABLE_JIT)
 MILLION = 10**6
@@ -26,28 +42,25 @@ Scene = tuple[Book, Terms, Rows, Rows]
 
 def scene(leverage: float, quantity: int = 0, *, volatility: float = 0.5, **terms: float) -> Scene:
     """One vault with one position whose collateral is 10,000 and whose limits bind nothing but what `terms` say."""
-    allowed = {
-        "share": 500_000, "leverage_max": 100.0, "volatility_max": 1e9, "distance_sigmas": 0.0,
-        "distance_slippage": 0.0, "band": 0.1,
-        "call_at": 1_500_000, "call_to": 3_000_000, "half_spread": 0.0, "slippage": 0.0,
-        "taker_fee": 0, "liquidation_fee": 0,
+    whole: dict[str, float] = {"keep": 800_000, "gross_leverage_max": 1e9, "timeframe": HOUR}
+    single: dict[str, float] = {
+        "share": 500_000, "leverage_max": 100.0, "volatility_max": 1e9, "band": 0.1, "call_at": 1_500_000,
+        "call_to": 3_000_000, "volume_share": 1.0,
     }  # fmt: skip
-    gross = terms.pop("gross_leverage_max", 1e9)
-    book = empty_book([0])
-    bounds = limits(
-        keep=[800_000], gross_leverage_max=[gross], **{name: [value] for name, value in (allowed | terms).items()}
-    )
+    for name, value in terms.items():
+        (whole if name in (VAULT_LIMITS.names or ()) else single)[name] = value
+    book, bounds = empty_book([0]), Limits(rows(VAULT_LIMITS, 1, **whole), rows(POSITION_LIMITS, 1, **single))
     fund(book, bounds, np.array([100_000_000_000]))
-    listing = rows(INSTRUMENT, 1, unit=1_000, notional_min=5_000_000, tiers=2)
+    listing = rows(INSTRUMENT, 1, unit=1_000, notional_min=5_000_000, scale=1e6, tiers=2)
     listing[0].tier[:2] = [(0, 4_000, 0, 125.0), (500_000_000_000, 10_000, 3_000_000_000, 50.0)]
-    bars = rows(BAR, 1, valid=True, **{name: PRICE for name in BAR.names if "_rate" not in name and name not in FLAGS})
+    bars = rows(BAR, 1, valid=True, volume=np.inf, **dict.fromkeys(PRICES, PRICE))
     proposals = rows(PROPOSAL, 1, leverage=leverage, volatility=volatility, proposed=True, known=True)
     held = book.positions[0]
     held.quantity, held.cost = quantity, int(abs(quantity) * 1_000 * PRICE)
     return book, Terms(bounds, listing), bars, proposals
 
 
-FLAGS = ("funding", "valid")
+PRICES = ("open", "high", "low", "close", "mark_open", "mark_high", "mark_low", "mark_close")
 
 
 def planned(leverage: float, quantity: int = 0, **terms: float) -> Any:
@@ -101,8 +114,8 @@ def test_the_gross_multiplier_scales_every_proposal_of_the_vault_and_of_no_other
     book = empty_book([0, 1], vaults=2)
     _, terms, bars, _ = scene(0.0)
     single = terms.limits.positions
-    columns = {name: np.repeat(single[name], 4) for name in single.dtype.names}
-    bounds = limits(keep=[800_000] * 2, gross_leverage_max=[0.5, 1e9], **columns)
+    bounds = Limits(np.repeat(terms.limits.vaults, 2).view(np.recarray), np.repeat(single, 4).view(np.recarray))
+    bounds.vaults.gross_leverage_max = [0.5, 1e9]
     fund(book, bounds, np.array([100_000_000_000] * 2))
     listing, bars = np.repeat(terms.listing, 2).view(np.recarray), np.repeat(bars, 2).view(np.recarray)
     asked = rows(PROPOSAL, 4, leverage=[6.0, -4.0, 6.0, -4.0], volatility=0.5, proposed=True, known=True)
@@ -117,8 +130,8 @@ def test_the_gross_multiplier_scales_every_proposal_of_the_vault_and_of_no_other
 def test_an_absurd_proposal_counts_as_its_hard_cap_and_leaves_the_others_their_part() -> None:
     _, terms, bars, _ = scene(0.0, leverage_max=8.0)
     single = terms.limits.positions
-    columns = {name: np.repeat(single[name], 2) for name in single.dtype.names}
-    bounds = limits(keep=[800_000], gross_leverage_max=[0.6], **columns)
+    bounds = Limits(terms.limits.vaults.copy(), np.repeat(single, 2).view(np.recarray))
+    bounds.vaults.gross_leverage_max = 0.6
     book = empty_book([0, 1])
     fund(book, bounds, np.array([100_000_000_000]))
     listing, bars = np.repeat(terms.listing, 2).view(np.recarray), np.repeat(bars, 2).view(np.recarray)
@@ -128,13 +141,34 @@ def test_an_absurd_proposal_counts_as_its_hard_cap_and_leaves_the_others_their_p
     assert plans.bound.tolist() == [Bound.gross_leverage] * 2
 
 
-def test_shares_that_wait_for_redemption_bear_no_risk() -> None:
+def test_shares_that_wait_for_their_strike_bear_the_risk_of_all_others() -> None:
+    """They are paid at the NAV of a strike to come, so until then they gain and lose like those that stay."""
     book, *rest = scene(4.0)
     book.vaults.waiting = book.vaults.shares // 4
-    full, less = planned(4.0), plain(decide(book, *rest)[0])
-    assert less.collateral == pytest.approx(full.collateral * 0.75, rel=1e-9)
-    assert less.target == pytest.approx(full.target * 0.75, abs=1)
-    book.vaults.waiting = book.vaults.shares
+    assert decide(book, *rest).tobytes() == decide(*scene(4.0)).tobytes()
+
+
+def test_the_wall_that_a_strike_would_raise_bears_no_risk_where_there_can_be_a_strike() -> None:
+    """NAV 120,000 at a mark of 100,000: a strike raises the wall from 80,000 to 96,000."""
+    for valid, capital in ((True, 24_000), (False, 40_000)):
+        book, terms, bars, asked = scene(4.0)
+        book.vaults.cushion += 20_000_000_000
+        two = empty_book([0, 1])
+        two.vaults[0] = book.vaults[0]
+        two.vaults.last = 2
+        two.positions[1].quantity = 1  # of the symbol whose bar may be missing, and worth nothing
+        single = np.repeat(terms.limits.positions, 2).view(np.recarray)
+        listing, both = np.repeat(terms.listing, 2).view(np.recarray), np.repeat(bars, 2).view(np.recarray)
+        two.positions[1].cost = 1_000 * int(PRICE)
+        both[1].valid = valid
+        proposals = np.repeat(asked, 2).view(np.recarray)
+        plan = decide(two, Terms(Limits(terms.limits.vaults, single), listing), both, proposals)[0]
+        assert plan.collateral == pytest.approx(capital * 500_000, abs=2)
+
+
+def test_at_a_price_that_no_mark_can_follow_nothing_is_at_risk() -> None:
+    book, *rest = scene(4.0)
+    book.vaults.high_water_mark = PRICE_LARGEST
     assert plain(decide(book, *rest)[0]).target == 0
 
 
@@ -162,30 +196,68 @@ def test_the_band_lies_below_what_is_allowed_and_is_entered_at_its_nearer_edge(
 
 
 @pytest.mark.parametrize("side", [1, -1])
-def test_hard_caps_come_after_the_band(side: int) -> None:
-    """Inside the band, yet above the cap: the cap binds."""
-    plan = planned(side * 4.0, side * lots(3.9), leverage_max=3.8)
-    assert plan.target == pytest.approx(side * lots(3.8), abs=1)
+@pytest.mark.parametrize(("held", "target"), [(0.0, 3.42), (3.0, 3.42), (3.5, 3.5), (3.8, 3.8), (3.9, 3.8), (4.5, 3.8)])
+def test_the_band_lies_inside_the_hard_caps(side: int, held: float, target: float) -> None:
+    """4 is asked for and 3.8 the cap: the band is [3.42, 3.8], and what lies in it is left alone."""
+    plan = planned(side * 4.0, side * lots(held), leverage_max=3.8)
+    assert plan.target == pytest.approx(side * lots(target), abs=1)
     assert abs(plan.target) <= lots(3.8)
-    assert plan.bound == Bound.leverage_max
-    assert planned(side * 90.0, leverage_max=80.0).bound == Bound.venue_leverage
-    assert planned(side * 90.0, leverage_max=80.0).leverage == 50.0
+    assert (plan.bound, abs(plan.allowed)) == (Bound.leverage_max, 4.0)
 
 
 @pytest.mark.parametrize("side", [1, -1])
-def test_an_order_below_the_venues_smallest_is_not_asked_of_an_open_position(side: int) -> None:
-    book, terms, bars, asked = scene(side * 4.0, side * lots(4.05))
-    terms.listing.notional_min = 10**9
-    plan = plain(decide(book, terms, bars, asked)[0])
-    assert plan.target == side * lots(4.05)
+def test_the_venues_cap_is_that_of_the_tier_that_the_notional_would_lie_in(side: int) -> None:
+    plan = planned(side * 90.0, leverage_max=80.0)  # 800,000 of the second tier, which bears 50 times
+    assert (plan.bound, plan.leverage, abs(plan.allowed)) == (Bound.venue_leverage, 45.0, 90.0)
+    assert planned(side * 90.0, side * lots(60.0), leverage_max=80.0).leverage == 50.0
 
 
 @pytest.mark.parametrize("side", [1, -1])
-def test_no_order_is_too_small_to_come_back_under_a_hard_cap(side: int) -> None:
-    book, terms, bars, asked = scene(side * 4.0, side * lots(4.05), leverage_max=3.9)
-    terms.listing.notional_min = 10**9
+@pytest.mark.parametrize("terms", [{}, {"leverage_max": 3.9}], ids=["what is allowed", "a hard cap"])
+def test_no_cut_is_too_small_to_come_back_under(side: int, terms: dict[str, float]) -> None:
+    """The venue's smallest order is 1,000 and the cut is one of 500: venues take any order that only reduces."""
+    most = terms.get("leverage_max", 4.0)
+    book, _, bars, asked = scene(side * 4.0, side * lots(most + 0.05))
+    _, rules, *_ = scene(side * 4.0, **terms)
+    rules.listing.notional_min = 10**9
+    plan = plain(decide(book, rules, bars, asked)[0])
+    assert 0 < abs(plan.target) <= lots(most)
+    assert abs(plan.target) == pytest.approx(lots(most), abs=1)
+
+
+@pytest.mark.parametrize("side", [1, -1])
+@pytest.mark.parametrize(("held", "target"), [(3.56, 3.56), (3.4, 3.6)])
+def test_an_open_position_does_not_grow_by_less_than_the_venues_smallest_order(
+    side: int, held: float, target: float
+) -> None:
+    book, terms, bars, asked = scene(side * 4.0, side * lots(held))
+    terms.listing.notional_min = 10**9  # 0.1 of leverage
     plan = plain(decide(book, terms, bars, asked)[0])
-    assert 0 < abs(plan.target) <= lots(3.9)
+    assert plan.target == pytest.approx(side * lots(target), abs=1)
+    assert (plan.target == side * lots(held)) == (held == target)
+
+
+@pytest.mark.parametrize("side", [1, -1])
+@pytest.mark.parametrize(("held", "kept"), [(2.0, 2.0), (5.0, 3.0)])
+def test_without_a_usable_proposal_a_position_is_kept_and_its_hard_caps_hold(
+    side: int, held: float, kept: float
+) -> None:
+    book, terms, bars, asked = scene(4.0, side * lots(held), leverage_max=3.0)
+    asked.known = False
+    plan = plain(decide(book, terms, bars, asked)[0])
+    assert plan.target == pytest.approx(side * lots(kept), abs=1)
+    assert abs(plan.target) <= lots(kept)
+    assert plan.bound == (Bound.no_proposal if held == kept else Bound.leverage_max)
+
+
+@pytest.mark.parametrize("quantity", [0, 700, -700])
+def test_a_vault_that_winds_down_at_its_wall_shall_hold_nothing(quantity: int) -> None:
+    book, terms, bars, asked = scene(4.0, quantity, at_wall=1)
+    book.vaults.locked_since = START
+    plan = plain(decide(book, terms, bars, asked)[0])
+    assert (plan.target, plan.bound, plan.allowed) == (0, Bound.at_wall, 0.0)
+    terms.limits.vaults.at_wall = 0
+    assert decide(book, terms, bars, asked)[0].bound == Bound.nothing
 
 
 @pytest.mark.parametrize("side", [1, -1])
@@ -221,26 +293,25 @@ volatilities = st.one_of(
     quantity=st.integers(-60_000, 60_000), band=st.sampled_from([0.0, 0.1, 0.5]),
     leverage_max=st.sampled_from([1.0, 8.0, 100.0]), volatility_max=st.sampled_from([0.5, 3.0, 1e9]),
     slippage=st.sampled_from([0.0, 0.01]), sigmas=st.sampled_from([0.0, 0.12]), gross=st.sampled_from([0.1, 2.0, 1e9]),
-    smallest=st.sampled_from([0, 5_000_000, 10**9]), waiting=st.floats(0.0, 1.0),
+    smallest=st.sampled_from([0, 5_000_000, 10**9]),
 )  # fmt: skip
 @example(
     leverage=-1.0, volatility=0.5, proposed=True, known=True, quantity=400, band=0.1, leverage_max=8.0,
-    volatility_max=3.0, slippage=0.0, sigmas=0.0, gross=2.0, smallest=10**9 * 20, waiting=0.0,
+    volatility_max=3.0, slippage=0.0, sigmas=0.0, gross=2.0, smallest=10**9 * 20,
 ).via("a small position on the wrong side was once left alone")  # fmt: skip
 @example(
     leverage=2.0, volatility=0.5, proposed=True, known=True, quantity=5_000, band=0.1, leverage_max=1.0,
-    volatility_max=3.0, slippage=0.0, sigmas=0.0, gross=2.0, smallest=10**9 * 200, waiting=0.0,
+    volatility_max=3.0, slippage=0.0, sigmas=0.0, gross=2.0, smallest=10**9 * 200,
 ).via("a position beyond its hard cap was once left alone when the order seemed too small")  # fmt: skip
 def test_w5_no_more_is_held_than_was_proposed_and_nothing_unknown_raises_leverage(
     leverage: float, volatility: float, proposed: bool, known: bool, quantity: int, band: float, leverage_max: float,
-    volatility_max: float, slippage: float, sigmas: float, gross: float, smallest: int, waiting: float,
+    volatility_max: float, slippage: float, sigmas: float, gross: float, smallest: int,
 ) -> None:  # fmt: skip
     book, terms, bars, asked = scene(
         leverage, quantity, volatility=volatility, band=band, leverage_max=leverage_max, volatility_max=volatility_max,
         distance_slippage=slippage, distance_sigmas=sigmas, gross_leverage_max=gross,
     )  # fmt: skip
     terms.listing.notional_min, asked.proposed, asked.known = smallest, proposed, known
-    book.vaults.waiting = int(float(book.vaults[0].shares) * waiting)
     plan = plain(decide(book, terms, bars, asked)[0])
     usable = proposed and known and math.isfinite(leverage) and math.isfinite(volatility) and volatility > 0
     assert math.isfinite(plan.allowed)
@@ -253,12 +324,10 @@ def test_w5_no_more_is_held_than_was_proposed_and_nothing_unknown_raises_leverag
         assert plan.target * quantity >= 0
         return
     assert plan.target * leverage >= 0.0
-    lot_value = 1_000 * PRICE
-    most = min(abs(plan.allowed), leverage_max) * plan.collateral / lot_value
-    excess = abs(plan.target) - most
-    # what is left above what is allowed would be an order too small for the venue, and it breaks no hard cap
-    assert excess <= 1e-6 or (excess * lot_value < smallest + lot_value and plan.target == quantity)
-    assert abs(plan.target) * lot_value <= leverage_max * plan.collateral * (1 + 1e-12)
+    most = min(abs(plan.allowed), leverage_max)
+    tier = 1 if most * plan.collateral >= 500_000_000_000 else 0
+    most = min(most, (125.0, 50.0)[tier]) * plan.collateral
+    assert abs(plan.target) * 1_000 * PRICE <= most * (1 + 1e-12)  # whatever the venue's smallest order
 
 
 @pytest.mark.parametrize("quantity", [0, 700, -700])
@@ -280,34 +349,29 @@ def test_decide_has_no_effects_and_equals_the_twin_and_what_the_simulator_does(
     one = world(np.random.default_rng(seed), vaults=vaults, each=each, symbols=3, bars=9, every=3, rough=Rough(odd=0.1))
     book, record = copied(one.book), one.record(5_000, 5_000)
     simulate(book, one.terms, one.walk, record, (0, 6))
-    # what the tick of bar 8 decides on: the book once the venue has had the bar and the mark has been lifted
+    # what the tick of bar 8 decides on: the book once the venue has had the bar
     at, quiet = one.bars[8], one.slot.copy()
     quiet[8] = -1
     simulate(book, one.terms, one.walk._replace(slot=quiet), record, (6, 9))
-    twin = SlowBook(book, one.limits, one.listing)
-    for vault in twin.vaults:
-        vault.ratchet(8, vault.nav([plain(bar) for bar in at]))
-        book.vaults[vault.index].high_water_mark = vault.mark
-        for kind in ("reserve", "cushion"):
-            book.vaults[vault.index][kind] = next(
-                balance for name, balance in vault.accounts.items() if getattr(name, "value", None) == kind
-            )
     before = [table.tobytes() for table in (*book, *one.limits, one.listing, at, one.proposals[2])]
     plans = decide(book, one.terms, at, one.proposals[2])
     assert before == [table.tobytes() for table in (*book, *one.limits, one.listing, at, one.proposals[2])]
     assert plans.tobytes() == decide(book, one.terms, at, one.proposals[2]).tobytes()
     prices, asked = [plain(bar) for bar in at], [plain(row) for row in one.proposals[2]]
-    for vault in twin.vaults:
-        for position, slow in zip(vault.positions, vault.plan(prices, asked, vault.nav(prices)), strict=True):
+    for vault in SlowBook(book, one.limits, one.listing).vaults:
+        can_strike = all(prices[held.symbol].valid for held in vault.positions if held.quantity)
+        found = plan_vault(vault, Tick(0, HOUR, prices, ()), asked, vault.nav(prices), can_strike)
+        for position, slow in zip(vault.positions, found, strict=True):
             fast = plain(plans[position.index])
-            found = (fast.collateral, fast.allowed, fast.leverage, fast.target, fast.bound)
-            assert found == (slow.collateral, slow.allowed, slow.leverage, slow.target, slow.bound)
+            assert (fast.collateral, fast.allowed, fast.leverage, fast.target, fast.bound) == (
+                slow.collateral, slow.allowed, slow.leverage, slow.target, slow.bound,
+            )  # fmt: skip
     # the venue has had this bar: here is nothing left of it but its close
     calm, closes = Limits(one.limits.vaults, one.limits.positions.copy()), one.bars[8:].copy()
     calm.positions.call_at, closes.funding = 0, False
     for name in ("mark_low", "mark_high"):
         closes[name] = closes.mark_close
-    last = Walk(closes, np.array([2]), one.proposals)
+    last = Walk(closes, one.ts[8:], HOUR, one.stamps, np.array([2]), one.proposals)
     simulate(copied(book), one.terms._replace(limits=calm), last, record, (0, 1))
     series = record.series
     assert series.positions[2].allowed.tolist() == plans.allowed.tolist()
@@ -332,8 +396,13 @@ def test_a_thousand_vaults_are_decided_as_each_would_be_alone() -> None:
 
 
 def test_limits_with_a_column_missing_or_unknown_are_refused_by_name() -> None:
+    whole = {name: [1] for name in VAULT_LIMITS.names or ()}
+    single = {name: [1] for name in POSITION_LIMITS.names or ()}
+    assert limits(whole, single).positions.leverage_max.tolist() == [1.0]
     with pytest.raises(KeyError, match="leverage_max"):
-        limits(keep=[800_000], gross_leverage_max=[2.0], share=[1])
+        limits(whole, {"share": [1]})
+    with pytest.raises(KeyError, match="at_the_wall"):
+        limits(whole | {"at_the_wall": [1]}, single)
     with pytest.raises((KeyError, ValueError), match="leverages"):
         rows(PROPOSAL, 1, leverages=[1.0])
 
