@@ -12,6 +12,7 @@ KIND_WORDS = {
     Kind.margin_call: "Margin call",
     Kind.liquidation: "Liquidation",
     Kind.refusal: "Refusal",
+    Kind.roll: "Roll",
 }
 
 BOUND_WORDS = {
@@ -34,6 +35,7 @@ _UNBOUND_CAUSE = {
     Kind.resize: "proposal of the strategy",
     Kind.collateral: "share of the risk capital",
     Kind.funding: "funding time of the venue",
+    Kind.roll: "open profit realised at a strike",
 }
 
 

@@ -13,7 +13,7 @@ from ringfence.risk.edges import AccountKind
 from ringfence.risk.events import Event
 from ringfence.risk.tape import blank_tape, read_events, rewind
 from ringfence.risk.wall import wall_series
-from ringfence.runtime.runs import PositionRun, VaultRun, liquidation_distance
+from ringfence.runtime.runs import PositionRun, VaultRun, cash_locked, liquidation_distance
 from ringfence.runtime.setup import Setup
 from ringfence.vaults.mandate.terms import MILLION
 from ringfence.vaults.shares import State, split_deposit
@@ -85,13 +85,15 @@ def _described(
             )
         )
     vault, shares = series.vaults[:, 0], int(book.vaults[0].shares)
-    marks_high = np.ascontiguousarray(vault.high_water_mark)
+    marks_high, nav = np.ascontiguousarray(vault.high_water_mark), np.ascontiguousarray(vault.nav)
+    walls = wall_series(marks_high, MILLION - terms.loss_cap, shares)
     return VaultRun(
         vault=terms.name, title=terms.title, currency=terms.currency, decimals=currency_decimals(terms.currency),
         loss_cap=terms.loss_cap / MILLION, mandate=terms.fingerprint, ts=slots.opens + slots.timeframe,
-        nav=np.ascontiguousarray(vault.nav), wall=wall_series(marks_high, MILLION - terms.loss_cap, shares),
+        nav=nav, wall=walls,
         shares=np.full(len(marks_high), shares, np.int64), high_water_mark=marks_high,
         positions=tuple(positions), events=tuple(events),
         price_low=float(book.vaults[0].price_low), distance_low=float(book.vaults[0].distance_low),
+        low=nav / np.where(shares, shares, np.nan), locked=cash_locked(nav, walls, positions),
         balances=_balances(setup, book),
     )  # fmt: skip

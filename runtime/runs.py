@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from ringfence.risk.book import Floats, Ints
+from ringfence.risk.book import Flags, Floats, Ints
 from ringfence.risk.edges import AccountKind
 from ringfence.risk.events import Event, Kind
 from ringfence.words.numbers import format_amount, format_mark, format_per_share
 
-__all__ = ["PositionRun", "VaultRun", "digest", "liquidation_distance", "summary"]
+__all__ = ["PositionRun", "VaultRun", "cash_locked", "digest", "liquidation_distance", "summary"]
+
+
+_LOCKED_PART = 200
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +56,11 @@ class VaultRun:
     shares: Ints
     high_water_mark: Ints
     """(K,) minor units per share unit x 2**50."""
+    low: Floats
+    """(K,) lowest NAV per share since the decision before, at any bar's worst point; minor units per share unit, NaN
+    while there are no shares."""
+    locked: Flags
+    """(K,) whether the vault was cash-locked after the decision: at its wall, with nothing left to open positions."""
     positions: tuple[PositionRun, ...]
     events: tuple[Event, ...]
     """Event.position indexes `positions`."""
@@ -110,6 +118,15 @@ def summary(run: VaultRun) -> dict[str, Any]:
         "refusals": counts[Kind.refusal],
         "shortfall": money(sum(event.shortfall for event in run.events)),
     }
+
+
+def cash_locked(nav: Ints, wall: Ints, positions: Sequence[PositionRun]) -> Flags:
+    """(K,) where nothing is held and less than 1/200 of NAV stands above the wall: too little to open anything."""
+    flat = np.ones(len(nav), np.bool_)
+    for position in positions:
+        flat &= position.quantity == 0
+    locked: Flags = flat & (nav > 0) & ((nav - wall) * _LOCKED_PART < nav)
+    return locked
 
 
 def liquidation_distance(mark: Floats, price: Floats) -> np.ma.MaskedArray:

@@ -46,6 +46,7 @@ MARKERS = {
     Kind.margin_call: {"symbol": "triangle-up", "color": ORANGE, "size": 10},
     Kind.liquidation: {"symbol": "x", "color": RED, "size": 10},
     Kind.refusal: {"symbol": "diamond-open", "color": PURPLE, "size": 9},
+    Kind.roll: {"symbol": "circle-open", "color": GREEN, "size": 6},
 }
 
 
