@@ -33,10 +33,10 @@ class Yardstick:
     funding: float
     """Sum of the funding paid, likewise; below 0: received."""
     locked: float
-    """The part of the decisions after which the cushion was below 1/200 of the value: next to nothing can be held."""
+    """The part of the decisions after which less than a twentieth of a full cushion (cap x value) was left."""
 
 
-_LOCKED = 1.0 / 200.0
+_LOCKED = 1.0 / 20.0
 
 
 class Cushion(NamedTuple):
@@ -78,18 +78,19 @@ def buy_and_hold(slots: Slots, span: tuple[int, int], weight: Floats, cost: Floa
 def cppi(slots: Slots, span: tuple[int, int], terms: Cushion) -> Yardstick:
     """Plain CPPI on the same decisions (`span`: first and one past the last), prices and funding stamps.
 
-    At a slot's close, with value A and highest value H (A included): floor F = (1 - cap) * H, cushion C = max(0, A - F),
-    exposure of symbol i = multiplier_i * C, all scaled down together to gross_max * A; bought or sold where what is held
-    lies outside its band. A value that a gap has taken to nothing stays there.
+    At a slot's close, with value A and highest value H (A included): floor F = (1 - cap) * H, cushion C = A - F or 0,
+    exposure of symbol i = multiplier_i * C, all scaled down together to gross_max * A; bought or sold where what is
+    held lies outside its band. A value that a gap has taken to nothing stays there.
     """
     market, bars = slots.market, slice(*_bars(slots, span))
     closes = np.where(slots.closes[bars] >= 0, slots.closes[bars] - span[0], -1)
-    columns = (market.close, market.low, market.mark_open, market.funding_rate)
-    prices = np.stack([column[bars] for column in columns])
-    flags = np.stack([market.valid[bars] & (market.close[bars] > 0.0), market.funding_valid[bars]])
+    # What all stamps of a bar take of the notional, together.
+    rate = np.where(market.funding_valid, market.funding_rate, 0.0)
+    prices = np.stack([column[bars] for column in (market.close, market.low, market.mark_open, rate)])
+    traded = market.valid[bars] & (market.close[bars] > 0.0)
     size = span[1] - span[0]
     value, low, sums = np.ones(size), np.ones(size), np.zeros(4)
-    _walk(closes, prices, flags, terms, (value, low, sums))
+    _walk(closes, prices, traded, terms, (value, low, sums))
     return Yardstick(value, low, float(sums[0]), float(sums[1]), float(sums[2]), float(sums[3]) / size)
 
 
@@ -98,7 +99,7 @@ def _bars(slots: Slots, span: tuple[int, int]) -> tuple[int, int]:
 
 
 @compiled
-def _walk(closes: Ints, prices: Any, flags: Any, terms: Any, record: Any) -> None:
+def _walk(closes: Ints, prices: Any, tradable: Any, terms: Any, record: Any) -> None:
     """`cppi` bar by bar. `sums`: traded, costs and funding as parts of the value, decisions at the floor."""
     cap, multiplier, gross_max, band, cost = terms
     value, low, sums = record
@@ -107,8 +108,8 @@ def _walk(closes: Ints, prices: Any, flags: Any, terms: Any, record: Any) -> Non
     for bar in range(closes.size):
         close, bottom, mark, rate = prices[0, bar], prices[1, bar], prices[2, bar], prices[3, bar]
         for i in range(held.size):
-            if flags[1, bar, i] and held[i] != 0.0:
-                paid = held[i] * mark[i] * rate[i]
+            paid = held[i] * mark[i] * rate[i]
+            if paid != 0.0:
                 cash -= paid
                 sums[2] += paid / worth
         worst = min(worst, max(0.0, cash + (held * bottom).sum()))
@@ -124,7 +125,7 @@ def _walk(closes: Ints, prices: Any, flags: Any, terms: Any, record: Any) -> Non
         if gross > gross_max * worth:
             targets *= gross_max * worth / gross
         for i in range(held.size):
-            if not flags[0, bar, i]:
+            if not tradable[bar, i]:
                 continue
             traded = targets[i] - held[i] * close[i]
             if abs(traded) > band[i] * targets[i]:
@@ -138,5 +139,5 @@ def _walk(closes: Ints, prices: Any, flags: Any, terms: Any, record: Any) -> Non
         row = closes[bar]
         value[row], low[row] = worth, min(worst, worth)
         worst = worth
-        if worth - (1.0 - cap) * highest < _LOCKED * worth or worth == 0.0:
+        if worth - (1.0 - cap) * highest <= _LOCKED * cap * worth:
             sums[3] += 1.0

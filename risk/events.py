@@ -40,7 +40,7 @@ class Bound(IntEnum):
 class Event:
     """One thing that happened to a vault, with what was before and after.
 
-    `amount` is minor units: realised profit of a resize, roll or liquidation, collateral moved in (+) or out (-), funding
+    `amount` is minor units: realised profit of a resize or liquidation, collateral moved in (+) or out (-), funding
     received (+) or paid (-). A liquidation's `shortfall` is the venue's loss past the margin. Prices are 0.0 and
     leverages 0.0 where they do not apply.
     """

@@ -94,6 +94,6 @@ def _described(
         shares=np.full(len(marks_high), shares, np.int64), high_water_mark=marks_high,
         positions=tuple(positions), events=tuple(events),
         price_low=float(book.vaults[0].price_low), distance_low=float(book.vaults[0].distance_low),
-        low=nav / np.where(shares, shares, np.nan), locked=cash_locked(nav, walls, positions),
+        low=nav / np.where(shares, shares, np.nan), locked=cash_locked(nav, walls, terms.loss_cap / MILLION),
         balances=_balances(setup, book),
     )  # fmt: skip

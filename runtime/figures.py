@@ -24,7 +24,7 @@ __all__ = ["Costs", "Figures", "Measured", "figures"]
 
 _ONE_SHARE = 1e-3
 """Minor units per share unit at which the first deposit enters."""
-_TRADES = (Kind.resize, Kind.margin_call, Kind.liquidation)
+_TRADES = (Kind.resize, Kind.margin_call, Kind.liquidation, Kind.roll)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def figures(run: VaultRun, setup: Setup, market: Market) -> Figures | None:
         costs.total / nav if nav > 0.0 else None,
         float(run.locked[first:].mean()),
     )
-    trades = sum(event.kind in (*_TRADES, Kind.roll) for event in events)
+    trades = sum(event.kind in _TRADES for event in events)
     hold, plain = _yardsticks(run.ts[first:], ts, setup, market)
     return Figures(vault, costs, round(nav), trades, hold, plain)
 
@@ -109,18 +109,18 @@ def _costs(events: Sequence[Event], setup: Setup) -> tuple[Costs, float]:
     fees = rolls = funding = 0
     spread = rolled = traded = 0.0
     for event in events:
-        unit, limit = setup.instruments[event.position].unit, setup.limits.positions[event.position]
-        part = float(limit.half_spread + limit.slippage)
         if event.kind == Kind.funding:
             funding -= event.amount
-        elif event.kind == Kind.roll:
-            # A roll ends on the lots that it began with; its fee, of both halves, tells what was traded.
-            value = event.fee * MILLION / int(limit.taker_fee) if limit.taker_fee else 0.0
-            rolls, rolled, traded = rolls + event.fee, rolled + value * part, traded + value
-        elif event.kind in _TRADES:
-            lots = event.quantity_after - event.quantity_before
-            fees, traded = fees + event.fee, traded + abs(lots) * unit * event.price
-            spread += spread_cost(lots, event.price, unit, part)
+        if event.kind not in _TRADES:
+            continue
+        unit, limit = setup.instruments[event.position].unit, setup.limits.positions[event.position]
+        lots = event.quantity_after - event.quantity_before
+        lost = spread_cost(lots, event.price, unit, float(limit.half_spread + limit.slippage))
+        traded += abs(lots) * unit * event.price
+        if event.kind == Kind.roll:
+            rolls, rolled = rolls + event.fee, rolled + lost
+        else:
+            fees, spread = fees + event.fee, spread + lost
     return Costs(fees, round(spread), rolls + round(rolled), funding), traded
 
 

@@ -35,16 +35,15 @@ def run_of(connection: Connection, row: RowMapping) -> VaultRun:
         return np.array([getattr(entry, name) for entry in decided], np.int64)
 
     names = list(terms.positions)
-    positions = tuple(_position(name, terms.positions[name].symbol, decided) for name in names)
     nav, walls, shares = ints("struck"), ints("wall"), ints("total_shares")
     return VaultRun(
         vault=row["name"], title=terms.title, currency=row["currency"], decimals=row["decimals"],
         loss_cap=terms.loss_cap / MILLION, mandate=row["mandate"], ts=np.array(ts, np.int64),
         nav=nav, wall=walls, shares=shares, high_water_mark=ints("high_water_mark"),
-        positions=positions,
+        positions=tuple(_position(name, terms.positions[name].symbol, decided) for name in names),
         events=tuple(_event(event, names.index(event.position)) for entry in decided for event in entry.events),
         price_low=row["price_low"], distance_low=row["distance_low"],
-        low=nav / np.where(shares > 0, shares, np.nan), locked=cash_locked(nav, walls, positions),
+        low=nav / np.where(shares > 0, shares, np.nan), locked=cash_locked(nav, walls, terms.loss_cap / MILLION),
         balances={name: balance for name, balance in balances.items() if balance},
     )  # fmt: skip
 

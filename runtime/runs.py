@@ -17,7 +17,7 @@ from ringfence.words.numbers import format_amount, format_mark, format_per_share
 __all__ = ["PositionRun", "VaultRun", "cash_locked", "digest", "liquidation_distance", "summary"]
 
 
-_LOCKED_PART = 200
+_LOCKED_PART = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,7 @@ class VaultRun:
     """(K,) lowest NAV per share since the decision before, at any bar's worst point; minor units per share unit, NaN
     while there are no shares."""
     locked: Flags
-    """(K,) whether the vault was cash-locked after the decision: at its wall, with nothing left to open positions."""
+    """(K,) whether the vault was cash-locked after the decision: less than a twentieth of a full cushion was left."""
     positions: tuple[PositionRun, ...]
     events: tuple[Event, ...]
     """Event.position indexes `positions`."""
@@ -120,12 +120,9 @@ def summary(run: VaultRun) -> dict[str, Any]:
     }
 
 
-def cash_locked(nav: Ints, wall: Ints, positions: Sequence[PositionRun]) -> Flags:
-    """(K,) where nothing is held and less than 1/200 of NAV stands above the wall: too little to open anything."""
-    flat = np.ones(len(nav), np.bool_)
-    for position in positions:
-        flat &= position.quantity == 0
-    locked: Flags = flat & (nav > 0) & ((nav - wall) * _LOCKED_PART < nav)
+def cash_locked(nav: Ints, wall: Ints, loss_cap: float) -> Flags:
+    """(K,) where less than a twentieth of a full cushion (loss cap x NAV) stands above the wall."""
+    locked: Flags = (nav > 0) & ((nav - wall) * float(_LOCKED_PART) <= loss_cap * nav)
     return locked
 
 
