@@ -6,12 +6,11 @@ document. Progress and remarks go to standard error. Nothing heavy is imported h
 
 import json
 import os
-import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Database",
+    "Exact",
     "Json",
     "app",
     "console",
@@ -36,8 +36,8 @@ __all__ = [
 ]
 
 DATABASE_DEFAULT = "sqlite:///ringfence.db"
-_PIPED_WIDTH = 200
-_FIGURE = re.compile(r"[-+]?[0-9][0-9,.:]*(e[-+]?[0-9]+)?( ?(%|x|×))?|–|", re.ASCII)
+_WIDTH = 80
+"""Of every table where there is no terminal: what a page, a mail or half a screen holds."""
 
 
 def program() -> str:
@@ -69,6 +69,7 @@ Database = Annotated[
         f"[default: {DATABASE_DEFAULT}]",
     ),
 ]
+Exact = Annotated[bool, typer.Option("--exact", help="Amounts and prices per share with all their digits.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table; amounts are texts.")]
 
 
@@ -136,39 +137,49 @@ def print_json(document: Any) -> None:
     sys.stdout.write(json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def console() -> "Console":
-    """Standard output as rich sees it: the terminal's width, or wide enough for every table where there is none."""
+def console(at_least: int = 0) -> "Console":
+    """Standard output as rich sees it: the terminal's width (COLUMNS, where that is set), else 80 columns; `at_least`
+    as wide as something that cannot be narrower."""
     from rich.console import Console
 
-    wide = None if sys.stdout.isatty() else _PIPED_WIDTH
-    return Console(width=wide, highlight=False, markup=False, emoji=False, soft_wrap=False)
+    wide = None if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal() else _WIDTH
+    found = Console(width=wide)
+    return Console(width=max(found.width, at_least), highlight=False, markup=False, emoji=False, soft_wrap=False)
 
 
 def print_table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, on: "Console | None" = None
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, on: "Console | None" = None, keys: int = 1
 ) -> None:
-    """A table on standard output. Columns that hold nothing but figures stand to the right; None is shown as a dash."""
+    """A table on standard output. Columns that hold nothing but figures stand to the right; None is shown as a dash.
+
+    What is wider than the screen is told in several tables under each other, each with the first `keys` columns again;
+    words may be wrapped, a figure is never broken.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    from ringfence.words.numbers import ABSENT
+    from ringfence.faces.cli.widths import Column, blocks, drawn, fitted
 
-    cells = [[ABSENT if cell is None else str(cell) for cell in row] for row in rows]
-    table = Table(
-        title=title or None,
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-    )
-    for at, name in enumerate(columns):
-        figures = any(row[at] for row in cells) and all(_FIGURE.fullmatch(row[at]) for row in cells)
-        table.add_column(Text(name), justify="right" if figures else "left", overflow="fold")
-    for row in cells:
-        table.add_row(*(Text(cell) for cell in row))
-    (on or console()).print(table)
+    shown = on or console()
+    found = [Column.of(name, [row[at] for row in rows]) for at, name in enumerate(columns)]
+    for number, block in enumerate(blocks(found, keys, shown.width)):
+        table = Table(
+            title=title if title and not number else None,
+            title_justify="left",
+            title_style="bold",
+            box=box.SIMPLE_HEAD,
+            pad_edge=False,
+            collapse_padding=True,
+        )
+        widths = fitted(block, shown.width)
+        for column, width in zip(block, widths, strict=True):
+            side: Literal["left", "right"] = "right" if column.is_figures else "left"
+            table.add_column(Text(column.name), justify=side, overflow="fold", width=width)
+        for row in zip(*(column.cells for column in block), strict=True):
+            table.add_row(*map(Text, row))
+        needed = drawn(widths)
+        (shown if needed <= shown.width else console(needed)).print(table)
 
 
 def print_figures(title: str, figures: Mapping[str, object], *, on: "Console | None" = None) -> None:
