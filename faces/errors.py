@@ -10,6 +10,7 @@ __all__ = [
     "ActRefused",
     "DemoRefused",
     "ExamplesMissing",
+    "ExportNotWritten",
     "InputRefused",
     "NothingCalled",
     "PandasMissing",
@@ -88,6 +89,17 @@ class ReportNotWritten(RingfenceError):
 
     def __str__(self) -> str:
         return f"{self.path}: the report was not written: {self.reason}; {self.way_out}"
+
+
+class ExportNotWritten(RingfenceError):
+    """There is no new export; what stood at the path before still stands there, unchanged."""
+
+    path: Path
+    reason: str
+    way_out: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: the series were not written: {self.reason}; {self.way_out}"
 
 
 class DemoRefused(RingfenceError):

@@ -13,11 +13,39 @@ from ringfence.vaults.mandate.terms import Mandate
 from ringfence.vaults.queue import Payment
 from ringfence.words.numbers import format_amount, format_multiple, format_price, format_shares
 
-__all__ = ["EVENT_KINDS", "told"]
+__all__ = ["EVENT_KINDS", "KINDS_TOLD", "found_in", "told"]
 
-_ACTS = ("mandate", "deposit", "redemption", "payment", "ratchet")
-EVENT_KINDS = (*_ACTS, *(kind.name for kind in Kind))
-"""Every kind of event that a journal tells of."""
+KINDS_TOLD = {
+    "mandate": "the vault was opened or goes on under another mandate",
+    "deposit": "a holder paid in",
+    "redemption": "a holder asked for shares back",
+    "payment": "a holder was paid for shares that were burned",
+    "ratchet": "the high-water mark rose: money went behind the wall",
+    Kind.resize.name: "a position was made larger or smaller at a decision",
+    Kind.collateral.name: "margin was moved into a position or out of it",
+    Kind.funding.name: "a funding stamp was paid or received",
+    Kind.margin_call.name: "equity fell below the mandate's own threshold: the position was reduced",
+    Kind.liquidation.name: "equity fell below the venue's maintenance margin: the position was closed",
+    Kind.refusal.name: "an increase was refused, and by which limit",
+    Kind.roll.name: "open profit was realised at a strike, so that the wall stands in cash",
+}
+"""Every kind of event that a journal tells of, in words."""
+EVENT_KINDS = tuple(KINDS_TOLD)
+
+
+_FOUND_IN: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "mandate": ((Opened.kind, Amended.kind), ()),
+    "deposit": ((Deposited.kind,), ()),
+    "redemption": ((RedemptionAsked.kind,), ()),
+    "payment": ((RedemptionAsked.kind,), ('"payments":[{',)),
+    "ratchet": ((), (f'"edge":"{Edge.ratchet.name}"',)),
+}
+
+
+def found_in(kinds: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Kinds of entries, and texts in a canonical body, of which every row that tells of such an event has one."""
+    of = [_FOUND_IN.get(kind, ((), (f'"kind":"{kind}"',))) for kind in kinds]
+    return tuple(entry for entries, _ in of for entry in entries), tuple(text for _, texts in of for text in texts)
 
 
 def told(row: Row, entry: Entry, mandate: Mandate, decimals: int) -> Iterator[dict[str, Any]]:

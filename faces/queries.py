@@ -4,8 +4,9 @@ Amounts, shares and prices are texts with all their decimals; times are UTC text
 reading is one consistent snapshot and writes nothing.
 """
 
-from collections import deque
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from decimal import ROUND_DOWN, Decimal, localcontext
 from typing import Any
 
@@ -13,18 +14,19 @@ from sqlalchemy import Connection, Engine, RowMapping, select
 
 from ringfence.faces.causes import BOUND_WORDS
 from ringfence.faces.errors import NothingCalled
-from ringfence.faces.event_lines import EVENT_KINDS, told
+from ringfence.faces.event_lines import EVENT_KINDS, found_in, told
 from ringfence.faces.report.statements import StatementRow
 from ringfence.markets.instruments import Instrument, instrument, listed
-from ringfence.runtime.database import unit_of_work
+from ringfence.risk.edges import AccountKind
+from ringfence.runtime.database import lock_vault, unit_of_work
 from ringfence.vaults import journal
 from ringfence.vaults.entries import Amended, Decided, Held, Opened
-from ringfence.vaults.errors import EntryUnreadable, UnknownHolder, UnknownVault
+from ringfence.vaults.errors import EntryUnreadable, UnknownHolder
 from ringfence.vaults.ledger import Ledger
-from ringfence.vaults.mandate.terms import MILLION, Mandate
-from ringfence.vaults.shares import wall
+from ringfence.vaults.mandate.terms import MILLION, SHARE, Mandate
+from ringfence.vaults.shares import Pool, preview_redeem, wall
 from ringfence.vaults.statements import Act, Register, Statement, holder_statements
-from ringfence.vaults.tables import mandate, position, vault
+from ringfence.vaults.tables import account, mandate, position, vault
 from ringfence.words.numbers import (
     format_amount,
     format_fraction,
@@ -35,8 +37,9 @@ from ringfence.words.numbers import (
     format_shares,
 )
 from ringfence.words.times import utc
+from ringfence.words.units import parse_duration
 
-__all__ = ["EVENT_KINDS", "currency_of", "events", "positions", "statement_rows", "statements", "vaults"]
+__all__ = ["EVENT_KINDS", "currency_of", "events", "mandate_of", "positions", "statement_rows", "statements", "vaults"]
 
 _CASH_LOCKED = 200
 """Risk capital below 1/200 of NAV with no position open: the wall has taken over, nothing can be opened."""
@@ -45,17 +48,11 @@ _CASH_LOCKED = 200
 # ---------------------------------------------------------------------------------------------------- vaults
 
 
-def _vault_rows(connection: Connection, names: Sequence[str] | None) -> list[RowMapping]:
-    rows = connection.execute(select(vault).order_by(vault.c.name)).mappings().all()
-    known = tuple(row["name"] for row in rows)
-    for name in names or ():
-        if name not in known:
-            raise UnknownVault(name, known)
-    return [row for row in rows if names is None or row["name"] in names]
-
-
-def _one(name: str | None) -> tuple[str, ...] | None:
-    return None if name is None else (name,)
+def _vault_rows(connection: Connection, name: str | None) -> list[RowMapping]:
+    """The row of one vault, or of all by name. Refused: UnknownVault."""
+    if name is not None:
+        return [lock_vault(connection, name)]  # a unit that only reads takes no lock
+    return list(connection.execute(select(vault).order_by(vault.c.name)).mappings())
 
 
 def _terms(connection: Connection, row: RowMapping) -> Mandate:
@@ -66,29 +63,41 @@ def _terms(connection: Connection, row: RowMapping) -> Mandate:
 def currency_of(engine: Engine, name: str) -> tuple[str, int]:
     """A vault's currency and its decimals. Refused: UnknownVault."""
     with unit_of_work(engine, writes=False) as connection:
-        row = _vault_rows(connection, (name,))[0]
+        row = lock_vault(connection, name)
     return row["currency"], row["decimals"]
+
+
+def mandate_of(engine: Engine, name: str) -> Mandate:
+    """The terms that a vault lives under now. Refused: UnknownVault."""
+    with unit_of_work(engine, writes=False) as connection:
+        return _terms(connection, lock_vault(connection, name))
 
 
 def vaults(engine: Engine) -> list[dict[str, Any]]:
     """Every vault: what it is worth, its wall, where its money stands and how it is."""
     with unit_of_work(engine, writes=False) as connection:
-        return [_vault(connection, row) for row in _vault_rows(connection, None)]
+        rows = _vault_rows(connection, None)
+        # Each table once, and only the terms that are told: ten thousand vaults are listed as fast as they are read.
+        terms = {found: json.loads(body) for found, body in connection.execute(
+            select(mandate.c.fingerprint, mandate.c.body).where(mandate.c.fingerprint.in_(select(vault.c.mandate)))
+        )}  # fmt: skip
+        balances: dict[int, dict[str, int]] = {}
+        for vault_id, name, balance in connection.execute(select(account)).tuples():
+            balances.setdefault(vault_id, {})[name] = balance
+        is_open = set(connection.execute(select(position.c.vault_id).where(position.c.quantity != 0)).scalars())
+    return [_vault(row, terms[row["mandate"]], balances.get(row["id"], {}), row["id"] in is_open) for row in rows]
 
 
-def _vault(connection: Connection, row: RowMapping) -> dict[str, Any]:
-    terms, decimals = _terms(connection, row), row["decimals"]
-    ledger = Ledger(connection, row["id"], row["transfer_seq"])
-    reserve, cushion = ledger.balance("reserve"), ledger.balance("cushion")
-    margin = sum(balance for name, balance in ledger.balances.items() if name.startswith("margin:"))
+def _vault(row: RowMapping, terms: Mapping[str, Any], balances: Mapping[str, int], is_open: bool) -> dict[str, Any]:
+    decimals, timeframe = row["decimals"], parse_duration(terms["timeframe"])
+    loss_cap = int(SHARE.parse(terms["loss_cap"]))
+    margin = sum(balance for name, balance in balances.items() if name.startswith(f"{AccountKind.margin}:"))
     nav, shares = row["last_nav"], row["shares"]
-    must_stand = wall(row["high_water_mark"], MILLION - terms.loss_cap, shares)
-    held = select(position.c.quantity).where(position.c.vault_id == row["id"], position.c.quantity != 0)
-    is_open = connection.execute(held.limit(1)).first() is not None
-    slot = None if row["last_bar"] is None else row["last_bar"] // terms.timeframe * terms.timeframe
+    must_stand = wall(row["high_water_mark"], MILLION - loss_cap, shares)
+    slot = None if row["last_bar"] is None else row["last_bar"] // timeframe * timeframe
     return {
         "vault": row["name"],
-        "title": terms.title,
+        "title": terms["title"],
         "mandate": row["mandate"],
         "currency": row["currency"],
         "status": _status(nav, must_stand, shares, row["waiting"], is_open),
@@ -97,15 +106,15 @@ def _vault(connection: Connection, row: RowMapping) -> dict[str, Any]:
         "wall": format_amount(must_stand, decimals),
         "wall_per_share": format_per_share(must_stand, shares),
         "wall_distance": format_fraction(nav - must_stand, nav),
-        "loss_cap": format_fraction(terms.loss_cap, MILLION),
+        "loss_cap": format_fraction(loss_cap, MILLION),
         "high_water_mark": format_mark(row["high_water_mark"]),
-        "reserve": format_amount(reserve, decimals),
-        "cushion": format_amount(cushion, decimals),
+        "reserve": format_amount(balances.get(AccountKind.reserve, 0), decimals),
+        "cushion": format_amount(balances.get(AccountKind.cushion, 0), decimals),
         "in_margin": format_amount(margin, decimals),
         "shares": format_shares(shares, decimals),
         "waiting": format_shares(row["waiting"], decimals),
         "last_slot": None if slot is None else utc(slot),
-        "marked": None if slot is None else utc(slot + terms.timeframe),
+        "marked": None if slot is None else utc(slot + timeframe),
     }
 
 
@@ -126,7 +135,7 @@ def positions(engine: Engine, name: str | None = None) -> list[dict[str, Any]]:
     """Every position of one vault or of all, marked at the vault's last slot. Refused: UnknownVault."""
     with unit_of_work(engine, writes=False) as connection:
         return [
-            found for row in _vault_rows(connection, _one(name)) for found in _positions_of(connection, row)
+            found for row in _vault_rows(connection, name) for found in _positions_of(connection, row)
         ]  # fmt: skip
 
 
@@ -199,17 +208,59 @@ def statements(engine: Engine, name: str | None = None, holder: str | None = Non
     Refused: UnknownVault, UnknownHolder, StatementDisagrees.
     """
     with unit_of_work(engine, writes=False) as connection:
-        rows = _vault_rows(connection, _one(name))
-        registers = [(row, holder_statements(connection, row["name"], row["id"])) for row in rows]
-    known = tuple(sorted({found for _, register in registers for found in register.statements}))
+        accounts = [
+            (
+                row,
+                _terms(connection, row),
+                _cash(connection, row),
+                holder_statements(connection, row["name"], row["id"]),
+            )
+            for row in _vault_rows(connection, name)
+        ]
+    known = tuple(sorted({found for *_, register in accounts for found in register.statements}))
     if holder is not None and holder not in known:
         raise UnknownHolder(holder, name, known)
     return [
-        _statement(row, register, statement)
-        for row, register in registers
+        _statement(row, register, statement) | _from_here(row, terms, cash, register, statement)
+        for row, terms, cash, register in accounts
         for statement in register.statements.values()
         if holder in (None, statement.holder)
     ]
+
+
+def _cash(connection: Connection, row: RowMapping) -> int:
+    """What stands in no position, minor units."""
+    ledger = Ledger(connection, row["id"], row["transfer_seq"])
+    return ledger.balance(AccountKind.reserve) + ledger.balance(AccountKind.cushion)
+
+
+def _from_here(row: RowMapping, terms: Mandate, cash: int, register: Register, statement: Statement) -> dict[str, Any]:
+    """What a holder may still lose, what stands ready for him and from when on he is paid the rest.
+
+    Ready is what the cash holds above the wall of the others' shares, after all who wait already; never more than the
+    shares are worth.
+    """
+    decimals, timeframe = row["decimals"], terms.timeframe
+    others = wall(row["high_water_mark"], MILLION - terms.loss_cap, register.shares - statement.shares)
+    waiting = sum(each.waiting for each in register.statements.values()) - statement.waiting
+    ahead = preview_redeem(Pool(register.nav, register.shares), waiting)
+    ready = max(0, min(statement.value, cash - others - ahead))
+    closes = None if row["last_bar"] is None else (row["last_bar"] // timeframe + 2) * timeframe
+    paid: dict[int, int] = {}
+    for act in statement.acts:
+        if act.request is not None and act.kind == "payment":
+            paid[act.request] = paid.get(act.request, 0) + act.shares
+    return {
+        "lose_most": format_amount(statement.value - statement.value_worst, decimals),
+        "ready": format_amount(ready, decimals),
+        "next_slot": None if closes is None else utc(closes),
+        "requests": [
+            {"row": act.seq, "time": utc(act.ts), "shares": format_shares(act.shares, decimals),
+             "remaining": format_shares(act.shares - paid.get(act.seq, 0), decimals)}
+            for act in statement.acts
+            if act.kind == "request" and act.shares > paid.get(act.seq, 0)
+        ],
+    }  # fmt: skip
 
 
 def statement_rows(connection: Connection, row: RowMapping) -> list[StatementRow]:
@@ -281,45 +332,57 @@ def events(
         if kind not in EVENT_KINDS:
             raise NothingCalled("kind", kind, EVENT_KINDS)
     with unit_of_work(engine, writes=False) as connection:
-        rows = _vault_rows(connection, _one(name))
-        terms = [_terms(connection, row) for row in rows]
-        known = tuple(dict.fromkeys(found for mandate in terms for found in mandate.positions))
-        if position is not None and position not in known:
-            raise NothingCalled("position", position, known)
-        found = [
-            event
-            for row in rows
-            for event in _last(_wanted(_events_of(connection, row, since), kinds, position, since), limit)
-        ]
+        rows = _vault_rows(connection, name)
+        if position is not None:
+            _demand_position(connection, rows, position)
+        asked = _Asked(tuple(kinds), position, since, limit)
+        found = [event for row in rows for event in _last_of(connection, row, asked)]
     found.sort(key=lambda event: event["ts"])
     for event in found:
         del event["ts"]
     return found if limit is None else found[max(0, len(found) - limit) :]
 
 
-def _last(found: Iterator[dict[str, Any]], limit: int | None) -> Iterator[dict[str, Any]]:
-    return found if limit is None else iter(deque(found, maxlen=limit))
+@dataclass(frozen=True)
+class _Asked:
+    kinds: tuple[str, ...]
+    position: str | None
+    since: int | None
+    limit: int | None
+
+    def wants(self, event: Mapping[str, Any]) -> bool:
+        is_recent = self.since is None or event["ts"] >= self.since
+        return (
+            is_recent and (not self.kinds or event["kind"] in self.kinds) and self.position in (None, event["position"])
+        )
 
 
-def _wanted(
-    found: Iterator[dict[str, Any]], kinds: Sequence[str], position: str | None, since: int | None
-) -> Iterator[dict[str, Any]]:
-    for event in found:
-        is_recent = since is None or event["ts"] >= since
-        if is_recent and (not kinds or event["kind"] in kinds) and position in (None, event["position"]):
-            yield event
+def _demand_position(connection: Connection, rows: Sequence[RowMapping], name: str) -> None:
+    """Passes where one of the vaults holds a position of this name. Refused: NothingCalled."""
+    known = select(position.c.name).distinct().where(position.c.vault_id.in_([row["id"] for row in rows]))
+    names = tuple(connection.execute(known.order_by(position.c.name)).scalars())
+    if name not in names:
+        raise NothingCalled("position", name, names)
 
 
-def _events_of(connection: Connection, row: RowMapping, since: int | None) -> Iterator[dict[str, Any]]:
-    mandate: Mandate | None = None
-    # a decision's row bears its slot's close, which is no earlier than its events
-    for found in journal.rows(connection, row["id"], since=since):
-        entry = found.entry
-        if isinstance(entry, Opened | Amended):
-            mandate = Mandate.from_canonical(entry.terms)
-        mandate = mandate or _mandate_at(connection, row, found.seq)
-        for event in told(found, entry, mandate, row["decimals"]):
-            yield {"vault": row["name"], "row": found.seq, "time": utc(event["ts"]), **event}
+def _last_of(connection: Connection, row: RowMapping, asked: _Asked) -> list[dict[str, Any]]:
+    """What is asked of one vault, oldest first; read from the end, so that the last few of a million cost little."""
+    # A decision's row bears its slot's close, which is no earlier than its events.
+    since = asked.since
+    first = 1 if since is None else journal.first_since(connection, row["id"], row["journal_seq"], since)
+    terms, found = _terms(connection, row), list[dict[str, Any]]()
+    kinds, holding = found_in(asked.kinds)
+    kinds = (*kinds, Amended.kind) if asked.kinds else kinds  # before an amendment other terms were in force
+    for told_by in journal.newest(connection, row["id"], kinds, holding, first):
+        entry = told_by.entry
+        events = [event for event in told(told_by, entry, terms, row["decimals"]) if asked.wants(event)]
+        found += ({"vault": row["name"], "row": told_by.seq, "time": utc(event["ts"]), **event}
+                  for event in reversed(events))  # fmt: skip
+        if asked.limit is not None and len(found) >= asked.limit:
+            break
+        if isinstance(entry, Amended):
+            terms = _mandate_at(connection, row, told_by.seq - 1)
+    return found[: asked.limit][::-1]
 
 
 def _mandate_at(connection: Connection, row: RowMapping, seq: int) -> Mandate:

@@ -18,7 +18,7 @@ def _run() -> int | None:
 
     from ringfence.faces.cli.app import app
 
-    for commands in ("tools", "running", "reading"):
+    for commands in ("tools", "running", "reading", "listing", "figures"):
         import_module(f"ringfence.faces.cli.{commands}")
     command = get_command(app)
     with command.make_context("ringfence", sys.argv[1:]) as context:

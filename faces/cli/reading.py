@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ringfence.faces.cli import acts
-from ringfence.faces.cli.app import Database, Json, app, database, print_json, print_table, remark
+from ringfence.faces.cli.app import Database, Exact, Json, app, database, print_json, print_table, remark
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ringfence.runtime.verification import Verdict
 
 __all__ = ["acts", "events", "positions", "statement", "vaults", "verify"]
@@ -20,12 +22,6 @@ _EVENTS_SHOWN = 100
 _AnyVault = Annotated[str | None, typer.Argument(metavar="[VAULT]", help="One vault; all where left out.")]
 
 
-def _short(text: str | None, places: int = 6) -> str | None:
-    from ringfence.words.numbers import shortened
-
-    return None if text is None else shortened(text, places)
-
-
 def _percent(text: str | None) -> str | None:
     from decimal import Decimal
 
@@ -34,8 +30,18 @@ def _percent(text: str | None) -> str | None:
     return None if text is None else format_percentage(Decimal(text), places=2)
 
 
+def _shown(exact: bool) -> "Callable[..., str | None]":
+    """How written numbers are told: to two decimals, or to those that are asked for; `exact`: with all of them."""
+    from ringfence.words.numbers import readable
+
+    def shown(text: str | None, places: int = 2) -> str | None:
+        return readable(text, None if exact else places)
+
+    return shown
+
+
 @app.command()
-def vaults(db: Database = None, as_json: Json = False) -> None:
+def vaults(db: Database = None, exact: Exact = False, as_json: Json = False) -> None:
     """List the vaults: what each is worth, its wall, where its money stands and how it is."""
     from ringfence.faces import queries
 
@@ -44,26 +50,28 @@ def vaults(db: Database = None, as_json: Json = False) -> None:
     if as_json:
         print_json(found)
         return
+    shown = _shown(exact)
     worth = [
-        (vault["vault"], vault["status"], f"{_short(vault['nav'], 2)} {vault['currency']}", _short(vault["wall"], 2),
-         _percent(vault["wall_distance"]), _short(vault["nav_per_share"]), _short(vault["wall_per_share"]),
-         _short(vault["high_water_mark"]), vault["marked"])
+        (vault["vault"], vault["status"], vault["currency"], shown(vault["nav"]), shown(vault["wall"]),
+         _percent(vault["wall_distance"]), shown(vault["nav_per_share"], 6), shown(vault["wall_per_share"], 6),
+         shown(vault["high_water_mark"], 6), vault["marked"])
         for vault in found
     ]  # fmt: skip
-    columns = ("vault", "status", "NAV", "wall", "distance", "NAV/share", "wall/share", "high-water mark", "marked at")
+    columns = ("vault", "status", "in", "NAV", "wall", "distance", "NAV/share", "wall/share", "high-water mark",
+               "marked at")  # fmt: skip
     print_table("Vaults", columns, worth)
     if not found:
         return
     money = [
-        (vault["vault"], _short(vault["reserve"], 2), _short(vault["cushion"], 2), _short(vault["in_margin"], 2),
-         _short(vault["shares"], 3), _short(vault["waiting"], 3))
+        (vault["vault"], shown(vault["reserve"]), shown(vault["cushion"]), shown(vault["in_margin"]),
+         shown(vault["shares"], 3), shown(vault["waiting"], 3))
         for vault in found
     ]  # fmt: skip
     print_table("Money and shares", ("vault", "reserve", "cushion", "in margin", "shares", "waiting"), money)
 
 
 @app.command()
-def positions(vault: _AnyVault = None, db: Database = None, as_json: Json = False) -> None:
+def positions(vault: _AnyVault = None, db: Database = None, exact: Exact = False, as_json: Json = False) -> None:
     """List the positions, marked at the last slot: size, margin, liquidation price, what bound the last decision."""
     from ringfence.faces import queries
 
@@ -72,24 +80,32 @@ def positions(vault: _AnyVault = None, db: Database = None, as_json: Json = Fals
     if as_json:
         print_json(found)
         return
+    shown = _shown(exact)
     held = [
         (position["vault"], position["position"], position["symbol"], position["side"], position["quantity"],
-         position["entry_price"], position["mark_price"], _short(position["leverage"], 2),
-         _short(position["open_profit"], 2), position["bound"])
+         _price(position["entry_price"]), _price(position["mark_price"]), shown(position["leverage"]),
+         shown(position["open_profit"]), position["bound"])
         for position in found
     ]  # fmt: skip
     columns = ("vault", "position", "symbol", "side", "quantity", "entry", "mark", "leverage", "profit", "bound by")
-    print_table("Positions", columns, held)
+    print_table("Positions", columns, held, keys=2)
     margins = [
-        (position["vault"], position["position"], _short(position["margin"], 2), _short(position["equity"], 2),
-         _short(position["maintenance_margin"], 2), position["liquidation_price"],
+        (position["vault"], position["position"], shown(position["margin"]), shown(position["equity"]),
+         shown(position["maintenance_margin"]), _price(position["liquidation_price"]),
          _percent(position["liquidation_distance"]))
         for position in found
         if position["side"] != "flat"
     ]  # fmt: skip
     if margins:
         heads = ("vault", "position", "margin", "equity", "maintenance", "liquidation", "distance")
-        print_table("Margin", heads, margins)
+        print_table("Margin", heads, margins, keys=2)
+
+
+def _price(text: str | None) -> str | None:
+    """A price with the decimals that it has."""
+    from ringfence.words.numbers import readable
+
+    return readable(text, None)
 
 
 @app.command()
@@ -99,6 +115,7 @@ def statement(
         str | None, typer.Option("--vault", metavar="VAULT", help="One vault; all where left out.")
     ] = None,
     db: Database = None,
+    exact: Exact = False,
     as_json: Json = False,
 ) -> None:
     """Show holders' statements, derived from the journal and checked against the books; for one holder, every act."""
@@ -109,23 +126,42 @@ def statement(
     if as_json:
         print_json(found)
         return
-    columns = ("vault", "holder", "currency", "paid in", "paid out", "shares", "waiting", "entry price", "NAV/share",
-               "value", "value at the wall", "profit")  # fmt: skip
-    rows = [
-        (held["vault"], held["holder"], held["currency"], held["deposited"], held["redeemed"],
-         _short(held["shares"], 3), _short(held["waiting"], 3), _short(held["entry_price"]),
-         _short(held["nav_per_share"]), held["value"], held["value_worst"], held["profit"])
+    shown = _shown(exact)
+    worth = [
+        (held["vault"], held["holder"], held["currency"], shown(held["deposited"]), shown(held["redeemed"]),
+         shown(held["value"]), shown(held["profit"]), shown(held["lose_most"]), shown(held["value_worst"]),
+         shown(held["ready"]))
         for held in found
     ]  # fmt: skip
-    print_table("Statements", columns, rows)
+    columns = ("vault", "holder", "in", "paid in", "paid out", "worth now", "profit", "most you can lose from here",
+               "worth at the wall", "free now")  # fmt: skip
+    print_table("Statements", columns, worth, keys=2)
+    shares = [
+        (held["vault"], held["holder"], shown(held["shares"], 3), shown(held["waiting"], 3),
+         shown(held["entry_price"], 6), shown(held["nav_per_share"], 6))
+        for held in found
+    ]  # fmt: skip
+    print_table("Shares", ("vault", "holder", "shares", "waiting", "entry price", "NAV/share"), shares, keys=2)
+    for held in found:
+        _print_waiting(held, shown)
     for held in found if holder is not None else ():
         told = [
-            (act["time"], act["kind"], None if act["kind"] == "request" else act["amount"], act["shares"],
-             act["nav_per_share"], act["row"])
+            (act["time"], act["kind"], None if act["kind"] == "request" else shown(act["amount"]),
+             shown(act["shares"], 3), shown(act["nav_per_share"], 6), act["row"])
             for act in held["acts"]
         ]  # fmt: skip
         heads = ("time", "act", f"amount, {held['currency']}", "shares", "NAV/share", "journal row")
         print_table(f"{held['holder']} in {held['vault']}", heads, told)
+
+
+def _print_waiting(held: dict[str, Any], shown: "Callable[..., str | None]") -> None:
+    """When the rest is paid: what waits, since when, and the close at which the next part may be."""
+    after = f"at the close of {held['next_slot']} or a later one" if held["next_slot"] else "at its first close"
+    for request in held["requests"]:
+        print(
+            f"{held['holder']} in {held['vault']}: {shown(request['remaining'], 3)} shares asked for at "
+            f"{request['time']} wait; they are paid {after}, as positions are reduced for them"
+        )
 
 
 @app.command()
@@ -143,11 +179,17 @@ def events(
         int | None,
         typer.Option("--limit", min=1, metavar="N", help=f"Only the last N. [default: {_EVENTS_SHOWN} in a table]"),
     ] = None,
+    kinds: Annotated[bool, typer.Option("--kinds", help="List the kinds of events there are, and stop.")] = False,
     db: Database = None,
+    exact: Exact = False,
     as_json: Json = False,
 ) -> None:
     """List what happened, oldest first: acts of holders, resizes, margin calls, liquidations, refusals, with causes."""
     from ringfence.faces import queries
+
+    if kinds:
+        _print_kinds(as_json)
+        return
 
     start = None if since is None else _moment(since)
     shown = limit or (None if as_json else _EVENTS_SHOWN)
@@ -159,20 +201,32 @@ def events(
     if as_json:
         print_json(found)
         return
+    shown_as = _shown(exact)
     columns = ("time", "vault", "event", "position", "cause", "before", "after", "leverage", "amount", "fee")
     rows = [
         (event["time"], event["vault"], event["kind"], event["position"], event["cause"], event["before"],
-         event["after"], _leverages(event), _short(event["amount"], 2), _short(event.get("fee"), 2))
+         event["after"], _leverages(event), shown_as(event["amount"]), shown_as(event.get("fee")))
         for event in found
     ]  # fmt: skip
-    print_table("Events", columns, rows)
+    print_table("Events", columns, rows, keys=2)
     if left_out and limit is None:
         remark(f"only the last {shown} are shown; see more with --limit N, or all with --json")
 
 
 def _leverages(event: dict[str, Any]) -> str | None:
-    before, after = (_short(event.get(f"leverage_{when}"), 2) for when in ("before", "after"))
+    from ringfence.words.numbers import readable
+
+    before, after = (readable(event.get(f"leverage_{when}"), 2) for when in ("before", "after"))
     return f"{before or 0} -> {after or 0}" if before or after else None
+
+
+def _print_kinds(as_json: bool) -> None:
+    from ringfence.faces.event_lines import KINDS_TOLD
+
+    if as_json:
+        print_json(KINDS_TOLD)
+    else:
+        print_table("Kinds of events", ("kind", "what it tells"), list(KINDS_TOLD.items()))
 
 
 def _moment(text: str) -> int:

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ringfence.faces.cli.app import Database, Json, app, database, database_url
+from ringfence.faces.cli.app import Database, Exact, Json, app, database, database_url
 
 if TYPE_CHECKING:
     from ringfence.faces.inputs import Inputs
+    from ringfence.runtime.runs import VaultRun
 
 __all__ = ["backtest", "demo", "replay", "worker"]
 
@@ -45,6 +46,10 @@ Deposits = Annotated[
 ReportFile = Annotated[
     Path | None, typer.Option("--report", metavar="FILE", help="Write a report with plots: one HTML file, offline.")
 ]
+CsvFile = Annotated[
+    Path | None, typer.Option("--csv", metavar="FILE", help="Write the series, a row for each vault and decision.")
+]
+ParquetFile = Annotated[Path | None, typer.Option("--parquet", metavar="FILE", help="The same as a Parquet file.")]
 
 
 @app.command()
@@ -56,21 +61,28 @@ def backtest(
     mark: MarkFiles = None,
     deposit: Deposits = None,
     report: ReportFile = None,
+    csv: CsvFile = None,
+    parquet: ParquetFile = None,
+    exact: Exact = False,
     as_json: Json = False,
 ) -> None:
     """Run mandates over history at once, without a database."""
     inputs = _inputs(mandates, bars, scenario, funding, mark, deposit, report)
     from ringfence.faces.cli.outcome import print_outcome
     from ringfence.runtime.backtest import backtest as run
+    from ringfence.runtime.figures import figures
 
     runs = [run(setup, market, inputs.deposits) for setup, market in inputs.vaults]
+    found = [figures(ended, *given) for ended, given in zip(runs, inputs.vaults, strict=True)]
     if report is not None:
         from ringfence.faces.report import write_report
         from ringfence.faces.report.statements import statements_of_run
 
         statements = [row for ended in runs for row in statements_of_run(ended, inputs.deposits)]
-        write_report(report, runs, statements, title=_title(inputs), source=inputs.source, verified=None)
-    print_outcome(runs, inputs.notes, as_json, report)
+        write_report(report, runs, statements, found, title=_title(inputs), source=inputs.source, verified=None)
+    _export(runs, csv, parquet)
+    places = {"report": report, "csv": csv, "parquet": parquet}
+    print_outcome(runs, found, inputs.notes, as_json, exact, places)
 
 
 @app.command()
@@ -83,6 +95,9 @@ def replay(
     deposit: Deposits = None,
     db: Database = None,
     report: ReportFile = None,
+    csv: CsvFile = None,
+    parquet: ParquetFile = None,
+    exact: Exact = False,
     as_json: Json = False,
 ) -> None:
     """Live through history step by step, in a database.
@@ -92,12 +107,14 @@ def replay(
     inputs = _inputs(mandates, bars, scenario, funding, mark, deposit, report)
     from ringfence.faces.cli.outcome import print_outcome
     from ringfence.faces.cli.progress import bar
+    from ringfence.runtime.figures import figures
     from ringfence.runtime.replay import replay as run
     from ringfence.runtime.settings import concealed
 
     with database(db, writes=True) as engine:
         with bar(engine) as progress:
             runs = run(engine, inputs.vaults, inputs.deposits, progress)
+        found = [figures(ended, *given) for ended, given in zip(runs, inputs.vaults, strict=True)]
         if report is not None:
             from ringfence.faces.queries import statement_rows
             from ringfence.faces.report import write_report
@@ -107,8 +124,19 @@ def replay(
                 statements = [
                     row for ended in runs for row in statement_rows(connection, lock_vault(connection, ended.vault))
                 ]
-            write_report(report, runs, statements, title=_title(inputs), source=inputs.source, verified=None)
-    print_outcome(runs, inputs.notes, as_json, report, concealed(database_url(db)))
+            write_report(report, runs, statements, found, title=_title(inputs), source=inputs.source, verified=None)
+    _export(runs, csv, parquet)
+    places = {"report": report, "csv": csv, "parquet": parquet, "database": concealed(database_url(db))}
+    print_outcome(runs, found, inputs.notes, as_json, exact, places)
+
+
+def _export(runs: "list[VaultRun]", csv: Path | None, parquet: Path | None) -> None:
+    if csv is not None or parquet is not None:
+        from ringfence.faces.export import write_csv, write_parquet
+
+        for path, write in ((csv, write_csv), (parquet, write_parquet)):
+            if path is not None:
+                write(path, runs)
 
 
 def _inputs(

@@ -5,10 +5,13 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from ringfence.faces.causes import KIND_WORDS, cause
+from ringfence.faces.figures import COSTS, LINES, YARDSTICKS, cost_rows, measured_rows, periods
 from ringfence.faces.report.statements import StatementRow
 from ringfence.risk.events import Event, Kind
+from ringfence.runtime.figures import Figures
 from ringfence.runtime.runs import VaultRun
 from ringfence.words.numbers import (
+    ABSENT,
     dashed,
     format_amount,
     format_count,
@@ -30,10 +33,19 @@ ROUTINE = (Kind.collateral, Kind.funding)
 RARE = (Kind.liquidation, Kind.margin_call, Kind.refusal)
 
 
-def table(caption: str, heads: Sequence[str], rows: Iterable[str], *, numeric_from: int, total: str = "") -> str:
-    """A table in a frame that scrolls; columns from `numeric_from` on are numbers."""
+def table(
+    caption: str,
+    heads: Sequence[str],
+    rows: Iterable[str],
+    *,
+    numeric_from: int,
+    numeric_to: int | None = None,
+    total: str = "",
+) -> str:
+    """A table in a frame that scrolls; columns from `numeric_from` on, up to `numeric_to`, are numbers."""
+    numeric = range(numeric_from, len(heads) if numeric_to is None else numeric_to)
     cells = "".join(
-        f'<th scope="col"{" class=n" if column >= numeric_from else ""}>{escape(head)}</th>'
+        f'<th scope="col"{" class=n" if column in numeric else ""}>{escape(head)}</th>'
         for column, head in enumerate(heads)
     )
     foot = f"<tfoot>{total}</tfoot>" if total else ""
@@ -44,9 +56,12 @@ def table(caption: str, heads: Sequence[str], rows: Iterable[str], *, numeric_fr
     )
 
 
-def _row(words: Sequence[str], numbers: Sequence[str | None], attributes: str = "") -> str:
+def _row(
+    words: Sequence[str], numbers: Sequence[str | None], attributes: str = "", *, after: Sequence[str] = ()
+) -> str:
     cells = "".join(f"<td>{escape(word)}</td>" for word in words)
     cells += "".join(f"<td class=n>{escape(dashed(number))}</td>" for number in numbers)
+    cells += "".join(f"<td>{escape(word)}</td>" for word in after)
     return f"<tr{attributes}>{cells}</tr>\n"
 
 
@@ -113,7 +128,8 @@ def events_table(run: VaultRun, number: int) -> str:
 
 
 def _event_row(run: VaultRun, event: Event, places: int) -> str:
-    words = (stamp(event.ts), run.positions[event.position].name, KIND_WORDS[event.kind], cause(event))
+    name = run.positions[event.position].name if event.position >= 0 else ABSENT
+    words = (stamp(event.ts), name, KIND_WORDS[event.kind], cause(event))
     levers = [
         dashed(format_multiple(leverage, for_people=True)) for leverage in (event.leverage_before, event.leverage_after)
     ]
@@ -148,6 +164,28 @@ def positions_table(run: VaultRun) -> str:
     heads = ("Position", "Symbol", "Quantity at the end, lots", "Resizes", "Margin calls", "Liquidations", "Refusals",
              "Funding" + unit, "Fees" + unit, "Shortfall" + unit)  # fmt: skip
     return table(f"Positions of {run.title}", heads, rows, numeric_from=2)
+
+
+def performance_table(run: VaultRun, found: Figures) -> str:
+    """Every figure of a run beside its yardsticks, with its formula and what it stands on."""
+    heads, rows = measured_rows(found)
+    told = (_row((str(row[0]).strip(),), row[1:], after=(line.formula,)) for row, line in zip(rows, LINES, strict=True))
+    rules = "".join(
+        f'<p class="note"><b>{escape(label)}</b>: {escape(rule)}.</p>'
+        for label, rule in YARDSTICKS.values()
+        if label in heads
+    )
+    standing = f'<p class="note">{escape(periods(found.vault.performance))}.</p>'
+    heads = ["Figure", *heads[1:], "Formula"]
+    return table(f"Figures of {run.title}", heads, told, numeric_from=1, numeric_to=len(heads) - 1) + standing + rules
+
+
+def costs_table(run: VaultRun, found: Figures) -> str:
+    """What a run cost, kind by kind."""
+    rows = zip(cost_rows(found, run.decimals, None), COSTS.values(), strict=True)
+    told = (_row((str(row[0]),), row[1:], after=(formula,)) for row, (_, formula) in rows)
+    heads = ("Cost", run.currency, "Of mean NAV", "A year", "What it is")
+    return table(f"Costs of {run.title}", heads, told, numeric_from=1, numeric_to=4)
 
 
 def statements_table(run: VaultRun, statements: Sequence[StatementRow]) -> str:
