@@ -82,7 +82,9 @@ def vaults(engine: Engine) -> list[dict[str, Any]]:
             select(mandate.c.fingerprint, mandate.c.body).where(mandate.c.fingerprint.in_(select(vault.c.mandate)))
         )}  # fmt: skip
         balances: dict[int, dict[str, int]] = {}
-        for vault_id, name, balance in connection.execute(select(account)).tuples():
+        for vault_id, name, balance in connection.execute(
+            select(account.c.vault_id, account.c.name, account.c.balance)
+        ):
             balances.setdefault(vault_id, {})[name] = balance
         is_open = set(connection.execute(select(position.c.vault_id).where(position.c.quantity != 0)).scalars())
     return [_vault(row, terms[row["mandate"]], balances.get(row["id"], {}), row["id"] in is_open) for row in rows]

@@ -163,7 +163,7 @@ def test_what_the_calculator_cannot_mean_is_refused(arguments: tuple[str, ...], 
 
 def test_the_shipped_mandates_are_clean_and_each_is_said_in_a_line(project: Path) -> None:
     ended = run("check", str(project / "mandates"))
-    lines = ended.stdout.splitlines()
+    lines = [line for line in ended.stdout.splitlines() if not line.startswith("warning: ")]
     assert ended.exit_code == 0
     told = dict(line.split(":", 1) for line in lines)
     assert list(told) == [file.stem for file in sorted((project / "mandates").glob("*.yaml"))]

@@ -169,7 +169,7 @@ def written(tmp_path: Path, *runs: VaultRun, statements: list[StatementRow] | No
 
 def measured(run: VaultRun) -> Figures | None:
     """Figures whose series are the run's own; the yardstick is another."""
-    if not len(run.ts):
+    if not run.shares.any():
         return None
     lived = performance(run.ts, run.nav / run.shares, run.low)
     held = performance(run.ts, run.positions[0].price)
@@ -321,8 +321,7 @@ def test_every_figure_stands_in_the_report_with_its_formula_beside_its_yardstick
 def test_what_happened_to_a_vault_as_a_whole_names_no_position(tmp_path: Path) -> None:
     whole = event(MARCH + HOUR, Kind.roll, position=-1, amount=5)
     run = a_run(decisions=60)
-    page = Reader()
-    page.feed(written(tmp_path, replace(run, events=(whole,))))
+    page = Reader(written(tmp_path, replace(run, events=(whole,))))
     assert ["–", "Roll"] in [row[1:3] for row in page.rows if len(row) == 11]
 
 
