@@ -42,6 +42,8 @@ from ringfence.words.units import UnitError, shown
 if TYPE_CHECKING:
     import pandas
 
+    from ringfence.runtime.figures import Figures
+
 __all__ = ["Result", "backtest", "load_mandate", "load_mandates", "replay"]
 
 _SHARE_UNITS = 1000
@@ -66,6 +68,9 @@ class Result:
     """Everything, as reports and digests read it."""
     notes: tuple[str, ...]
     """What the given series did not cover, in words."""
+    figures: "Figures | None"
+    """Return, ratios, drawdown, costs and the two yardsticks, as `ringfence figures` defines them; None where nobody
+    held shares."""
 
     @property
     def ts(self) -> Ints:
@@ -109,14 +114,18 @@ class Result:
 
     def summary(self) -> dict[str, Any]:
         """The run in figures, amounts in the currency as text; None where there is nothing to say."""
-        return summary(self.run)
+        from ringfence.faces.figures import document
+
+        told = None if self.figures is None else document(self.figures, self.run.decimals)
+        return {**summary(self.run), "figures": told}
 
     def frame(self) -> "pandas.DataFrame":
         """The series as a DataFrame over the close of each slot (UTC); PandasMissing where pandas is not installed.
 
         For looking and plotting: float64 in units that a person uses, so that the last digits of large amounts may be
-        gone; the arrays are exact. `nav` and `wall` are in the currency, `shares` in whole shares, `nav_per_share` and
-        `high_water_mark` in currency per whole share. For each position `NAME.quantity` (signed, base units),
+        gone; the arrays are exact. `nav` and `wall` are in the currency, `shares` in whole shares, `nav_per_share`,
+        `nav_per_share_low` (since the decision before) and `high_water_mark` in currency per whole share; `locked` says
+        whether the vault was cash-locked. For each position `NAME.quantity` (signed, base units),
         `NAME.leverage` (after the decision, |notional| / equity, signed), `NAME.price`, `NAME.proposed` and
         `NAME.allowed` (leverage), `NAME.volatility` (per year), `NAME.liquidation_distance` (fraction of the price) and
         `NAME.bound` (text: which limit bound the decision). What does not exist is NaN.
@@ -136,6 +145,8 @@ class Result:
             "shares": run.shares / (unit * _SHARE_UNITS),
             "high_water_mark": np.where(run.high_water_mark > 0, marks, np.nan),
             "nav_per_share": per_share,
+            "nav_per_share_low": run.low * float(_SHARE_UNITS),
+            "locked": run.locked,
         }
         for position in run.positions:
             columns |= {f"{position.name}.{name}": column for name, column in _columns(position).items()}
@@ -208,10 +219,12 @@ def backtest(
     Refused: MandateError, InputRefused, NoBars, HolderRefused, and what files and series are refused for.
     """
     from ringfence.runtime.backtest import backtest as run
+    from ringfence.runtime.figures import figures
 
     inputs = _inputs(mandate, bars, scenario, marks, funding, deposits)
     ((setup, market),) = inputs.vaults
-    return Result(run(setup, market, inputs.deposits), inputs.notes)
+    ended = run(setup, market, inputs.deposits)
+    return Result(ended, inputs.notes, figures(ended, setup, market))
 
 
 def replay(
@@ -231,6 +244,7 @@ def replay(
     given, and refused, as for `backtest`; besides, what the database itself is refused for.
     """
     from ringfence.runtime.database import migrate, open_engine
+    from ringfence.runtime.figures import figures
     from ringfence.runtime.replay import replay as run
 
     inputs = _inputs(mandate, bars, scenario, marks, funding, deposits)
@@ -240,7 +254,7 @@ def replay(
         (lived,) = run(engine, inputs.vaults, inputs.deposits)
     finally:
         engine.dispose()
-    return Result(lived, inputs.notes)
+    return Result(lived, inputs.notes, figures(lived, *inputs.vaults[0]))
 
 
 def _address(into: _File) -> str:

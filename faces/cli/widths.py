@@ -21,7 +21,7 @@ class Column:
     cells: tuple[str, ...]
     is_figures: bool
     least: int
-    """Its longest word; its longest cell where it holds figures."""
+    """Its longest word, its longest cell where it holds figures, or what its name needs to stand in two lines."""
     most: int
     """What needs no wrapping."""
 
@@ -31,9 +31,16 @@ class Column:
         cells = tuple(ABSENT if value is None else str(value) for value in values)
         is_figures = any(cells) and all(_FIGURE.fullmatch(cell) for cell in cells)
         lines = [line for text in (name, *cells) for line in text.split("\n")]
-        words = [word for text in ((name,) if is_figures else (name, *cells)) for word in text.split()]
-        unbroken = [*words, *(cells if is_figures else ())]
-        return cls(name, cells, is_figures, max(map(len, unbroken), default=0), max(map(len, lines), default=0))
+        unbroken = cells if is_figures else tuple(word for text in cells for word in text.split())
+        least = max(map(len, unbroken), default=0)
+        return cls(name, cells, is_figures, max(_in_two_lines(name), least), max(map(len, lines), default=0))
+
+
+def _in_two_lines(name: str) -> int:
+    """The least width at which a column's name needs no third line."""
+    words = name.split()
+    halves = ((" ".join(words[:at]), " ".join(words[at:])) for at in range(1, len(words)))
+    return min((max(map(len, each)) for each in halves), default=max(map(len, words), default=0))
 
 
 def blocks(columns: Sequence[Column], keys: int, width: int) -> Iterator[list[Column]]:
