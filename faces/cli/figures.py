@@ -28,7 +28,7 @@ def print_performance(
         print_table(run.vault, heads, rows, on=shown)
         costs = cost_rows(of, run.decimals, None if exact else 2)
         print_table("", ["costs", run.currency, "of mean NAV", "a year"], costs, on=shown)
-        print(f"{run.vault}: {periods(of.vault.performance)}")
+        print(periods(of.vault.performance))
     if told:
         print(f"Every formula: {program()} figures\n")
 
