@@ -95,6 +95,7 @@ SAMPLES: dict[type[RingfenceError], tuple[Any, ...]] = {
     faces.ReportEmpty: (Path("report.html"),),
     faces.ReportWithoutVault: ("alice", "elsewhere", ("tide",)),
     faces.ReportNotWritten: (Path("out") / "report.html", "the disk is full", "free some space"),
+    faces.ExportNotWritten: (Path("out") / "series.csv", "the disk is full", "name a file elsewhere"),
     faces.DemoRefused: (Path("out") / "ringfence.db", "is there and was not made by a demo"),
     faces.ExamplesMissing: (Path("examples"),),
 }
