@@ -208,7 +208,8 @@ def test_a_decimal_is_written_without_exponent_or_trailing_zeros(number: Decimal
 
 @pytest.mark.parametrize(
     ("text", "places", "expected"),
-    [("1234567.125", 2, "1,234,567.12"), ("-0.005", 2, "-0.00"), ("1000", 2, "1,000.00"), ("-1234.5678", None, "-1,234.5678"),
+    [("1234567.125", 2, "1,234,567.12"), ("-0.005", 2, "0.00"), ("1000", 2, "1,000.00"),
+     ("-1234.5678", None, "-1,234.5678"),
      ("0.000001", 6, "0.000001"), (None, 2, None)],
 )  # fmt: skip
 def test_a_written_number_is_read_with_its_thousands_apart(text: str | None, places: int, expected: str | None) -> None:
