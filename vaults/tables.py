@@ -11,20 +11,23 @@ from sqlalchemy import (
     CheckConstraint,
     Double,
     ForeignKey,
+    Index,
     Integer,
     MetaData,
     SmallInteger,
     Table,
     Text,
+    text,
     true,
 )
 from sqlmodel import Field, SQLModel
 
 from ringfence.risk.edges import MAY_BE_NEGATIVE, AccountKind, Edge
 
-__all__ = ["APPEND_ONLY", "LATEST", "Account", "Bar", "BarSeries", "Command", "Flow", "Funding", "Holding", "Journal",
-           "Mandate", "Position", "Transfer", "Vault", "account", "bar", "bar_series", "command", "flow", "funding",
-           "holding", "journal", "mandate", "metadata", "position", "transfer", "vault"]  # fmt: skip
+__all__ = ["APPEND_ONLY", "LATEST", "TOLD", "Account", "Bar", "BarSeries", "Command", "Flow", "Funding", "Holding",
+           "Journal", "Mandate", "Position", "Transfer", "Vault", "account", "bar", "bar_series", "command", "flow",
+           "funding", "holding", "journal", "mandate", "metadata", "position", "telling", "transfer",
+           "vault"]  # fmt: skip
 
 metadata = MetaData(
     naming_convention={
@@ -49,12 +52,26 @@ def _check(name: str, condition: str) -> CheckConstraint:
     return CheckConstraint(condition, name=name)
 
 
-def _integers(*columns: str, optional: tuple[str, ...] = (), name: str = "integers") -> CheckConstraint:
+def _integers(*columns: str, optional: tuple[str, ...] = ()) -> CheckConstraint:
     """SQLite only: the columns hold integers, not texts or floats."""
     parts = [f"typeof({column}) = 'integer'" for column in columns]
     parts += [f"typeof({column}) IN ('integer', 'null')" for column in optional]
-    constraint = CheckConstraint(" AND ".join(parts), name=name)
+    constraint = CheckConstraint(" AND ".join(parts), name="integers")
     return constraint.ddl_if(dialect="sqlite")
+
+
+TOLD = ("margin_call", "liquidation", "refusal", "roll", "rebase_announced", "rebased", "locked", "unlocked")
+"""Kinds of events that are rare in a journal: an index of its own leads to the decisions that tell of each."""
+
+
+def telling(kind: str, dialect: str) -> str:
+    """SQL that holds of a journal's row that may tell of such an event, in the words of its index."""
+    return f"""{"instr" if dialect == "sqlite" else "strpos"}(body, '"kind":"{kind}"') > 0"""
+
+
+def _telling(kind: str) -> Index:
+    in_sqlite, in_postgresql = (text(telling(kind, dialect)) for dialect in ("sqlite", "postgresql"))
+    return Index(f"ix_journal_{kind}", "vault_id", "seq", sqlite_where=in_sqlite, postgresql_where=in_postgresql)
 
 
 def _names(kinds: "frozenset[AccountKind] | set[AccountKind]") -> str:
@@ -263,6 +280,8 @@ class Journal(_Row, table=True):
         _check("ts", f"ts BETWEEN 0 AND {LATEST}"),
         _check("hash", "length(hash) = 64 AND length(previous_hash) = 64"),
         _integers("seq", "ts"),
+        Index("ix_journal_kind", "vault_id", "kind", "seq"),
+        *(_telling(kind) for kind in TOLD),
     )
 
 
@@ -280,8 +299,7 @@ class BarSeries(_Row, table=True):
 
     __table_args__ = (
         _check("timeframe", "timeframe > 0"),
-        _integers("timeframe"),
-        _integers("corrected", name="corrected"),
+        _integers("timeframe", "corrected"),
     )
 
 

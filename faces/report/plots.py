@@ -46,6 +46,7 @@ MARKERS = {
     Kind.margin_call: {"symbol": "triangle-up", "color": ORANGE, "size": 10},
     Kind.liquidation: {"symbol": "x", "color": RED, "size": 10},
     Kind.refusal: {"symbol": "diamond-open", "color": PURPLE, "size": 9},
+    Kind.roll: {"symbol": "circle-open", "color": GREEN, "size": 6},
 }
 
 
@@ -259,14 +260,17 @@ def position_figure(run: VaultRun, index: int) -> Figure:
         _line(ts, prices, "Price", f"price %{{y:,.{places}f}}", GREY, step=False, **small),
         _line(ts, position.proposed, "Proposed", "proposed %{y:,.2f}×", GREY, yaxis="y2", dash="dot", legend="legend2"),
         _line(ts, position.allowed, "Allowed", "allowed %{y:,.2f}×", ORANGE, yaxis="y2", legend="legend2"),
-        _line(ts, position.leverage, "Actual", "actual %{y:,.2f}×", BLUE, yaxis="y2", width=2.0, legend="legend2"),
+        _line(ts, position.leverage, "Actual", "actual %{y:,.2f}× the collateral", BLUE, yaxis="y2", width=2.0,
+              legend="legend2"),
+        _line(ts, position.effective_leverage, "Effective", "effective %{y:,.2f}× the equity", PURPLE, yaxis="y2",
+              dash="dot", legend="legend2"),
         _line(ts, position.volatility, "Volatility", "volatility %{y:,.1%} a year", GREEN, yaxis="y4", **small),
         _line(ts, position.liquidation_distance, "Distance", "%{y:,.2%} of the price from liquidation", RED,
               yaxis="y5", fill="tozeroy", fillcolor="rgba(200,30,58,0.06)", **small),
         _line(ts, position.quantity.astype(np.float64), "Quantity", "%{y:,.0f} lots", PURPLE, yaxis="y6",
               fill="tozeroy", fillcolor="rgba(124,58,237,0.08)", **small),
     ]  # fmt: skip
-    traces[4:4] = [_strip(position, ts), _bound_words(position, ts)]
+    traces[5:5] = [_strip(position, ts), _bound_words(position, ts)]
     for kind in MARKERS:
         events = [event for event in run.events if event.kind == kind and event.position == index]
         if events:

@@ -8,8 +8,9 @@ import pytest
 
 from ringfence.faces import queries
 from ringfence.faces.errors import NothingCalled
-from ringfence.faces.event_lines import EVENT_KINDS
+from ringfence.faces.event_lines import EVENT_KINDS, KINDS_TOLD
 from ringfence.faces.report.statements import StatementRow
+from ringfence.risk.events import Kind
 from ringfence.runtime.acts import deposit, redeem
 from ringfence.runtime.database import lock_vault, unit_of_work
 from ringfence.runtime.history import run_of
@@ -179,6 +180,56 @@ def test_events_are_chosen_by_kind_position_time_and_number(small: Tide) -> None
     of_btc = queries.events(small.engine, position="btc")
     assert of_btc == [event for event in everything if event["position"] == "btc"] != []
     assert queries.events(small.engine, since=START + 1_000 * HOUR) == []
+
+
+def test_the_last_events_of_a_kind_are_the_last_of_all_of_that_kind(small: Tide) -> None:
+    """Rows are chosen in the database by what their text holds: nothing may be missed by that, of any kind."""
+    redeem(small.engine, "tide", "bob", None, START)
+    small.step(8, 12)
+    everything = queries.events(small.engine)
+    assert {"mandate", "deposit", "redemption", "payment", "resize", "collateral"} <= {
+        one["kind"] for one in everything
+    }
+    for kind in EVENT_KINDS:
+        of_kind = [event for event in everything if event["kind"] == kind]
+        assert queries.events(small.engine, kinds=[kind]) == of_kind
+        for limit in (1, 2, 7):
+            assert queries.events(small.engine, kinds=[kind], limit=limit) == of_kind[-limit:]
+    for limit in (1, 3, 50, 10_000):
+        assert queries.events(small.engine, limit=limit) == everything[-limit:]
+
+
+def test_events_before_an_amendment_are_told_under_the_terms_of_their_time(small: Tide) -> None:
+    looser = small.setup.mandate.model_copy(update={"title": "Amended"})
+    before = queries.events(small.engine)
+    with unit_of_work(small.engine) as connection:
+        small.vault(connection).amend(START + 13 * HOUR, looser)
+    after = queries.events(small.engine)
+    assert after[: len(before)] == before
+    assert [event["kind"] for event in after[len(before) :]] == ["mandate"]
+    assert queries.events(small.engine, kinds=["resize"]) == [one for one in before if one["kind"] == "resize"]
+    assert queries.mandate_of(small.engine, "tide").title == "Amended"
+
+
+def test_every_kind_of_event_has_words() -> None:
+    assert {kind.name for kind in Kind} <= set(EVENT_KINDS)
+    assert all(KINDS_TOLD.values())
+
+
+def test_a_statement_says_what_can_be_lost_from_here_and_what_stands_ready(small: Tide) -> None:
+    alice, bob = queries.statements(small.engine)
+    for held in (alice, bob):
+        assert Decimal(held["lose_most"]) == Decimal(held["value"]) - Decimal(held["value_worst"]) > 0
+        assert 0 < Decimal(held["ready"]) <= Decimal(held["value"])
+        assert (held["next_slot"], held["requests"]) == (utc(START + 13 * HOUR), [])
+    # All that redeems at once is paid no more than stands ready.
+    asked = redeem(small.engine, "tide", "alice", None, START, rehearsed=True)
+    assert 0 <= Decimal(asked.paid).scaleb(-6) <= Decimal(alice["ready"])
+    redeem(small.engine, "tide", "alice", 900 * SHARE, START)
+    (waits,) = queries.statements(small.engine, "tide", "alice")
+    (request,) = waits["requests"]
+    assert request["shares"] == "900.000000000"
+    assert request["remaining"] == waits["waiting"] != "0.000000000"
 
 
 def test_several_vaults_are_told_together_in_order_of_time(database_url: str) -> None:

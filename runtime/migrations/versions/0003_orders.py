@@ -11,6 +11,17 @@ _POSITIVE = "{0} > 0 AND {0} <= 1e300"
 _LATEST = 7_258_118_400_000
 """2200-01-01, UTC ms."""
 _PRICES = ("open", "high", "low", "close", "mark_open", "mark_high", "mark_low", "mark_close")
+_FINAL = """new.instrument <> old.instrument OR new.ts <> old.ts
+    OR old.ts < (SELECT max(later.ts) FROM bar AS later WHERE later.instrument = old.instrument)
+    OR EXISTS (
+        SELECT 1 FROM position
+        JOIN vault ON vault.id = position.vault_id
+        JOIN journal ON journal.vault_id = vault.id AND journal.seq = vault.journal_seq
+        WHERE position.instrument = old.instrument AND vault.last_bar IS NOT NULL AND journal.ts > old.ts
+    )"""
+"""A bar is final when another follows it, or when a vault that trades it has lived beyond its open."""
+_TOLD = ("margin_call", "liquidation", "refusal", "roll", "rebase_announced", "rebased", "locked", "unlocked")
+"""Kinds of events of which the last few are looked for among very many rows that tell none."""
 
 
 def _create(name: str, *parts: sa.Column[object] | sa.Constraint, integers: str = "", optional: str = "") -> None:
@@ -141,9 +152,18 @@ def _records() -> None:
         _check("journal", "hash", "length(hash) = 64 AND length(previous_hash) = 64"),
         integers="seq ts",
     )  # fmt: skip
+    op.create_index(op.f("ix_journal_kind"), "journal", ["vault_id", "kind", "seq"])
+    holds = "instr" if op.get_bind().dialect.name == "sqlite" else "strpos"
+    for kind in _TOLD:
+        telling = sa.text(f"""{holds}(body, '"kind":"{kind}"') > 0""")
+        op.create_index(op.f(f"ix_journal_{kind}"), "journal", ["vault_id", "seq"],
+                        sqlite_where=telling, postgresql_where=telling)  # fmt: skip
     _create(
-        "bar_series", _text("instrument"), _big("timeframe"), _key("bar_series", "instrument"),
-        _check("bar_series", "timeframe", "timeframe > 0"), integers="timeframe",
+        "bar_series", _text("instrument"), _big("timeframe"),
+        sa.Column("volume_known", sa.Boolean(), nullable=False, server_default=sa.true()),
+        sa.Column("corrected", sa.BigInteger(), nullable=False, server_default="0"),
+        _key("bar_series", "instrument"),
+        _check("bar_series", "timeframe", "timeframe > 0"), integers="timeframe corrected",
     )  # fmt: skip
     _create(
         "bar", _text("instrument"), _big("ts"),
@@ -178,6 +198,28 @@ def _append_only(table: str) -> None:
     )
 
 
+def _final_bars() -> None:
+    """Triggers that refuse to remove a bar, and to change one that is final."""
+    if op.get_bind().dialect.name == "sqlite":
+        for act, condition in (("update", f"WHEN {_FINAL} "), ("delete", "")):
+            op.execute(
+                f"CREATE TRIGGER bar_no_{act} BEFORE {act.upper()} ON bar {condition}"
+                "BEGIN SELECT RAISE(ABORT, 'bar is append-only'); END"
+            )
+        return
+    op.execute(
+        "CREATE TRIGGER bar_append_only BEFORE DELETE OR TRUNCATE ON bar "
+        "FOR EACH STATEMENT EXECUTE FUNCTION ringfence_append_only()"
+    )
+    op.execute(
+        f"CREATE FUNCTION ringfence_bar_is_final() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF {_FINAL} THEN "
+        "RAISE EXCEPTION 'bar is append-only' USING ERRCODE = '23001'; END IF; RETURN new; END $$"
+    )
+    op.execute(
+        "CREATE TRIGGER bar_no_update BEFORE UPDATE ON bar FOR EACH ROW EXECUTE FUNCTION ringfence_bar_is_final()"
+    )
+
+
 def upgrade() -> None:
     _mandates_and_vaults()
     _ledger()
@@ -188,5 +230,6 @@ def upgrade() -> None:
             "CREATE FUNCTION ringfence_append_only() RETURNS trigger LANGUAGE plpgsql AS "
             "$$ BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME USING ERRCODE = '23001'; END $$"
         )
-    for table in ("transfer", "journal", "bar", "funding"):
+    for table in ("transfer", "journal", "funding"):
         _append_only(table)
+    _final_bars()
