@@ -34,6 +34,7 @@ __all__ = [
     "print_figures",
     "print_json",
     "print_table",
+    "print_text",
     "program",
     "refuse_passwords",
     "remark",
@@ -233,6 +234,11 @@ def print_table(
             table.add_row(*map(shown, row))
         needed = drawn(widths)
         (screen if needed <= screen.width else console(needed)).print(table)
+
+
+def print_text(text: str) -> None:
+    """A sentence or more on standard output, broken between words where the screen ends."""
+    console().print(shown(text))
 
 
 def print_figures(title: str, figures: Mapping[str, object], *, on: "Console | None" = None) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ringfence.faces.cli import acts
-from ringfence.faces.cli.app import Database, Exact, Json, app, database, print_json, print_table, remark
+from ringfence.faces.cli.app import Database, Exact, Json, app, database, print_json, print_table, print_text, remark
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -66,7 +66,7 @@ def vaults(db: Database = None, exact: Exact = False, as_json: Json = False) -> 
     for vault in found:
         if vault["locked_since"] is not None:
             rebase = "" if vault["rebase_at"] is None else f"; a rebase is announced for {vault['rebase_at']}"
-            print(f"{vault['vault']}: locked since {vault['locked_since']}, at_wall: {vault['at_wall']}{rebase}")
+            print_text(f"{vault['vault']}: locked since {vault['locked_since']}, at_wall: {vault['at_wall']}{rebase}")
 
 
 @app.command()
@@ -161,21 +161,21 @@ def statement(
 def _print_strikes(found: list[dict[str, Any]]) -> None:
     """When anybody can leave, and which vaults stand at their wall: a line for each vault."""
     for held in {held["vault"]: held for held in found}.values():
-        print(
+        print_text(
             f"{held['vault']}: the next strike is the close of {held['next_strike']}; shares are paid at a strike, at "
             "its price less the trading that leaving causes. Before it only money that waits to enter is free."
         )
         if held["locked_since"] is not None:
-            print(f"{held['vault']}: cash-locked since {held['locked_since']}; {held['at_wall']}.")
+            print_text(f"{held['vault']}: cash-locked since {held['locked_since']}; {held['at_wall']}.")
         if held["rebase_at"] is not None:
-            print(f"{held['vault']}: a rebase is announced for {held['rebase_at']}: the wall is set anew at the first "
+            print_text(f"{held['vault']}: a rebase is announced for {held['rebase_at']}: the wall is set anew at the first "
                   "strike from then on; who wants the wall as it is asks for his shares before.")  # fmt: skip
 
 
 def _print_rebase(held: dict[str, Any], shown: "Callable[..., str | None]") -> None:
     """Where an announced rebase would leave a holder's shares."""
     if held["rebase_at"] is not None:
-        print(
+        print_text(
             f"{held['holder']} in {held['vault']}: from the rebase of {held['rebase_at']} on, at the price of now, "
             f"about {shown(held['value_worst_rebased_about'])} {held['currency']} stand behind the wall, today "
             f"{shown(held['value_worst'])}."
@@ -192,7 +192,7 @@ def _print_orders(held: dict[str, Any], shown: "Callable[..., str | None]") -> N
         what = asked.format(shown(order["remaining"], places[0]))
         about = comes_to.format(shown(order["comes_to_about"], places[1]))
         told = "to enter" if enters else "asked back"
-        print(
+        print_text(
             f"{held['holder']} in {held['vault']}: order {order['order']}, {what} {told} at {order['given']}, waits "
             f"for the strike of {order['strike']} and comes to about {about}: {order['why']}"
         )

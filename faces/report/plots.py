@@ -39,6 +39,11 @@ BOUND_COLOURS = {
     Bound.margin_call: "#ec4899",
     Bound.maintenance_margin: "#be123c",
     Bound.band: "#c7d9f7",
+    Bound.costs: "#7f1d1d",
+    Bound.strike: "#15803d",
+    Bound.flow: "#06b6d4",
+    Bound.at_wall: "#a21caf",
+    Bound.volume: "#a3a30f",
 }
 
 MARKERS = {

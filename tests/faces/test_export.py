@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from pyarrow import csv, parquet
 
-from ringfence.faces.errors import ExportNotWritten
 from ringfence.faces.export import table_of, write_csv, write_parquet
 from ringfence.runtime.backtest import backtest
+from ringfence.runtime.errors import OutputNotWritten
 from ringfence.runtime.runs import VaultRun
 from tests.reference.tide import UNIT, tide, walk
 
@@ -63,16 +63,22 @@ def test_an_earlier_export_is_replaced_and_nothing_else_is(run: VaultRun, tmp_pa
     for name, write in (("a.csv", write_csv), ("a.parquet", write_parquet)):
         write(tmp_path / name, [run])
         write(tmp_path / name, [run])
-    strangers = {"bars.csv": b"ts,open,high,low,close\n", "x.parquet": b"PAR1 and no more", "y.csv": b""}
+    strangers = {"bars.csv": b"ts,open,high,low,close\n", "x.parquet": b"PAR1 and no more"}
     for name, content in strangers.items():
         (tmp_path / name).write_bytes(content)
         for write in (write_csv, write_parquet):
-            with pytest.raises(ExportNotWritten, match="something else than an export"):
+            with pytest.raises(OutputNotWritten, match="something else than a"):
                 write(tmp_path / name, [run])
         assert (tmp_path / name).read_bytes() == content
     (tmp_path / "folder").mkdir()
-    with pytest.raises(ExportNotWritten):
+    with pytest.raises(OutputNotWritten, match="is a folder"):
         write_csv(tmp_path / "folder", [run])
-    with pytest.raises(ExportNotWritten, match="No such file"):
+    with pytest.raises(OutputNotWritten, match="does not exist"):
         write_csv(tmp_path / "nowhere" / "a.csv", [run])
+    pyarrow_s_own = tmp_path / "bars.parquet"
+    parquet.write_table(table_of([run]).replace_schema_metadata(None), pyarrow_s_own)
+    with pytest.raises(OutputNotWritten, match="something else than a Parquet file of series"):
+        write_parquet(pyarrow_s_own, [run])
+    with pytest.raises(OutputNotWritten, match="an input of this very run"):
+        write_parquet(tmp_path / "a.parquet", [run], [tmp_path / "a.parquet"])
     assert not list(tmp_path.glob(".*"))

@@ -59,7 +59,7 @@ def a_position(rng: np.random.Generator, name: str, symbol: str, start: float, d
     leverage = np.ma.masked_array(allowed.data * (1 + rng.normal(0, 0.03, decisions)), warm)
     quantity = np.where(warm, 0, np.round(leverage.data * 12_345)).astype(np.int64)
     distance = np.ma.masked_array(1 / np.maximum(leverage.data, 0.3) * 0.95, warm)
-    return PositionRun(name, symbol, price, quantity, proposed, allowed, leverage, bound,
+    return PositionRun(name, symbol, price, quantity, proposed, allowed, leverage, leverage * 1.25, bound,
                        np.ma.masked_array(volatility, warm), distance, Decimal("0.001"))  # fmt: skip
 
 
@@ -82,7 +82,7 @@ def a_run(vault: str = "btc-eth-shield", decisions: int = 744, *, seed: int = 7,
         shares=shares, high_water_mark=np.round(mark * 1e-3 * 2.0**50).astype(np.int64), positions=positions,
         events=tuple(some_events(rng, ts, positions)), price_low=0.000809417,
         low=nav / shares * 0.99,
-        locked=np.arange(decisions) % 10 == 0, distance_low=0.01234567,
+        locked=np.arange(decisions) % 10 == 0, struck=np.ones(decisions, np.bool_), distance_low=0.01234567,
         balances={"reserve": 200_000_000_000, "cushion": 9_876_543_210, "margin:btc": 1_234_567_890, "costs": -42},
     )  # fmt: skip
 

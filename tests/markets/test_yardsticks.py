@@ -42,8 +42,8 @@ def by_hand(found: Market, of: Cushion, every: int) -> tuple[list[float], list[f
     values, lows = [], []
     for bar in range(len(found)):
         for i in (0, 1):
-            if found.funding_valid[bar, i]:
-                cash -= units[i] * found.mark_open[bar, i] * found.funding_rate[bar, i]
+            for rate in found.stamps.rate[found.stamps_from[bar, i] : found.stamps_to[bar, i]]:
+                cash -= units[i] * found.mark_open[bar, i] * rate
         worst = min(worst, max(0.0, cash + sum(units[i] * found.low[bar, i] for i in (0, 1))))
         if (bar + 1) % every:
             continue

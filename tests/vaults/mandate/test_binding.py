@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ringfence.markets.instruments import instrument
 from ringfence.markets.scenarios import scenario
+from ringfence.markets.tables import shipped
 from ringfence.risk.volatility import realised_volatility
 from ringfence.vaults.mandate.binding import VOLATILITY_SEEN, Binding, bindings
 from ringfence.vaults.mandate.check import load_mandate
@@ -33,7 +33,7 @@ positions:
     liquidation_distance_min: {distance}
     margin_call: {{at: {call}, then: reduce, to: 90}}
 """
-    return {each.limiter: each for each in bindings(load_mandate(text), {BTC: instrument(BTC)})}
+    return {each.limiter: each for each in bindings(load_mandate(text), {"btc": shipped().find(BTC)})}
 
 
 def test_the_highest_volatility_is_that_of_the_shipped_scenario() -> None:
