@@ -168,8 +168,10 @@ def _print_strikes(found: list[dict[str, Any]]) -> None:
         if held["locked_since"] is not None:
             print_text(f"{held['vault']}: cash-locked since {held['locked_since']}; {held['at_wall']}.")
         if held["rebase_at"] is not None:
-            print_text(f"{held['vault']}: a rebase is announced for {held['rebase_at']}: the wall is set anew at the first "
-                  "strike from then on; who wants the wall as it is asks for his shares before.")  # fmt: skip
+            print_text(
+                f"{held['vault']}: a rebase is announced for {held['rebase_at']}: the wall is set anew at the first "
+                "strike from then on; who wants the wall as it is asks for his shares before."
+            )
 
 
 def _print_rebase(held: dict[str, Any], shown: "Callable[..., str | None]") -> None:

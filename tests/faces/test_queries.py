@@ -261,7 +261,7 @@ def test_a_locked_vaults_statement_says_since_when_what_its_mandate_does_and_whe
     rebasing = AtWall(then="rebase", rebase=Rebase(after="1h", notice="30d"))
     terms = tide().mandate.model_copy(update={"at_wall": rebasing})
     one = launch(database_url, path(closes, 8_000.0), set_up(terms))
-    deposit(one.engine, "tide", "alice", 1_000 * UNIT, START)
+    deposit(one.engine, "tide", "alice", 1_000_000 * UNIT, START)
     one.step(len(closes))
     (alice,) = queries.statements(one.engine)
     (vault,) = queries.vaults(one.engine)
