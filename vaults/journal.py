@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Boolean, ColumnElement, Connection, Select, insert, literal_column, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, TextClause, insert, or_, select, text
 
 from ringfence.vaults.entries import Decided, Entry, read_entry
 from ringfence.vaults.errors import NotJournalable
@@ -148,7 +148,7 @@ def newest(
     """
     every = select(*COLUMNS).where(journal.c.vault_id == vault_id, journal.c.seq >= first)
     chosen = [every.where(journal.c.kind == kind) for kind in dict.fromkeys(kinds)]
-    chosen += [every.where(_holds(text, connection.dialect.name)) for text in dict.fromkeys(holding)]
+    chosen += [every.where(_holds(told, connection.dialect.name)) for told in dict.fromkeys(holding)]
     # Each in an order that an index has, so that nothing is sorted: the last hundred of a million are read, no more.
     streams = [_streamed(connection, wanted) for wanted in chosen or [every]]
     last = None
@@ -158,10 +158,11 @@ def newest(
         last = row.seq
 
 
-def _holds(told: str, dialect: str) -> ColumnElement[bool]:
+def _holds(told: str, dialect: str) -> ColumnElement[bool] | TextClause:
+    """The rows that have a text in their bodies; of a rare kind in the very words of its index, or it is not used."""
     for kind in TOLD:
         if told == f'"kind":"{kind}"':
-            return literal_column(telling(kind, dialect), Boolean)
+            return text(telling(kind, dialect))
     return journal.c.body.contains(told, autoescape=True)
 
 

@@ -33,7 +33,7 @@ def test_the_facts_are_five_whole_years() -> None:
     assert len(market) == 5_478
     assert set(np.diff(market.ts).tolist()) == {8 * 3_600_000}
     assert market.valid.all()
-    assert market.funding_valid.sum(axis=0).tolist() == [3_464, 3_288]
+    assert (market.stamps_to - market.stamps_from).sum(axis=0).tolist() == [3_464, 3_288]
 
 
 @pytest.mark.parametrize("name", MANDATES)

@@ -284,11 +284,18 @@ def test_every_event_has_its_row_in_order(page: Reader) -> None:
 
 def test_a_statement_shows_what_went_in_came_out_is_held_and_is_safe(page: Reader) -> None:
     rows = {row[0]: row[1:] for row in page.rows if row}
-    assert rows["alice"] == ["150,000.000000", "0.000000", "150,000.000000000", "128,412.345678", "-21,587.654322",
-                             "122,400.000001"]  # fmt: skip
-    assert rows["bob"][4] == "+1,000.000000"
-    assert rows["All holders"] == ["250,000.000001", "0.000001", "250,000.000000000", "229,412.345678",
-                                   "-20,587.654322", "204,000.000001"]  # fmt: skip
+    assert rows["alice"] == ["150,000.000000", "0.000000", "–", "150,000.000000000", "128,412.345678", "-21,587.654322",
+                             "122,400.000001", "6,012.345677"]  # fmt: skip
+    assert rows["bob"][5] == "+1,000.000000"
+    assert rows["All holders"] == ["250,000.000001", "0.000001", "–", "250,000.000000000", "229,412.345678",
+                                   "-20,587.654322", "204,000.000001", "25,412.345677"]  # fmt: skip
+
+
+def test_money_that_waits_to_enter_is_neither_gained_nor_lost(tmp_path: Path) -> None:
+    waits = replace(some_statements()[0], deposited=150_000_000_000 + 7, entering=7)
+    assert waits.profit == some_statements()[0].profit
+    rows = {row[0]: row for row in Reader(written(tmp_path, statements=[waits])).rows if row}
+    assert rows["alice"][3] == "0.000007"
 
 
 def test_the_card_shows_the_figures_of_the_run(page: Reader) -> None:
@@ -428,7 +435,7 @@ def test_two_vaults_zoom_apart_and_each_holder_stands_with_their_own_vault(tmp_p
     page = Reader(written(tmp_path, a_run(), other, statements=[*some_statements(), row]))
     groups = [(div["id"], div["data-group"]) for div in page.all("div") if str(div.get("class")).startswith("plot")]
     assert {group for identity, group in groups if str(identity).startswith("plot-1")} == {"1"}
-    holders = [row[0] for row in page.rows if len(row) == 7]
+    holders = [row[0] for row in page.rows if len(row) == 9]
     assert holders == ["Holder", "alice", "bob", "All holders", "Holder", "carol", "All holders"]
 
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Engine, insert, text, update
+from sqlalchemy.event import listen
 
 from ringfence.runtime.database import migrate, open_engine, unit_of_work
 from ringfence.vaults.commands import answered, asked_under, remember, request_hash
@@ -28,7 +29,7 @@ from ringfence.vaults.journal import (
     rows,
 )
 from ringfence.vaults.ledger import Breach
-from ringfence.vaults.tables import mandate, vault
+from ringfence.vaults.tables import TOLD, mandate, vault
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -241,3 +242,14 @@ def test_an_empty_journal_has_no_row_since_any_time(engine: Engine) -> None:
     with unit_of_work(engine) as connection:
         assert first_since(connection, 1, 0, 0) == 1
         assert list(newest(connection, 1)) == []
+
+
+@pytest.mark.parametrize("kind", TOLD)
+def test_a_rare_kind_of_event_is_looked_up_and_not_read_for(engine: Engine, kind: str) -> None:
+    with unit_of_work(engine, writes=False) as connection:
+        statements: list[str] = []
+        listen(connection, "before_cursor_execute", lambda *told: statements.append(told[2]))
+        assert list(newest(connection, 1, (), (f'"kind":"{kind}"',))) == []
+        if connection.dialect.name == "sqlite":
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statements[-1]}", (1, 1)).all()
+            assert f"USING INDEX ix_journal_{kind}" in str(plan)
