@@ -16,7 +16,7 @@ ifneq ($(shell .venv/bin/python -c "" 2>/dev/null && cat .venv/ready 2>/dev/null
 endif
 endif
 
-.PHONY: help setup demo test check lint types imports coverage bench clean
+.PHONY: help setup demo test check lint types imports coverage bench examples clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -51,6 +51,9 @@ bench: $(READY) ## every benchmark, one after the other
 	  test -f "$$script" || { echo "make bench: benchmarks/ holds no script" >&2; exit 1; }; \
 	  echo "== $$script"; $(BIN)/python "$$script" $(ARGS) || exit 1; \
 	done
+
+examples: $(READY) ## the example mandates on recorded years, beside buy and hold and plain CPPI (docs/EXAMPLES.md)
+	@$(BIN)/python examples/compare.py $(ARGS)
 
 clean: ## remove .venv and every cache; reports and databases in out/ stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.* build dist

@@ -3,7 +3,7 @@
 from ringfence.risk.events import Bound, Event, Kind
 from ringfence.vaults.entries import Happened
 
-__all__ = ["BOUND_WORDS", "KIND_WORDS", "cause"]
+__all__ = ["AT_WALL_WORDS", "BOUND_WORDS", "KIND_WORDS", "cause"]
 
 KIND_WORDS = {
     Kind.resize: "Resize",
@@ -39,6 +39,13 @@ BOUND_WORDS = {
     Bound.at_wall: "the mandate's terms for a vault at its wall",
     Bound.volume: "volume of the bar",
 }
+
+AT_WALL_WORDS = {
+    "hold": "its mandate holds what there is until the market or new money brings the cushion back",
+    "wind_down": "its mandate closes every position and opens none",
+    "rebase": "its mandate sets the wall anew once it has been locked for long enough, after a notice",
+}
+"""What a vault that is locked at its wall does about it."""
 
 _UNBOUND_CAUSE = {
     Kind.resize: "proposal of the strategy",

@@ -93,6 +93,7 @@ def play(
     from ringfence.faces.queries import statement_rows
     from ringfence.faces.report import write_report
     from ringfence.runtime.database import lock_vault, migrate, open_engine, unit_of_work
+    from ringfence.runtime.figures import figures
     from ringfence.runtime.replay import replay
     from ringfence.runtime.verification import verify
     from ringfence.words.addresses import file_address
@@ -109,7 +110,8 @@ def play(
         with unit_of_work(engine, writes=False) as connection:
             statements = [row for run in runs for row in statement_rows(connection, lock_vault(connection, run.vault))]
         title = f"{len(runs)} vaults in the crash of March 2020"
-        write_report(report, runs, statements, title=title, source=inputs.sources, verified=_verified(verdicts))
+        found = [figures(run, *given) for run, given in zip(runs, inputs.vaults, strict=True)]
+        write_report(report, runs, statements, found, title=title, source=inputs.sources, verified=_verified(verdicts))
     finally:
         engine.dispose()
     ran = {setup.mandate.name: setup for setup, _ in inputs.vaults}

@@ -117,4 +117,5 @@ class PandasMissing(RingfenceError):
     wanted: str
 
     def __str__(self) -> str:
-        return f"{self.wanted} needs pandas, which is not installed; pip install pandas, or use the arrays"
+        way_out = "pip install ringfence[pandas] (or pandas), or use the arrays"
+        return f"{self.wanted} needs pandas, which is not installed; {way_out}"

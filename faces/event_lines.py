@@ -23,11 +23,49 @@ from ringfence.vaults.mandate.terms import Mandate
 from ringfence.vaults.queue import Settlement
 from ringfence.words.numbers import format_amount, format_multiple, format_price, format_shares
 
-__all__ = ["EVENT_KINDS", "told"]
+__all__ = ["EVENT_KINDS", "KINDS_TOLD", "found_in", "told"]
 
-_ACTS = ("mandate", "order", "deposit", "redemption", "payment", "cancelled", "returned", "ratchet")
-EVENT_KINDS = (*_ACTS, *(kind.name for kind in Kind))
-"""Every kind of event that a journal tells of."""
+KINDS_TOLD = {
+    "mandate": "the vault was opened or goes on under another mandate",
+    "order": "a holder paid in, to enter at the next strike",
+    "deposit": "a holder's money entered the vault for shares",
+    "redemption": "a holder asked for shares back",
+    "payment": "a holder was paid for shares that were burned",
+    "cancelled": "a holder took back an order before its strike",
+    "returned": "a deposit bought no share at its strike and went back",
+    "ratchet": "the high-water mark rose: money went behind the wall",
+    Kind.resize.name: "a position was made larger or smaller at a decision",
+    Kind.collateral.name: "margin was moved into a position or out of it",
+    Kind.funding.name: "a funding stamp was paid or received",
+    Kind.margin_call.name: "equity fell below the mandate's own threshold: the position was reduced",
+    Kind.liquidation.name: "equity fell below the venue's maintenance margin: the position was closed",
+    Kind.refusal.name: "an increase or a close was refused, and by which limit",
+    Kind.roll.name: "lots were closed or opened again at a strike, so that open profit stands in cash",
+    Kind.rebase_announced.name: "a vault locked for long enough says when its wall is set anew, and where about",
+    Kind.rebased.name: "the wall was set anew, as announced: the highest price is that of this strike",
+    Kind.locked.name: "less than a twentieth of the full cushion is left above the wall",
+    Kind.unlocked.name: "the cushion is back: the vault is no longer locked at its wall",
+}
+"""Every kind of event that a journal tells of, in words."""
+EVENT_KINDS = tuple(KINDS_TOLD)
+
+_SIDE = '"side":"{}"'
+_FOUND_IN: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "mandate": ((Opened.kind, Amended.kind), ()),
+    "order": ((DepositAsked.kind,), ()),
+    "deposit": ((DepositAsked.kind,), (_SIDE.format("deposit"),)),
+    "redemption": ((RedemptionAsked.kind,), ()),
+    "payment": ((), (_SIDE.format("redemption"),)),
+    "cancelled": ((Cancelled.kind,), ()),
+    "returned": ((), (_SIDE.format("deposit"),)),
+    "ratchet": ((), (f'"edge":"{Edge.ratchet.name}"',)),
+}
+
+
+def found_in(kinds: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Kinds of entries, and texts in a canonical body, of which every row that tells of such an event has one."""
+    of = [_FOUND_IN.get(kind, ((), (f'"kind":"{kind}"',))) for kind in kinds]
+    return tuple(entry for entries, _ in of for entry in entries), tuple(text for _, texts in of for text in texts)
 
 
 def told(row: Row, entry: Entry, mandate: Mandate, decimals: int) -> Iterator[dict[str, Any]]:

@@ -43,6 +43,8 @@ from ringfence.words.units import UnitError, shown
 if TYPE_CHECKING:
     import pandas
 
+    from ringfence.runtime.figures import Figures
+
 __all__ = ["Result", "backtest", "load_mandate", "load_mandates", "replay"]
 
 _SHARE_UNITS = 1000
@@ -68,6 +70,9 @@ class Result:
     """What the given series and the tables of instruments did not cover, in words."""
     tables: tuple[Table, ...]
     """The tables of instruments that it went by, each with the day from which it holds."""
+    figures: "Figures | None"
+    """Return, ratios, drawdown, costs and the two yardsticks, as `ringfence figures` defines them; None where nobody
+    held shares."""
 
     @property
     def ts(self) -> Ints:
@@ -111,16 +116,21 @@ class Result:
 
     def summary(self) -> dict[str, Any]:
         """The run in figures, amounts in the currency as text; None where there is nothing to say."""
-        return summary(self.run)
+        from ringfence.faces.figures import document
+
+        told = None if self.figures is None else document(self.figures, self.run.decimals)
+        return {**summary(self.run), "figures": told}
 
     def frame(self) -> "pandas.DataFrame":
         """The series as a DataFrame over the close of each slot (UTC); PandasMissing where pandas is not installed.
 
         For looking and plotting: float64 in units that a person uses, so that the last digits of large amounts may be
-        gone; the arrays are exact. `nav` and `wall` are in the currency, `shares` in whole shares, `nav_per_share` and
-        `high_water_mark` in currency per whole share. For each position `NAME.quantity` (signed, base units),
-        `NAME.leverage` (after the decision, |notional| / equity, signed), `NAME.price`, `NAME.proposed` and
-        `NAME.allowed` (leverage), `NAME.volatility` (per year), `NAME.liquidation_distance` (fraction of the price) and
+        gone; the arrays are exact. `nav` and `wall` are in the currency, `shares` in whole shares, `nav_per_share`,
+        `nav_per_share_low` (since the decision before) and `high_water_mark` in currency per whole share; `locked` says
+        whether the vault was cash-locked, `struck` whether a NAV was struck. For each position `NAME.quantity` (signed,
+        base units), `NAME.leverage` (after the decision, signed: notional / collateral, which is what is limited),
+        `NAME.effective_leverage` (notional / equity), `NAME.price`, `NAME.proposed` and `NAME.allowed` (leverage),
+        `NAME.volatility` (per year), `NAME.liquidation_distance` (fraction of the price) and
         `NAME.bound` (text: which limit bound the decision). What does not exist is NaN.
         """
         try:
@@ -138,6 +148,9 @@ class Result:
             "shares": run.shares / (unit * _SHARE_UNITS),
             "high_water_mark": np.where(run.high_water_mark > 0, marks, np.nan),
             "nav_per_share": per_share,
+            "nav_per_share_low": run.low * float(_SHARE_UNITS),
+            "locked": run.locked,
+            "struck": run.struck,
         }
         for position in run.positions:
             columns |= {f"{position.name}.{name}": column for name, column in _columns(position).items()}
@@ -154,6 +167,7 @@ def _columns(position: PositionRun) -> dict[str, Any]:
     return {
         "quantity": position.quantity * float(parts) / float(whole),
         "leverage": _open(position.leverage),
+        "effective_leverage": _open(position.effective_leverage),
         "price": np.where(position.price > 0.0, position.price, np.nan),
         "proposed": _open(position.proposed),
         "allowed": _open(position.allowed),
@@ -227,11 +241,13 @@ def backtest(
     Refused: MandateError, InputRefused, NoBars, HolderRefused, and what files and series are refused for.
     """
     from ringfence.runtime.backtest import backtest as run
+    from ringfence.runtime.figures import figures
 
     taking = parse_taking(timeframe, since, until, now, tuple(accept))
     inputs = _inputs(mandate, bars, scenario, marks, funding, deposits, taking)
     ((setup, market),) = inputs.vaults
-    return Result(run(setup, market, inputs.deposits), inputs.notes, inputs.tables)
+    ended = run(setup, market, inputs.deposits)
+    return Result(ended, inputs.notes, inputs.tables, figures(ended, setup, market))
 
 
 def replay(
@@ -257,6 +273,7 @@ def replay(
     takes no deposit that is not named.
     """
     from ringfence.runtime.database import migrate, open_engine
+    from ringfence.runtime.figures import figures
     from ringfence.runtime.replay import replay as run
 
     taking = parse_taking(timeframe, since, until, now, tuple(accept))
@@ -267,7 +284,8 @@ def replay(
         replayed = run(engine, inputs.vaults, inputs.deposits, defaulted=deposits is None)
     finally:
         engine.dispose()
-    return Result(replayed.runs[0], (*inputs.notes, *replayed.notes), inputs.tables)
+    (lived,), notes = replayed.runs, (*inputs.notes, *replayed.notes)
+    return Result(lived, notes, inputs.tables, figures(lived, *inputs.vaults[0]))
 
 
 def _address(into: _File) -> str:

@@ -18,7 +18,7 @@ from ringfence.runtime.database import in_unit, lock_vault
 from ringfence.vaults.commands import answered, asked_under
 from ringfence.vaults.entries import Cancelled, DepositAsked, Entry, RedemptionAsked
 from ringfence.vaults.errors import HolderNear, MandateChanged, NothingWaits, UnknownHolder, ZeroShares
-from ringfence.vaults.estimates import Estimate, estimate
+from ringfence.vaults.estimates import Estimate, estimate, last_decision, trading_cost
 from ringfence.vaults.mandate.terms import Mandate
 from ringfence.vaults.names import checked_key, near_holder
 from ringfence.vaults.shares import checked_holder
@@ -93,7 +93,8 @@ def deposit(
             raise HolderNear(holder, near)
         if amount <= 0:
             raise ZeroShares(amount)
-        expected = estimate(connection, vault, "deposit", amount, given)
+        trading = trading_cost(vault, last_decision(connection, vault))
+        expected = estimate(vault, "deposit", amount, given, trading)
         entry = vault.deposit(vault.now, holder, amount, given, accepts_locked=accepts_locked)
         return Answer(entry, estimate=expected)
 
@@ -121,7 +122,8 @@ def redeem(
         if holder not in vault.holders.names():
             raise UnknownHolder(holder, name, vault.holders.names())
         asked = vault.holders.held(holder) - vault.asked_back(holder) if shares is None else shares
-        expected = estimate(connection, vault, "redemption", max(0, asked), given)
+        trading = trading_cost(vault, last_decision(connection, vault))
+        expected = estimate(vault, "redemption", max(0, asked), given, trading)
         return Answer(vault.redeem(vault.now, holder, asked, given), estimate=expected)
 
     return _act(engine, name, ts, _checked(key), request, act, rehearsed)

@@ -162,7 +162,7 @@ def _of_schema(connection: Connection) -> Iterator[Breach]:
 def _triggers(dialect: str) -> set[str]:
     if dialect == "sqlite":
         return {f"{table}_no_{act}" for table in APPEND_ONLY for act in ("update", "delete")}
-    return {f"{table}_append_only" for table in APPEND_ONLY}
+    return {f"{table}_append_only" for table in APPEND_ONLY} | {"bar_no_update"}
 
 
 def _triggers_of(connection: Connection) -> set[str]:

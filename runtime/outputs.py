@@ -15,10 +15,11 @@ from pathlib import Path
 
 from ringfence.runtime.errors import OutputNotWritten
 
-__all__ = ["HEADS", "OWNER_ONLY", "REPORT", "SCHEMA", "TABLE", "Kind", "checked_output", "write_whole"]
+__all__ = ["HEADS", "OWNER_ONLY", "PARQUET", "PARQUET_KEY", "REPORT", "SCHEMA", "SERIES", "TABLE", "Kind",
+           "checked_output", "write_whole"]  # fmt: skip
 
 _LOOKED_AT = 65_536
-"""Bytes from a file's beginning that tell what it is."""
+"""Bytes from a file's beginning, or its end, that tell what it is."""
 
 OWNER_ONLY = 0o600
 """What is written tells who holds how much."""
@@ -30,12 +31,18 @@ class Kind:
 
     name: str
     known_by: Callable[[bytes], bool]
-    """Of a file's beginning."""
+    """Of a file's beginning, or its end."""
+    at_end: bool = False
+    """Whether it is known by its end."""
 
 
 REPORT = Kind("report", lambda head: head[:15].lower() == b"<!doctype html>" and b"Ringfence" in head)
 SCHEMA = Kind("schema", lambda head: head.lstrip()[:1] == b"{" and b'"$defs"' in head)
 TABLE = Kind("table of instruments", lambda head: b"venue:" in head and b"instruments:" in head)
+SERIES = Kind("file of series", lambda head: head.startswith((b'"vault","close"', b"vault,close")))
+PARQUET_KEY = b"ringfence.series"
+"""Of the metadata of a Parquet file that holds a run's series; a Parquet file says what it is at its end."""
+PARQUET = Kind("Parquet file of series", lambda end: end.endswith(b"PAR1") and PARQUET_KEY in end, at_end=True)
 HEADS = Kind("file of heads", lambda head: head.startswith((b"vault ", b"bars ")) or b'"series": [' in head)
 
 
@@ -70,8 +77,10 @@ def _refuse_strangers(path: Path, target: Path, kind: Kind, inputs: Iterable[Pat
         if given.exists() and given.samefile(target):
             raise OutputNotWritten(path, kind.name, "it is an input of this very run", "name another file")
     with target.open("rb") as stream:
-        head = stream.read(_LOOKED_AT)
-    if head and not kind.known_by(head):
+        if kind.at_end:
+            stream.seek(max(0, target.stat().st_size - _LOOKED_AT))
+        content = stream.read(_LOOKED_AT)
+    if content and not kind.known_by(content):
         reason = f"it holds something else than a {kind.name}"
         raise OutputNotWritten(path, kind.name, reason, "name another file, or move that one away")
 

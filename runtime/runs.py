@@ -62,7 +62,7 @@ class VaultRun:
     """(K,) lowest NAV per share since the decision before, at any bar's worst point; minor units per share unit, NaN
     while there are no shares."""
     locked: Flags
-    """(K,) whether the cushion is spent."""
+    """(K,) whether the vault was cash-locked after the decision: less than a twentieth of its full cushion was left."""
     struck: Flags
     """(K,) whether a NAV was struck: not where a position could not be traded."""
     positions: tuple[PositionRun, ...]

@@ -27,6 +27,15 @@ settings.register_profile("ringfence", deadline=None, print_blob=True)
 settings.load_profile("ringfence")
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """At the end, how many tests were skipped because the recordings that they need are no part of the project."""
+    from tests.reference.facts import left_out
+
+    skipped = terminalreporter.stats.get("skipped", [])
+    for line in left_out(str(report.longrepr) for report in skipped):
+        terminalreporter.write_line(line, yellow=True)
+
+
 @pytest.fixture(scope="session")
 def project() -> Path:
     """The project's top folder."""
@@ -38,7 +47,9 @@ def recorded() -> Path:
     """The folder of recorded market data, which is not part of the project."""
     folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():
-        pytest.skip("recorded market data is absent: no folder ../shared/data beside the project")
+        from tests.reference.facts import ABSENT
+
+        pytest.skip(ABSENT)
     return folder
 
 

@@ -17,7 +17,7 @@ from ringfence.vaults.shares import preview_deposit, preview_redeem
 from ringfence.vaults.tables import vault as vaults
 from ringfence.vaults.vault import Vault
 
-__all__ = ["Estimate", "estimate"]
+__all__ = ["Estimate", "estimate", "last_decision", "trading_cost"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,35 @@ class Estimate:
         return self.assets - self.behind_wall if self.side == "deposit" else 0
 
 
-def estimate(connection: Connection, vault: Vault, side: Side, amount: int, given: int) -> Estimate:
-    """What an order given at `given` (UTC ms) is about worth: `amount` minor units in, or share units back."""
+def last_decision(connection: Connection, vault: Vault) -> Decided | None:
+    """The vault's last decision; None before its first."""
+    identity = connection.execute(select(vaults.c.id).where(vaults.c.name == vault.name)).scalar_one()
+    last = journal.last_row(connection, identity, Decided)
+    entry = None if last is None else last.entry
+    return entry if isinstance(entry, Decided) else None
+
+
+def trading_cost(vault: Vault, decided: Decided | None) -> float:
+    """What trading all of the positions would cost, minor units: their notional at the last decision x (half spread +
+    slippage + taker fee)."""
+    if decided is None:
+        return 0.0
+    cost, instruments, venue = 0.0, instruments_of(vault.terms), vault.terms.venue
+    for name, held in decided.positions.items():
+        traded = instruments[name]
+        fee = (traded.taker_fee if venue.taker_fee is None else venue.taker_fee) / 10**6
+        notional = abs(held.quantity) * traded.unit * held.price
+        cost += notional * (venue.half_spread + venue.slippage + fee)
+    return cost
+
+
+def estimate(vault: Vault, side: Side, amount: int, given: int, trading: float) -> Estimate:
+    """What an order given at `given` (UTC ms) is about worth: `amount` minor units in, or share units back; `trading`
+    is what trading all of the positions would cost."""
     pool = vault.state.pool
     at_once = side == "deposit" and (vault.last_bar is None or vault.shares == 0)
     worth = amount if side == "deposit" else preview_redeem(pool, amount)
-    cost = 0 if at_once else min(worth, _swing(connection, vault, worth))
+    cost = 0 if at_once else min(worth, _swing(vault, worth, trading))
     works = worth - cost
     enters = side == "deposit"
     return Estimate(
@@ -60,17 +83,6 @@ def estimate(connection: Connection, vault: Vault, side: Side, amount: int, give
     )  # fmt: skip
 
 
-def _swing(connection: Connection, vault: Vault, worth: int) -> int:
-    """ceil of the positions' notional x (half spread + slippage + taker fee) x the part of NAV that moves."""
-    identity = connection.execute(select(vaults.c.id).where(vaults.c.name == vault.name)).scalar_one()
-    last = journal.last_row(connection, identity, Decided)
-    decided = None if last is None else last.entry
-    if not isinstance(decided, Decided) or vault.nav <= 0:
-        return 0
-    cost, instruments, venue = 0.0, instruments_of(vault.terms), vault.terms.venue
-    for name, held in decided.positions.items():
-        traded = instruments[name]
-        fee = (traded.taker_fee if venue.taker_fee is None else venue.taker_fee) / 10**6
-        notional = abs(held.quantity) * traded.unit * held.price
-        cost += notional * (venue.half_spread + venue.slippage + fee)
-    return math.ceil(cost * min(1.0, worth / vault.nav))
+def _swing(vault: Vault, worth: int, trading: float) -> int:
+    """ceil of the part of that cost that is the part of NAV that moves."""
+    return math.ceil(trading * min(1.0, worth / vault.nav)) if vault.nav > 0 else 0

@@ -5,25 +5,28 @@ Works inside the caller's transaction and with the caller's time.
 """
 
 import hashlib
+import heapq
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, or_, select
+from sqlalchemy import ColumnElement, Connection, Select, TextClause, insert, or_, select, text
 
 from ringfence.vaults.entries import Decided, Entry, read_entry
 from ringfence.vaults.errors import NotJournalable
 from ringfence.vaults.ledger import Breach
-from ringfence.vaults.tables import journal, vault
+from ringfence.vaults.tables import TOLD, journal, telling, vault
 
-__all__ = ["COLUMNS", "Journal", "Row", "breaches", "canonical", "genesis", "last_row", "row_hash", "rows"]
+__all__ = ["COLUMNS", "Journal", "Row", "breaches", "canonical", "first_since", "genesis", "last_row", "newest",
+           "row_hash", "rows"]  # fmt: skip
 
 _INSERT = insert(journal)
 COLUMNS = (journal.c.seq, journal.c.ts, journal.c.kind, journal.c.body, journal.c.previous_hash, journal.c.hash)
 _BATCH = 1_000
 """Rows that a server hands over at a time, so that a long journal is never held whole."""
-
+_STREAMED = 256
+"""Rows fetched at once where the reader may stop."""
 _SETTLED = '"settlements":[{'
 """How a canonical body begins a list of settlements that is not empty."""
 
@@ -133,6 +136,58 @@ def rows(
         wanted = wanted.where(or_(journal.c.kind != Decided.kind, settled))
     for row in connection.execute(wanted.order_by(journal.c.seq).execution_options(yield_per=_BATCH)):
         yield Row(*row)
+
+
+def newest(
+    connection: Connection, vault_id: int, kinds: Sequence[str] = (), holding: Sequence[str] = (), first: int = 1
+) -> Iterator[Row]:
+    """The rows of a vault's journal from the last one back to row `first`, read as they are asked for.
+
+    With `kinds` or `holding` only rows of one of the kinds or whose body has one of the texts in it: `"kind":"..."` of
+    an event that is rare is looked up, any other text is read for.
+    """
+    every = select(*COLUMNS).where(journal.c.vault_id == vault_id, journal.c.seq >= first)
+    chosen = [every.where(journal.c.kind == kind) for kind in dict.fromkeys(kinds)]
+    chosen += [every.where(_holds(told, connection.dialect.name)) for told in dict.fromkeys(holding)]
+    # Each in an order that an index has, so that nothing is sorted: the last hundred of a million are read, no more.
+    streams = [_streamed(connection, wanted) for wanted in chosen or [every]]
+    last = None
+    for row in heapq.merge(*streams, key=lambda row: row.seq, reverse=True):
+        if row.seq != last:
+            yield row
+        last = row.seq
+
+
+def _holds(told: str, dialect: str) -> ColumnElement[bool] | TextClause:
+    """The rows that have a text in their bodies; of a rare kind in the very words of its index, or it is not used."""
+    for kind in TOLD:
+        if told == f'"kind":"{kind}"':
+            return text(telling(kind, dialect))
+    return journal.c.body.contains(told, autoescape=True)
+
+
+def _streamed(connection: Connection, wanted: Select[Any]) -> Iterator[Row]:
+    newest_first = wanted.order_by(journal.c.seq.desc()).execution_options(yield_per=_STREAMED)
+    with connection.execute(newest_first) as found:
+        for row in found:
+            yield Row(*row)
+
+
+def first_since(connection: Connection, vault_id: int, last: int, since: int) -> int:
+    """The first row of a journal of `last` rows whose time is `since` (UTC ms) or later; `last` + 1 where none is.
+
+    A journal's time never runs backwards, so that some twenty looks find the row among a million.
+    """
+    before, at = 0, last + 1
+    look = select(journal.c.ts).where(journal.c.vault_id == vault_id)
+    while at - before > 1:
+        middle = (before + at) // 2
+        ts = connection.execute(look.where(journal.c.seq == middle)).scalar_one_or_none()
+        if ts is not None and ts >= since:
+            at = middle
+        else:
+            before = middle
+    return at
 
 
 def last_row(connection: Connection, vault_id: int, *kinds: type[Entry], until: int | None = None) -> Row | None:

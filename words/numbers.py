@@ -28,6 +28,7 @@ __all__ = [
     "format_share_price",
     "format_shares",
     "price_places",
+    "readable",
     "shortened",
 ]
 
@@ -84,6 +85,19 @@ def shortened(text: str, places: int) -> str:
     """A written number cut (towards zero) to `places` decimals at most."""
     whole, _, part = text.partition(".")
     return f"{whole}.{part[:places]}" if part and places else whole
+
+
+def readable(text: str | None, places: int | None = 2) -> str | None:
+    """A written exact number as people read it: thousands apart, `places` decimals to the nearest, half to even.
+
+    With None all its digits stay. None for none.
+    """
+    if text is None:
+        return None
+    number = Decimal(text)
+    if places is None:
+        return f"{number:,f}"
+    return _nearest(number, places, grouped=True)
 
 
 def dashed(text: str | None) -> str:

@@ -198,6 +198,7 @@ def _worded(vault: str, holder: str, decimals: int) -> Iterator[None]:
 
 def _at_risk(refused: "DepositAtRisk", decimals: int) -> str:
     """What one who pays into a locked vault has to know first."""
+    from ringfence.faces.causes import AT_WALL_WORDS
     from ringfence.words.numbers import format_amount
     from ringfence.words.times import utc
 
@@ -205,14 +206,9 @@ def _at_risk(refused: "DepositAtRisk", decimals: int) -> str:
         format_amount(amount, decimals) for amount in (refused.assets, refused.behind_wall, refused.behind_floor)
     )
     at_risk = format_amount(refused.assets - refused.behind_wall, decimals)
-    does = {
-        "hold": "its mandate holds what there is until the market or new money brings the cushion back",
-        "wind_down": "its mandate closes every position and opens none",
-        "rebase": "its mandate sets the wall anew once it has been locked for long enough, after a notice",
-    }[refused.at_wall]
     told = (
-        f"is locked at its wall since {utc(refused.locked_since)}; {does}. Of {paid_in} about {stands} would stand "
-        f"behind the wall from the start and {at_risk} would be at risk"
+        f"is locked at its wall since {utc(refused.locked_since)}; {AT_WALL_WORDS[refused.at_wall]}. Of {paid_in} "
+        f"about {stands} would stand behind the wall from the start and {at_risk} would be at risk"
     )
     if refused.rebase_at is not None:
         told += f"; a rebase is announced for {utc(refused.rebase_at)}: from then on about {after} stand behind it"

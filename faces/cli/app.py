@@ -5,13 +5,12 @@ document. Progress and remarks go to standard error. Nothing heavy is imported h
 """
 
 import os
-import re
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Database",
+    "Exact",
     "Json",
     "Venues",
     "app",
@@ -34,6 +34,7 @@ __all__ = [
     "print_figures",
     "print_json",
     "print_table",
+    "print_text",
     "program",
     "refuse_passwords",
     "remark",
@@ -41,8 +42,8 @@ __all__ = [
 ]
 
 DATABASE_DEFAULT = "sqlite:///ringfence.db"
-_PIPED_WIDTH = 200
-_FIGURE = re.compile(r"[-+]?[0-9][0-9,.:]*(e[-+]?[0-9]+)?( ?(%|x|×))?|–|", re.ASCII)
+_WIDTH = 80
+"""Of every table where there is no terminal: what a page, a mail or half a screen holds."""
 
 
 def program() -> str:
@@ -83,6 +84,7 @@ Venues = Annotated[
         help="Tables of instruments, files or folders, in place of a folder `venues` beside the mandates.",
     ),
 ]
+Exact = Annotated[bool, typer.Option("--exact", help="Amounts and prices per share with all their digits.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table; amounts are texts.")]
 
 
@@ -180,11 +182,14 @@ def print_json(document: Any) -> None:
     sys.stdout.write(json_text(document) + "\n")
 
 
-def console() -> "Console":
-    """Standard output as a screen: the terminal's width, or wide enough for every table where there is none."""
+def console(at_least: int = 0) -> "Console":
+    """Standard output as a screen: the terminal's width (COLUMNS, where that is set), else 80 columns; `at_least` as
+    wide as something that cannot be narrower."""
     from ringfence.faces.cli.screen import Screen
 
-    return Screen(sys.stdout, width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+    wide = None if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdecimal() else _WIDTH
+    found = Screen(sys.stdout, width=wide)
+    return found if found.width >= at_least else Screen(sys.stdout, width=at_least)
 
 
 def shown(value: object) -> "Text":
@@ -198,27 +203,42 @@ def shown(value: object) -> "Text":
 
 
 def print_table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, on: "Console | None" = None
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, on: "Console | None" = None, keys: int = 1
 ) -> None:
-    """A table on standard output. Columns that hold nothing but figures stand to the right; None is shown as a dash."""
+    """A table on standard output. Columns that hold nothing but figures stand to the right; None is shown as a dash.
+
+    What is wider than the screen is told in several tables under each other, each with the first `keys` columns again;
+    words may be wrapped, a figure is never broken.
+    """
     from rich import box
     from rich.table import Table
 
-    cells = [[shown(cell) for cell in row] for row in rows]
-    table = Table(
-        title=shown(title) if title else None,
-        title_justify="left",
-        title_style="bold",
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        collapse_padding=True,
-    )
-    for at, name in enumerate(columns):
-        figures = any(row[at] for row in cells) and all(_FIGURE.fullmatch(row[at].plain) for row in cells)
-        table.add_column(shown(name), justify="right" if figures else "left", overflow="fold")
-    for row in cells:
-        table.add_row(*row)
-    (on or console()).print(table)
+    from ringfence.faces.cli.widths import Column, blocks, drawn, fitted
+
+    screen = on or console()
+    found = [Column.of(shown(name).plain, [shown(row[at]).plain for row in rows]) for at, name in enumerate(columns)]
+    for number, block in enumerate(blocks(found, keys, screen.width)):
+        table = Table(
+            title=shown(title) if title and not number else None,
+            title_justify="left",
+            title_style="bold",
+            box=box.SIMPLE_HEAD,
+            pad_edge=False,
+            collapse_padding=True,
+        )
+        widths = fitted(block, screen.width)
+        for column, width in zip(block, widths, strict=True):
+            side: Literal["left", "right"] = "right" if column.is_figures else "left"
+            table.add_column(shown(column.name), justify=side, overflow="fold", width=width)
+        for row in zip(*(column.cells for column in block), strict=True):
+            table.add_row(*map(shown, row))
+        needed = drawn(widths)
+        (screen if needed <= screen.width else console(needed)).print(table)
+
+
+def print_text(text: str) -> None:
+    """A sentence or more on standard output, broken between words where the screen ends."""
+    console().print(shown(text))
 
 
 def print_figures(title: str, figures: Mapping[str, object], *, on: "Console | None" = None) -> None:

@@ -1,35 +1,19 @@
-"""Commands that read: vaults, positions, statements, events, and the verification of all of them."""
+"""Commands that read: vaults, positions, statements and events."""
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ringfence.faces.cli import acts
-from ringfence.faces.cli.app import Database, Json, app, database, database_files, print_json, print_table, remark
+from ringfence.faces.cli.app import Database, Exact, Json, app, database, print_json, print_table, print_text, remark
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    from collections.abc import Callable
 
-    from ringfence.runtime.heads import Heads
-    from ringfence.runtime.verification import Verdict
+__all__ = ["acts", "events", "positions", "statement", "vaults"]
 
-__all__ = ["acts", "events", "heads", "positions", "statement", "vaults", "verify"]
-
-UNDECIDED = 3
-"""Exit code of a verification that found no breach and could not repeat every decision."""
-
-_DECIDED_BY = "decided by {}: sums, chain and money hold"
-_NOBODYS = "(none of them)"
 _EVENTS_SHOWN = 100
 _AnyVault = Annotated[str | None, typer.Argument(metavar="[VAULT]", help="One vault; all where left out.")]
-
-
-def _short(text: str | None, places: int = 6) -> str | None:
-    from ringfence.words.numbers import shortened
-
-    return None if text is None else shortened(text, places)
 
 
 def _percent(text: str | None) -> str | None:
@@ -40,8 +24,18 @@ def _percent(text: str | None) -> str | None:
     return None if text is None else format_percentage(Decimal(text), places=2)
 
 
+def _shown(exact: bool) -> "Callable[..., str | None]":
+    """How written numbers are told: to two decimals, or to those that are asked for; `exact`: with all of them."""
+    from ringfence.words.numbers import readable
+
+    def shown(text: str | None, places: int = 2) -> str | None:
+        return readable(text, None if exact else places)
+
+    return shown
+
+
 @app.command()
-def vaults(db: Database = None, as_json: Json = False) -> None:
+def vaults(db: Database = None, exact: Exact = False, as_json: Json = False) -> None:
     """List the vaults: what each is worth, its wall, where its money stands and how it is."""
     from ringfence.faces import queries
 
@@ -50,26 +44,33 @@ def vaults(db: Database = None, as_json: Json = False) -> None:
     if as_json:
         print_json(found)
         return
+    shown = _shown(exact)
     worth = [
-        (vault["vault"], vault["status"], f"{_short(vault['nav'], 2)} {vault['currency']}", _short(vault["wall"], 2),
-         _percent(vault["wall_distance"]), _short(vault["nav_per_share"]), _short(vault["wall_per_share"]),
-         _short(vault["high_water_mark"]), vault["marked"])
+        (vault["vault"], vault["status"], vault["currency"], shown(vault["nav"]), shown(vault["wall"]),
+         _percent(vault["wall_distance"]), shown(vault["nav_per_share"], 6), shown(vault["wall_per_share"], 6),
+         shown(vault["high_water_mark"], 6), vault["marked"])
         for vault in found
     ]  # fmt: skip
-    columns = ("vault", "status", "NAV", "wall", "distance", "NAV/share", "wall/share", "high-water mark", "marked at")
+    columns = ("vault", "status", "in", "NAV", "wall", "distance", "NAV/share", "wall/share", "high-water mark",
+               "marked at")  # fmt: skip
     print_table("Vaults", columns, worth)
     if not found:
         return
     money = [
-        (vault["vault"], _short(vault["reserve"], 2), _short(vault["cushion"], 2), _short(vault["in_margin"], 2),
-         _short(vault["shares"], 3), _short(vault["waiting"], 3))
+        (vault["vault"], shown(vault["reserve"]), shown(vault["cushion"]), shown(vault["in_margin"]),
+         shown(vault["entering"]), shown(vault["shares"], 3), shown(vault["waiting"], 3))
         for vault in found
     ]  # fmt: skip
-    print_table("Money and shares", ("vault", "reserve", "cushion", "in margin", "shares", "waiting"), money)
+    heads = ("vault", "reserve", "cushion", "in margin", "waits to enter", "shares", "asked back")
+    print_table("Money and shares", heads, money)
+    for vault in found:
+        if vault["locked_since"] is not None:
+            rebase = "" if vault["rebase_at"] is None else f"; a rebase is announced for {vault['rebase_at']}"
+            print_text(f"{vault['vault']}: locked since {vault['locked_since']}, at_wall: {vault['at_wall']}{rebase}")
 
 
 @app.command()
-def positions(vault: _AnyVault = None, db: Database = None, as_json: Json = False) -> None:
+def positions(vault: _AnyVault = None, db: Database = None, exact: Exact = False, as_json: Json = False) -> None:
     """List the positions, marked at the last slot: size, margin, liquidation price, what bound the last decision."""
     from ringfence.faces import queries
 
@@ -78,17 +79,19 @@ def positions(vault: _AnyVault = None, db: Database = None, as_json: Json = Fals
     if as_json:
         print_json(found)
         return
+    shown = _shown(exact)
     held = [
         (position["vault"], position["position"], position["symbol"], position["side"], position["quantity"],
-         position["entry_price"], position["mark_price"], _short(position["leverage"], 2),
-         _short(position["open_profit"], 2), position["bound"])
+         _price(position["entry_price"]), _price(position["mark_price"]), shown(position["leverage"]),
+         shown(position["effective_leverage"]), shown(position["open_profit"]), position["bound"])
         for position in found
     ]  # fmt: skip
-    columns = ("vault", "position", "symbol", "side", "quantity", "entry", "mark", "leverage", "profit", "bound by")
-    print_table("Positions", columns, held)
+    columns = ("vault", "position", "symbol", "side", "quantity", "entry", "mark", "leverage, of collateral",
+               "effective, of equity", "profit", "bound by")  # fmt: skip
+    print_table("Positions", columns, held, keys=2)
     margins = [
-        (position["vault"], position["position"], _short(position["margin"], 2), _short(position["equity"], 2),
-         _short(position["maintenance_margin"], 2), position["liquidation_price"],
+        (position["vault"], position["position"], shown(position["margin"]), shown(position["equity"]),
+         shown(position["maintenance_margin"]), _price(position["liquidation_price"]),
          _percent(position["liquidation_distance"]))
         for position in found
         if position["side"] != "flat"
@@ -96,7 +99,14 @@ def positions(vault: _AnyVault = None, db: Database = None, as_json: Json = Fals
     if margins:
         heads = ("vault", "position", "margin", "equity", "maintenance", "liquidation", "distance")
         days = sorted({str(position["table_valid_from"]) for position in found if position["side"] != "flat"})
-        print_table(f"Margin, by tables valid from {' and '.join(days)}", heads, margins)
+        print_table(f"Margin, by tables valid from {' and '.join(days)}", heads, margins, keys=2)
+
+
+def _price(text: str | None) -> str | None:
+    """A price with the decimals that it has."""
+    from ringfence.words.numbers import readable
+
+    return readable(text, None)
 
 
 @app.command()
@@ -106,6 +116,7 @@ def statement(
         str | None, typer.Option("--vault", metavar="VAULT", help="One vault; all where left out.")
     ] = None,
     db: Database = None,
+    exact: Exact = False,
     as_json: Json = False,
 ) -> None:
     """Show holders' statements, derived from the journal and checked against the books; for one holder, every act."""
@@ -116,23 +127,77 @@ def statement(
     if as_json:
         print_json(found)
         return
-    columns = ("vault", "holder", "currency", "paid in", "paid out", "shares", "waiting", "entry price", "NAV/share",
-               "value", "value at the wall", "profit")  # fmt: skip
-    rows = [
-        (held["vault"], held["holder"], held["currency"], held["deposited"], held["redeemed"],
-         _short(held["shares"], 3), _short(held["waiting"], 3), _short(held["entry_price"]),
-         _short(held["nav_per_share"]), held["value"], held["value_worst"], held["profit"])
+    shown = _shown(exact)
+    worth = [
+        (held["vault"], held["holder"], held["currency"], shown(held["deposited"]), shown(held["redeemed"]),
+         shown(held["value"]), shown(held["profit"]), shown(held["lose_most"]), shown(held["value_worst"]),
+         shown(held["free_now"]), shown(held["at_next_strike_about"]))
         for held in found
     ]  # fmt: skip
-    print_table("Statements", columns, rows)
+    columns = ("vault", "holder", "in", "paid in", "paid out", "worth now", "profit", "most you can lose from here",
+               "worth at the wall", "free now", "at the next strike, about")  # fmt: skip
+    print_table("Statements", columns, worth, keys=2)
+    shares = [
+        (held["vault"], held["holder"], shown(held["shares"], 3), shown(held["waiting"], 3), shown(held["entering"]),
+         shown(held["entry_price"], 6), shown(held["nav_per_share"], 6))
+        for held in found
+    ]  # fmt: skip
+    names = ("vault", "holder", "shares", "asked back", "waits to enter", "entry price", "NAV/share")
+    print_table("Shares", names, shares, keys=2)
+    _print_strikes(found)
+    for held in found:
+        _print_orders(held, shown)
     for held in found if holder is not None else ():
+        _print_rebase(held, shown)
         told = [
-            (act["time"], act["kind"], None if act["kind"] == "request" else act["amount"], act["shares"],
-             act["nav_per_share"], act["row"])
+            (act["time"], act["kind"], None if act["kind"] == "request" else shown(act["amount"]),
+             shown(act["shares"], 3), shown(act["nav_per_share"], 6), shown(act["cost"]), act["row"])
             for act in held["acts"]
         ]  # fmt: skip
-        heads = ("time", "act", f"amount, {held['currency']}", "shares", "NAV/share", "journal row")
+        heads = ("time", "act", f"amount, {held['currency']}", "shares", "NAV/share", "trading cost", "journal row")
         print_table(f"{held['holder']} in {held['vault']}", heads, told)
+
+
+def _print_strikes(found: list[dict[str, Any]]) -> None:
+    """When anybody can leave, and which vaults stand at their wall: a line for each vault."""
+    for held in {held["vault"]: held for held in found}.values():
+        print_text(
+            f"{held['vault']}: the next strike is the close of {held['next_strike']}; shares are paid at a strike, at "
+            "its price less the trading that leaving causes. Before it only money that waits to enter is free."
+        )
+        if held["locked_since"] is not None:
+            print_text(f"{held['vault']}: cash-locked since {held['locked_since']}; {held['at_wall']}.")
+        if held["rebase_at"] is not None:
+            print_text(
+                f"{held['vault']}: a rebase is announced for {held['rebase_at']}: the wall is set anew at the first "
+                "strike from then on; who wants the wall as it is asks for his shares before."
+            )
+
+
+def _print_rebase(held: dict[str, Any], shown: "Callable[..., str | None]") -> None:
+    """Where an announced rebase would leave a holder's shares."""
+    if held["rebase_at"] is not None:
+        print_text(
+            f"{held['holder']} in {held['vault']}: from the rebase of {held['rebase_at']} on, at the price of now, "
+            f"about {shown(held['value_worst_rebased_about'])} {held['currency']} stand behind the wall, today "
+            f"{shown(held['value_worst'])}."
+        )
+
+
+def _print_orders(held: dict[str, Any], shown: "Callable[..., str | None]") -> None:
+    """What waits, for which strike, what it about comes to, and why."""
+    for order in held["orders"]:
+        money, shares = f"{{}} {held['currency']}", "{} shares"
+        enters = order["side"] == "deposit"
+        asked, comes_to = (money, shares) if enters else (shares, money)
+        places = (2, 3) if enters else (3, 2)
+        what = asked.format(shown(order["remaining"], places[0]))
+        about = comes_to.format(shown(order["comes_to_about"], places[1]))
+        told = "to enter" if enters else "asked back"
+        print_text(
+            f"{held['holder']} in {held['vault']}: order {order['order']}, {what} {told} at {order['given']}, waits "
+            f"for the strike of {order['strike']} and comes to about {about}: {order['why']}"
+        )
 
 
 @app.command()
@@ -150,11 +215,17 @@ def events(
         int | None,
         typer.Option("--limit", min=1, metavar="N", help=f"Only the last N. [default: {_EVENTS_SHOWN} in a table]"),
     ] = None,
+    kinds: Annotated[bool, typer.Option("--kinds", help="List the kinds of events there are, and stop.")] = False,
     db: Database = None,
+    exact: Exact = False,
     as_json: Json = False,
 ) -> None:
     """List what happened, oldest first: acts of holders, resizes, margin calls, liquidations, refusals, with causes."""
     from ringfence.faces import queries
+
+    if kinds:
+        _print_kinds(as_json)
+        return
 
     start = None if since is None else _moment(since)
     shown = limit or (None if as_json else _EVENTS_SHOWN)
@@ -166,20 +237,33 @@ def events(
     if as_json:
         print_json(found)
         return
-    columns = ("time", "vault", "event", "position", "cause", "before", "after", "leverage", "amount", "fee")
+    shown_as = _shown(exact)
+    columns = ("time", "vault", "event", "position", "cause", "before", "after", "effective leverage", "amount",
+               "fee")  # fmt: skip
     rows = [
         (event["time"], event["vault"], event["kind"], event["position"], event["cause"], event["before"],
-         event["after"], _leverages(event), _short(event["amount"], 2), _short(event.get("fee"), 2))
+         event["after"], _leverages(event), shown_as(event["amount"]), shown_as(event.get("fee")))
         for event in found
     ]  # fmt: skip
-    print_table("Events", columns, rows)
+    print_table("Events", columns, rows, keys=2)
     if left_out and limit is None:
         remark(f"only the last {shown} are shown; see more with --limit N, or all with --json")
 
 
 def _leverages(event: dict[str, Any]) -> str | None:
-    before, after = (_short(event.get(f"leverage_{when}"), 2) for when in ("before", "after"))
+    from ringfence.words.numbers import readable
+
+    before, after = (readable(event.get(f"leverage_{when}"), 2) for when in ("before", "after"))
     return f"{before or 0} -> {after or 0}" if before or after else None
+
+
+def _print_kinds(as_json: bool) -> None:
+    from ringfence.faces.event_lines import KINDS_TOLD
+
+    if as_json:
+        print_json(KINDS_TOLD)
+    else:
+        print_table("Kinds of events", ("kind", "what it tells"), list(KINDS_TOLD.items()))
 
 
 def _moment(text: str) -> int:
@@ -195,141 +279,3 @@ def _moment(text: str) -> int:
         return (moment - EPOCH) // timedelta(milliseconds=1)
     except (ValueError, OverflowError):
         raise SettingRefused("--since", text, "a time in UTC such as 2020-03-12 or 2020-03-12T08:00") from None
-
-
-@app.command()
-def heads(
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write them to a file, for verify --expect.")
-    ] = None,
-    db: Database = None,
-    as_json: Json = False,
-) -> None:
-    """Print the head of every vault's journal and of every series of bars, to be kept where nobody can rewrite them.
-
-    Whoever can write to the database can make all of it anew; verify --expect finds that no earlier head is on it.
-    """
-    from ringfence.runtime.heads import heads as current
-    from ringfence.runtime.heads import heads_document, heads_text
-    from ringfence.runtime.outputs import HEADS, checked_output, write_whole
-    from ringfence.words.terminal import json_text
-
-    target = None if output is None else checked_output(output, HEADS, database_files(db))
-    with database(db, writes=False) as engine:
-        found = current(engine)
-    if target is not None:
-        text = json_text(heads_document(found)) + "\n" if as_json else heads_text(found)
-        write_whole(target, text.encode(), HEADS, database_files(db))
-        remark(f"{output}: {len(found.vaults)} vaults and {len(found.series)} series; keep it away from the database")
-    elif as_json:
-        print_json(heads_document(found))
-    else:
-        print(heads_text(found), end="")
-
-
-@app.command()
-def verify(
-    vaults: Annotated[list[str] | None, typer.Argument(metavar="[VAULT]...", help="All where left out.")] = None,
-    expect: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--expect",
-            metavar="SEQ:HASH|FILE",
-            help="An earlier head that must be on the chain (VAULT=SEQ:HASH where there are several vaults), or a "
-            "file that `ringfence heads` wrote.",
-        ),
-    ] = None,
-    db: Database = None,
-    as_json: Json = False,
-) -> None:
-    """Work everything out again: ledger, shares, statements, the chain, and every decision from its recorded inputs.
-
-    Ends with 0 when every law holds, with 1 at a breach, and with 3 when all holds that can be checked here but another
-    version of the kernel or of a strategy decided some slots, which are not decided again.
-    """
-    from ringfence.faces.cli.progress import bar
-    from ringfence.runtime.verification import verify as verified
-
-    with database(db, writes=False) as engine, bar(before="reading the books", each="journal rows") as progress:
-        verdicts = verified(engine, vaults or None, progress, _expected(engine, vaults or (), expect or ()))
-    if as_json:
-        print_json([_verdict(verdict) for verdict in verdicts])
-    else:
-        _print_verdicts(verdicts)
-    if any(verdict.breaches for verdict in verdicts):
-        raise typer.Exit(1)
-    if any(verdict.undecided for verdict in verdicts):
-        raise typer.Exit(UNDECIDED)
-
-
-def _expected(engine: "Engine", vaults: Sequence[str], texts: Sequence[str]) -> "Heads | None":
-    """The heads that `--expect` names, one by one or in files."""
-    from ringfence.faces.errors import InputRefused
-    from ringfence.runtime.heads import Heads, head_of, read_heads, vault_names
-
-    found = Heads() if texts else None
-    for text in texts:
-        name, equals, told = text.rpartition("=")
-        if not equals and head_of("", told):
-            known = tuple(vaults) or vault_names(engine)
-            if len(known) != 1:
-                raise InputRefused("--expect", text, f"is of one vault, and there are {len(known)}: say VAULT={text}")
-            name = known[0]
-        head = head_of(name, told)
-        found = (found or Heads()) + (read_heads(text, _small_file(Path(text))) if head is None else Heads((head,)))
-    return found
-
-
-def _small_file(path: Path) -> str:
-    """The text of a file of heads. Refused: InputRefused for what is no file, or none of heads."""
-    from ringfence.faces.errors import InputRefused
-
-    if not path.is_file():
-        reason = "is neither SEQ:HASH (64 hexadecimal digits) nor a file of heads"
-        raise InputRefused("--expect", str(path), reason)
-    try:
-        return path.read_text("utf-8")
-    except UnicodeDecodeError:
-        raise InputRefused("--expect", str(path), "holds no heads: it is no text") from None
-
-
-def _verdict(verdict: "Verdict") -> dict[str, Any]:
-    return {
-        "vault": verdict.vault,
-        "head": verdict.head or None,
-        "rows": verdict.rows,
-        "slots": verdict.slots,
-        "holds": not verdict.breaches,
-        "undecided": [{"decided_by": made, "slots": slots} for made, slots in verdict.undecided],
-        "breaches": [
-            {"law": breach.law, "thing": breach.thing, "expected": breach.expected, "found": breach.found}
-            for breach in verdict.breaches
-        ],
-    }
-
-
-def _print_verdicts(verdicts: "Sequence[Verdict]") -> None:
-    outcome = [(_name(verdict), verdict.rows, verdict.slots, _held(verdict)) for verdict in verdicts]
-    print_table("Verified", ("vault", "journal rows", "decisions repeated", "breaches"), outcome)
-    for verdict in verdicts:
-        if verdict.head:
-            print(f"head of {verdict.vault}: {verdict.head}")
-        for made, slots in verdict.undecided:
-            print(f"{verdict.vault}: {slots} slots were {_DECIDED_BY.format(made)}; not decided again")
-    breaches = [
-        (_name(verdict), breach.law, breach.thing, breach.expected, breach.found)
-        for verdict in verdicts
-        for breach in verdict.breaches
-    ]
-    if breaches:
-        print_table("Breaches", ("vault", "law", "where", "expected", "found"), breaches)
-
-
-def _name(verdict: "Verdict") -> str:
-    return _NOBODYS if verdict.vault is None else verdict.vault
-
-
-def _held(verdict: "Verdict") -> object:
-    if verdict.breaches:
-        return len(verdict.breaches)
-    return "sums, chain and money hold" if verdict.undecided else "every law holds"

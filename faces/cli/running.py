@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ringfence.faces.cli.app import Database, Json, Venues, app, database, database_files, database_url
+from ringfence.faces.cli.app import Database, Exact, Json, Venues, app, database, database_files, database_url
 
 if TYPE_CHECKING:
     from ringfence.faces.inputs import Inputs, Taking
+    from ringfence.runtime.runs import VaultRun
 
 __all__ = ["backtest", "demo", "replay", "worker"]
 
@@ -74,6 +75,10 @@ Deposits = Annotated[
 ReportFile = Annotated[
     Path | None, typer.Option("--report", metavar="FILE", help="Write a report with plots: one HTML file, offline.")
 ]
+CsvFile = Annotated[
+    Path | None, typer.Option("--csv", metavar="FILE", help="Write the series, a row for each vault and decision.")
+]
+ParquetFile = Annotated[Path | None, typer.Option("--parquet", metavar="FILE", help="The same as a Parquet file.")]
 
 
 @app.command()
@@ -91,6 +96,9 @@ def backtest(
     now: Now = None,
     accept: Accept = None,
     report: ReportFile = None,
+    csv: CsvFile = None,
+    parquet: ParquetFile = None,
+    exact: Exact = False,
     as_json: Json = False,
 ) -> None:
     """Run mandates over history at once, without a database."""
@@ -98,18 +106,25 @@ def backtest(
 
     taking = parse_taking(timeframe, since, until, now, accept or ())
     read = _files(mandates, venues, bars, funding, mark)
-    inputs = _inputs(mandates, bars, scenario, funding, mark, deposit, venues, report, taking, read)
+    _check_outputs(report, csv, parquet, read)
+    inputs = _inputs(mandates, bars, scenario, funding, mark, deposit, venues, taking)
     from ringfence.faces.cli.outcome import print_outcome
     from ringfence.runtime.backtest import backtest as run
+    from ringfence.runtime.figures import figures
 
     runs = [run(setup, market, inputs.deposits) for setup, market in inputs.vaults]
+    found = [figures(ended, *given) for ended, given in zip(runs, inputs.vaults, strict=True)]
     if report is not None:
         from ringfence.faces.report import write_report
         from ringfence.faces.report.statements import statements_of_run
 
         statements = [row for ended in runs for row in statements_of_run(ended, inputs.deposits)]
-        write_report(report, runs, statements, title=_title(inputs), source=inputs.told, verified=None, inputs=read)
-    print_outcome(runs, inputs.notes, as_json, report, tables=inputs.tables)
+        write_report(
+            report, runs, statements, found, title=_title(inputs), source=inputs.told, verified=None, inputs=read
+        )
+    _export(runs, csv, parquet, read)
+    places = {"report": report, "csv": csv, "parquet": parquet}
+    print_outcome(runs, found, inputs.notes, inputs.tables, as_json, exact, places)
 
 
 @app.command()
@@ -128,6 +143,9 @@ def replay(
     accept: Accept = None,
     db: Database = None,
     report: ReportFile = None,
+    csv: CsvFile = None,
+    parquet: ParquetFile = None,
+    exact: Exact = False,
     as_json: Json = False,
 ) -> None:
     """Live through history step by step, in a database.
@@ -138,9 +156,11 @@ def replay(
 
     taking = parse_taking(timeframe, since, until, now, accept or ())
     read = [*_files(mandates, venues, bars, funding, mark), *database_files(db)]
-    inputs = _inputs(mandates, bars, scenario, funding, mark, deposit, venues, report, taking, read)
+    _check_outputs(report, csv, parquet, read)
+    inputs = _inputs(mandates, bars, scenario, funding, mark, deposit, venues, taking)
     from ringfence.faces.cli.outcome import print_outcome
     from ringfence.faces.cli.progress import bar
+    from ringfence.runtime.figures import figures
     from ringfence.runtime.replay import replay as run
     from ringfence.words.addresses import concealed
 
@@ -148,6 +168,7 @@ def replay(
         with bar(engine) as progress:
             replayed = run(engine, inputs.vaults, inputs.deposits, progress, defaulted=not deposit)
         runs, notes = replayed.runs, (*inputs.notes, *replayed.notes)
+        found = [figures(ended, *given) for ended, given in zip(runs, inputs.vaults, strict=True)]
         if report is not None:
             from ringfence.faces.queries import statement_rows
             from ringfence.faces.report import write_report
@@ -157,8 +178,35 @@ def replay(
                 statements = [
                     row for ended in runs for row in statement_rows(connection, lock_vault(connection, ended.vault))
                 ]
-            write_report(report, runs, statements, title=_title(inputs), source=inputs.told, verified=None, inputs=read)
-    print_outcome(runs, notes, as_json, report, concealed(database_url(db)), tables=inputs.tables)
+            write_report(
+                report, runs, statements, found, title=_title(inputs), source=inputs.told, verified=None, inputs=read
+            )
+    _export(runs, csv, parquet, read)
+    places = {"report": report, "csv": csv, "parquet": parquet, "database": concealed(database_url(db))}
+    print_outcome(runs, found, notes, inputs.tables, as_json, exact, places)
+
+
+def _export(runs: "Sequence[VaultRun]", csv: Path | None, parquet: Path | None, read: Sequence[Path]) -> None:
+    if csv is not None or parquet is not None:
+        from ringfence.faces.export import write_csv, write_parquet
+
+        for path, write in ((csv, write_csv), (parquet, write_parquet)):
+            if path is not None:
+                write(path, runs, read)
+
+
+def _check_outputs(report: Path | None, csv: Path | None, parquet: Path | None, read: Sequence[Path]) -> None:
+    """Before anything is started: every file that is asked for can be written, and is another than the others."""
+    from ringfence.faces.errors import InputRefused
+    from ringfence.runtime.outputs import PARQUET, REPORT, SERIES, checked_output
+
+    asked = {"--report": (report, REPORT), "--csv": (csv, SERIES), "--parquet": (parquet, PARQUET)}
+    targets: dict[Path, str] = {}
+    for option, (path, kind) in asked.items():
+        if path is not None:
+            other = targets.setdefault(checked_output(path, kind, read), option)
+            if other != option:
+                raise InputRefused(option, str(path), f"is the file of {other} too; name another one")
 
 
 def _files(mandates: list[Path], venues: list[Path] | None, *series: list[str] | None) -> list[Path]:
@@ -178,18 +226,12 @@ def _inputs(
     mark: list[str] | None,
     deposit: list[str] | None,
     venues: list[Path] | None,
-    report: Path | None,
     taking: "Taking",
-    inputs: Sequence[Path],
 ) -> "Inputs":
     """Everything checked before anything is started; a default that is taken is said."""
     from ringfence.faces.cli.app import remark
     from ringfence.faces.inputs import DEPOSIT_DEFAULT, prepare
 
-    if report is not None:
-        from ringfence.runtime.outputs import REPORT, checked_output
-
-        checked_output(report, REPORT, inputs)
     found = prepare(
         mandates,
         bars=bars or (),

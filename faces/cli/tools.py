@@ -23,23 +23,28 @@ def check(
 ) -> None:
     """Check mandates, and say what each of them means.
 
-    Every fault is told with its file, line and column.
+    Every fault is told with its file, line and column. A limiter that can never bind, or always will, is a warning.
     """
+    from ringfence.faces.mandate_terms import remarks
     from ringfence.runtime import mandates
 
     checked = mandates.check(paths, venues)
     problems, sound = checked.problems, () if checked.problems else checked.mandates
+    warnings = [warning for mandate in sound for warning in remarks(mandate)]
     if as_json:
         fields = ("file", "line", "column", "path", "message")
         print_json(
             {
                 "problems": [{name: getattr(problem, name) for name in fields} for problem in problems],
                 "mandates": [_meaning(mandate) for mandate in sound],
+                "warnings": warnings,
             }
         )
     else:
         for line in (*problems, *map(_sentence, sound)):
             print(line)
+        for warning in warnings:
+            print(f"warning: {warning['mandate']}: {warning['path']}: {warning['message']}")
         for note in dict.fromkeys(note for mandate in sound for note in _replacing(mandate)):
             remark(f"note: {note}")
         if problems:
@@ -89,11 +94,11 @@ def _sentence(mandate: "Mandate") -> str:
     )
     held = ", ".join(
         f"{position['symbol']} ({position['share']} of the risk capital, {position['strategy']}, "
-        f"at most {position['leverage_max']}×)"
+        f"at most {position['leverage_max']}× that)"
         for position in told["positions"].values()
     )
     return (
-        f"{told['mandate']}: in {told['currency']}, wall {told['loss_cap']} below the high-water mark, "
+        f"{told['mandate']}: in {told['currency']}, wall {told['loss_cap']} below the highest price struck, "
         f"decides every {told['timeframe']}; {held}; by the tables of {tables}"
     )
 

@@ -9,6 +9,7 @@ from ringfence.faces.errors import ReportEmpty, ReportWithoutVault
 
 if TYPE_CHECKING:
     from ringfence.faces.report.statements import StatementRow
+    from ringfence.runtime.figures import Figures
     from ringfence.runtime.runs import VaultRun
 
 __all__ = ["write_report"]
@@ -18,13 +19,14 @@ def write_report(
     path: str | os.PathLike[str],
     runs: "Sequence[VaultRun]",
     statements: "Sequence[StatementRow]",
+    figures: "Sequence[Figures | None]",
     *,
     title: str,
     source: str,
     verified: str | None,
     inputs: Iterable[Path] = (),
 ) -> None:
-    """Write one self-contained page about `runs` and their holders' `statements` to `path`.
+    """Write one self-contained page about `runs`, their holders' `statements` and the `figures` of each to `path`.
 
     `source` says where the prices come from, `verified` what a verification of the journal found (None: there was
     none). The page loads nothing: scripts, styles and figures stand inside it. Refused: ReportEmpty,
@@ -41,5 +43,5 @@ def write_report(
     for statement in statements:
         if statement.vault not in vaults:
             raise ReportWithoutVault(statement.holder, statement.vault, tuple(sorted(vaults)))
-    text = page(runs, statements, title=title, source=source, verified=verified)
+    text = page(runs, statements, figures, title=title, source=source, verified=verified)
     write_whole(target, text.encode(), REPORT, inputs)

@@ -13,8 +13,18 @@ import numpy as np
 from ringfence.faces.causes import BOUND_WORDS
 from ringfence.faces.report.plots import BOUND_COLOURS, Figure, nav_figure, per_share_series, position_figure
 from ringfence.faces.report.statements import StatementRow
-from ringfence.faces.report.tables import balances_table, events_table, positions_table, statements_table, table
+from ringfence.faces.report.tables import (
+    balances_table,
+    costs_table,
+    events_table,
+    performance_table,
+    positions_table,
+    statements_table,
+    table,
+)
 from ringfence.risk.events import Bound, Kind
+from ringfence.risk.metrics import drawdown
+from ringfence.runtime.figures import Figures
 from ringfence.runtime.runs import VaultRun
 from ringfence.vaults.mandate.terms import MILLION
 from ringfence.words.numbers import (
@@ -34,11 +44,18 @@ __all__ = ["page"]
 
 
 def page(
-    runs: Sequence[VaultRun], statements: Sequence[StatementRow], *, title: str, source: str, verified: str | None
+    runs: Sequence[VaultRun],
+    statements: Sequence[StatementRow],
+    measured: Sequence[Figures | None],
+    *,
+    title: str,
+    source: str,
+    verified: str | None,
 ) -> str:
     """The whole report as one HTML text that refers to nothing outside itself."""
     figures: dict[str, Figure] = {}
-    sections = [_vault_section(run, number, statements, figures) for number, run in enumerate(runs)]
+    each = zip(runs, measured, strict=True)
+    sections = [_vault_section(run, number, statements, of, figures) for number, (run, of) in enumerate(each)]
     plotly, drawing = _library(), _inside("report.js")
     # A policy by hash: no other script can run, and nothing can be fetched, whatever a title or a name contains.
     policy = (
@@ -56,9 +73,9 @@ def page(
             '<main id="main">',
             '<section aria-labelledby="summary"><h2 id="summary">Summary</h2>',
             *(_card(run, number) for number, run in enumerate(runs)),
-            '<p class="note">Lowest values are taken at every bar, the drawdown at the decisions. The distance to the '
-            "wall is (NAV − wall) / NAV. A shortfall is the venue’s loss beyond a position’s margin, never the "
-            "vault’s.</p></section>",
+            '<p class="note">Lowest values are taken at the worst point of every bar; a drawdown reaches from a NAV '
+            "per share struck at a decision down to the lowest after it. The distance to the wall is (NAV − wall) / "
+            "NAV. A shortfall is the venue’s loss beyond a position’s margin, never the vault’s.</p></section>",
             _promise(runs, source),
             *sections,
             "</main>",
@@ -127,13 +144,11 @@ def _counted(run: VaultRun) -> dict[Kind, int]:
 
 
 def _drawdown(run: VaultRun) -> float:
-    """Largest fall of NAV per share from its own earlier peak, a fraction."""
-    nav = per_share_series(run.nav, run.shares)
-    nav = nav[np.isfinite(nav)]
-    if not len(nav):
+    """Largest fall of NAV per share from its own earlier peak to the worst point of any bar, a fraction."""
+    held = run.shares > 0
+    if not held.any():
         return float("nan")
-    peak = np.maximum.accumulate(nav)
-    return float((1.0 - nav / np.where(peak > 0.0, peak, 1.0)).max())
+    return drawdown(run.ts[held], run.nav[held] / run.shares[held], run.low[held]).depth
 
 
 def _last(run: VaultRun) -> tuple[int, int, int, int]:
@@ -209,10 +224,10 @@ def _promise(runs: Sequence[VaultRun], source: str) -> str:
         )
     return (
         '<section class="promise" aria-labelledby="promise"><h2 id="promise">What the wall promises, and what it does '
-        f"not</h2><p><strong>It promises</strong> that a vault cannot lose more than {cap} of its high-water mark, per "
-        "share, as long as the venue honours isolation: that a position can lose its own margin and nothing else. The "
-        "rest of the money stands behind the wall, and margin is never drawn from there; so this holds through gaps "
-        "and liquidations, without a forecast. The high-water mark only rises, as far as cash backs it.</p>"
+        f"not</h2><p><strong>It promises</strong> that a share never falls more than {cap} below the highest price per "
+        "share that the vault ever struck, as long as the venue honours isolation: that a position can lose its own "
+        "margin and nothing else. The rest of the money stands behind the wall, and margin is never drawn from there; "
+        "so this holds through gaps, funding, fees and liquidations, without a forecast.</p>"
         "<p><strong>It does not promise</strong> a profit, nor that the currency keeps its worth, nor that the venue "
         "stays solvent and pays. A gap past the bankruptcy price is the venue’s loss and is shown as a shortfall. A "
         "vault whose risk capital is spent stays at its wall and cannot recover by trading. What these rules did at "
@@ -241,7 +256,13 @@ def _bound_key(bound: np.ndarray) -> str:
     return f'<p class="lead">What bound the decisions:</p><ul class="key">{chips}</ul>'
 
 
-def _vault_section(run: VaultRun, number: int, statements: Sequence[StatementRow], figures: dict[str, Figure]) -> str:
+def _vault_section(
+    run: VaultRun,
+    number: int,
+    statements: Sequence[StatementRow],
+    measured: Figures | None,
+    figures: dict[str, Figure],
+) -> str:
     nav, wall, shares, _ = _last(run)
     parts = [
         f'<section class="vault" aria-labelledby="vault-{number}"><h2 id="vault-{number}">{escape(run.title)}</h2>',
@@ -264,6 +285,8 @@ def _vault_section(run: VaultRun, number: int, statements: Sequence[StatementRow
         parts.append("<noscript><p>The figures need scripts; the tables below do not.</p></noscript>")
     else:
         parts.append("<p>This run made no decision, so there is nothing to draw.</p>")
+    if measured is not None:
+        parts += ["<h3>Figures</h3>", performance_table(run, measured), costs_table(run, measured)]
     parts += [
         "<h3>Holders</h3>",
         statements_table(run, statements),

@@ -40,10 +40,10 @@ BOUND_COLOURS = {
     Bound.maintenance_margin: "#be123c",
     Bound.band: "#c7d9f7",
     Bound.costs: "#7f1d1d",
-    Bound.strike: "#a3e635",
-    Bound.flow: "#22d3ee",
-    Bound.at_wall: "#78716c",
-    Bound.volume: "#facc15",
+    Bound.strike: "#15803d",
+    Bound.flow: "#06b6d4",
+    Bound.at_wall: "#a21caf",
+    Bound.volume: "#a3a30f",
 }
 
 MARKERS = {
@@ -51,6 +51,7 @@ MARKERS = {
     Kind.margin_call: {"symbol": "triangle-up", "color": ORANGE, "size": 10},
     Kind.liquidation: {"symbol": "x", "color": RED, "size": 10},
     Kind.refusal: {"symbol": "diamond-open", "color": PURPLE, "size": 9},
+    Kind.roll: {"symbol": "circle-open", "color": GREEN, "size": 6},
 }
 
 
@@ -264,14 +265,17 @@ def position_figure(run: VaultRun, index: int) -> Figure:
         _line(ts, prices, "Price", f"price %{{y:,.{places}f}}", GREY, step=False, **small),
         _line(ts, position.proposed, "Proposed", "proposed %{y:,.2f}×", GREY, yaxis="y2", dash="dot", legend="legend2"),
         _line(ts, position.allowed, "Allowed", "allowed %{y:,.2f}×", ORANGE, yaxis="y2", legend="legend2"),
-        _line(ts, position.leverage, "Actual", "actual %{y:,.2f}×", BLUE, yaxis="y2", width=2.0, legend="legend2"),
+        _line(ts, position.leverage, "Actual", "actual %{y:,.2f}× the collateral", BLUE, yaxis="y2", width=2.0,
+              legend="legend2"),
+        _line(ts, position.effective_leverage, "Effective", "effective %{y:,.2f}× the equity", PURPLE, yaxis="y2",
+              dash="dot", legend="legend2"),
         _line(ts, position.volatility, "Volatility", "volatility %{y:,.1%} a year", GREEN, yaxis="y4", **small),
         _line(ts, position.liquidation_distance, "Distance", "%{y:,.2%} of the price from liquidation", RED,
               yaxis="y5", fill="tozeroy", fillcolor="rgba(200,30,58,0.06)", **small),
         _line(ts, position.quantity.astype(np.float64), "Quantity", "%{y:,.0f} lots", PURPLE, yaxis="y6",
               fill="tozeroy", fillcolor="rgba(124,58,237,0.08)", **small),
     ]  # fmt: skip
-    traces[4:4] = [_strip(position, ts), _bound_words(position, ts)]
+    traces[5:5] = [_strip(position, ts), _bound_words(position, ts)]
     for kind in MARKERS:
         events = [event for event in run.events if event.kind == kind and event.position == index]
         if events:

@@ -24,11 +24,18 @@ class StatementRow:
     value_worst: int
     """The shares' part of the wall: what they cannot fall below."""
     decimals: int
+    entering: int = 0
+    """Paid in, and waiting for a strike."""
 
     @property
     def profit(self) -> int:
-        """What is held and was paid out, less what was paid in."""
-        return self.value + self.redeemed - self.deposited
+        """What is held, waits to enter and was paid out, less what was paid in."""
+        return self.value + self.entering + self.redeemed - self.deposited
+
+    @property
+    def lose_most(self) -> int:
+        """What the shares can still lose."""
+        return self.value - self.value_worst
 
 
 def statements_of_run(run: VaultRun, deposits: Mapping[str, int]) -> list[StatementRow]:

@@ -4,11 +4,16 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from html import escape
 
+import numpy as np
+
 from ringfence.faces.causes import KIND_WORDS, cause
+from ringfence.faces.figures import COSTS, LINES, YARDSTICKS, cost_rows, measured_rows, periods
 from ringfence.faces.report.statements import StatementRow
 from ringfence.risk.events import Event, Kind
+from ringfence.runtime.figures import Figures
 from ringfence.runtime.runs import VaultRun
 from ringfence.words.numbers import (
+    ABSENT,
     dashed,
     format_amount,
     format_count,
@@ -30,10 +35,19 @@ ROUTINE = (Kind.collateral, Kind.funding)
 RARE = (Kind.liquidation, Kind.margin_call, Kind.refusal)
 
 
-def table(caption: str, heads: Sequence[str], rows: Iterable[str], *, numeric_from: int, total: str = "") -> str:
-    """A table in a frame that scrolls; columns from `numeric_from` on are numbers."""
+def table(
+    caption: str,
+    heads: Sequence[str],
+    rows: Iterable[str],
+    *,
+    numeric_from: int,
+    numeric_to: int | None = None,
+    total: str = "",
+) -> str:
+    """A table in a frame that scrolls; columns from `numeric_from` on, up to `numeric_to`, are numbers."""
+    numeric = range(numeric_from, len(heads) if numeric_to is None else numeric_to)
     cells = "".join(
-        f'<th scope="col"{" class=n" if column >= numeric_from else ""}>{escape(head)}</th>'
+        f'<th scope="col"{" class=n" if column in numeric else ""}>{escape(head)}</th>'
         for column, head in enumerate(heads)
     )
     foot = f"<tfoot>{total}</tfoot>" if total else ""
@@ -44,9 +58,12 @@ def table(caption: str, heads: Sequence[str], rows: Iterable[str], *, numeric_fr
     )
 
 
-def _row(words: Sequence[str], numbers: Sequence[str | None], attributes: str = "") -> str:
+def _row(
+    words: Sequence[str], numbers: Sequence[str | None], attributes: str = "", *, after: Sequence[str] = ()
+) -> str:
     cells = "".join(f"<td>{escape(word)}</td>" for word in words)
     cells += "".join(f"<td class=n>{escape(dashed(number))}</td>" for number in numbers)
+    cells += "".join(f"<td>{escape(word)}</td>" for word in after)
     return f"<tr{attributes}>{cells}</tr>\n"
 
 
@@ -95,7 +112,7 @@ def events_table(run: VaultRun, number: int) -> str:
     )
     rows = (_event_row(run, event, places[event.position]) for event in listed)
     unit = f", {run.currency}"
-    heads = ("Time (UTC)", "Position", "Event", "Cause", "Quantity, lots", "Leverage", "Price", "Mark",
+    heads = ("Time (UTC)", "Position", "Event", "Cause", "Quantity, lots", "Effective leverage", "Price", "Mark",
              "Amount" + unit, "Fee" + unit, "Shortfall" + unit)  # fmt: skip
     cut = ""
     if len(listed) < len(run.events):
@@ -113,7 +130,8 @@ def events_table(run: VaultRun, number: int) -> str:
 
 
 def _event_row(run: VaultRun, event: Event, places: int) -> str:
-    words = (stamp(event.ts), run.positions[event.position].name, KIND_WORDS[event.kind], cause(event))
+    name = run.positions[event.position].name if event.position >= 0 else ABSENT
+    words = (stamp(event.ts), name, KIND_WORDS[event.kind], cause(event))
     levers = [
         dashed(format_multiple(leverage, for_people=True)) for leverage in (event.leverage_before, event.leverage_after)
     ]
@@ -138,6 +156,7 @@ def positions_table(run: VaultRun) -> str:
         funding = sum(event.amount for event in events if event.kind == Kind.funding)
         numbers = (
             format_count(position.quantity[-1]) if len(position.quantity) else None,
+            *(_multiple_at_end(column) for column in (position.leverage, position.effective_leverage)),
             *(format_count(kinds[kind]) for kind in (Kind.resize, Kind.margin_call, Kind.liquidation, Kind.refusal)),
             _gain(funding, run.decimals),
             _money(sum(event.fee for event in events), run.decimals),
@@ -145,9 +164,38 @@ def positions_table(run: VaultRun) -> str:
         )
         rows.append(_row((position.name, position.symbol), numbers))
     unit = f", {run.currency}"
-    heads = ("Position", "Symbol", "Quantity at the end, lots", "Resizes", "Margin calls", "Liquidations", "Refusals",
+    heads = ("Position", "Symbol", "Quantity at the end, lots", "Leverage, of collateral",
+             "Effective leverage, of equity", "Resizes", "Margin calls", "Liquidations", "Refusals",
              "Funding" + unit, "Fees" + unit, "Shortfall" + unit)  # fmt: skip
     return table(f"Positions of {run.title}", heads, rows, numeric_from=2)
+
+
+def _multiple_at_end(column: np.ma.MaskedArray) -> str | None:
+    return (
+        format_multiple(float(column[-1]), for_people=True) if len(column) and column[-1] is not np.ma.masked else None
+    )
+
+
+def performance_table(run: VaultRun, found: Figures) -> str:
+    """Every figure of a run beside its yardsticks, with its formula and what it stands on."""
+    heads, rows = measured_rows(found)
+    told = (_row((str(row[0]).strip(),), row[1:], after=(line.formula,)) for row, line in zip(rows, LINES, strict=True))
+    rules = "".join(
+        f'<p class="note"><b>{escape(label)}</b>: {escape(rule)}.</p>'
+        for label, rule in YARDSTICKS.values()
+        if label in heads
+    )
+    standing = f'<p class="note">{escape(periods(found.vault.performance))}.</p>'
+    heads = ["Figure", *heads[1:], "Formula"]
+    return table(f"Figures of {run.title}", heads, told, numeric_from=1, numeric_to=len(heads) - 1) + standing + rules
+
+
+def costs_table(run: VaultRun, found: Figures) -> str:
+    """What a run cost, kind by kind."""
+    rows = zip(cost_rows(found, run.decimals, None), COSTS.values(), strict=True)
+    told = (_row((str(row[0]),), row[1:], after=(formula,)) for row, (_, formula) in rows)
+    heads = ("Cost", run.currency, "Of mean NAV", "A year", "What it is")
+    return table(f"Costs of {run.title}", heads, told, numeric_from=1, numeric_to=4)
 
 
 def statements_table(run: VaultRun, statements: Sequence[StatementRow]) -> str:
@@ -156,13 +204,13 @@ def statements_table(run: VaultRun, statements: Sequence[StatementRow]) -> str:
     if not held:
         return "<p>No holder's statement belongs to this run.</p>"
     rows = [_row((statement.holder,), _figures(statement)) for statement in held]
-    columns = ("deposited", "redeemed", "shares", "value", "value_worst")
+    columns = ("deposited", "redeemed", "shares", "value", "value_worst", "entering")
     sums = {name: sum(getattr(statement, name) for statement in held) for name in columns}
     whole = StatementRow(vault=run.vault, holder="All holders", decimals=held[0].decimals, **sums)
     total = _row((whole.holder,), _figures(whole)) if len({statement.decimals for statement in held}) == 1 else ""
     unit = f", {run.currency}"
-    heads = ("Holder", "Deposited" + unit, "Redeemed" + unit, "Shares", "Value now" + unit, "Gain or loss" + unit,
-             "Value at the wall" + unit)  # fmt: skip
+    heads = ("Holder", "Deposited" + unit, "Redeemed" + unit, "Waits to enter" + unit, "Shares", "Value now" + unit,
+             "Gain or loss" + unit, "Value at the wall" + unit, "Most to lose from here" + unit)  # fmt: skip
     return table(f"Holders of {run.title}", heads, rows, numeric_from=1, total=total)
 
 
@@ -171,10 +219,12 @@ def _figures(statement: StatementRow) -> tuple[str | None, ...]:
     return (
         _money(statement.deposited, decimals),
         _money(statement.redeemed, decimals),
+        _cost(statement.entering, decimals),
         format_shares(statement.shares, decimals, for_people=True),
         _money(statement.value, decimals),
         _gain(statement.profit, decimals),
         _money(statement.value_worst, decimals),
+        _money(statement.lose_most, decimals),
     )
 
 

@@ -125,10 +125,12 @@ def both_drivers(engine: Engine, setup: Setup, market: Market) -> VaultRun:
 @pytest.mark.parametrize("history", REPLAYED)
 @pytest.mark.parametrize("name", MANDATES)
 def test_backtest_and_replay_agree_end_as_recorded_and_the_wall_stands(
-    project: Path, recorded: Path, file_engine: Engine, name: str, history: str
+    project: Path, request: pytest.FixtureRequest, file_engine: Engine, name: str, history: str
 ) -> None:
     setup = mandate(project, name)
-    market = HISTORIES[history](recorded, setup.symbols)
+    # The scenario is shipped, so that it is lived through in every clone.
+    folder = project if history == "the scenario" else request.getfixturevalue("recorded")
+    market = HISTORIES[history](folder, setup.symbols)
     run = both_drivers(file_engine, setup, market)
     assert of_run(run) == digests()[f"{history}, {name}"]
     assert any(position.quantity.any() for position in run.positions), "nothing was ever traded"

@@ -15,7 +15,7 @@ from ringfence.faces.errors import InputRefused
 from ringfence.runtime.errors import SettingRefused
 
 COMMANDS = ("check", "schema", "strategies", "margin", "replay", "backtest", "deposit", "redeem", "vaults", "positions",
-            "statement", "events", "heads", "verify", "worker", "demo")  # fmt: skip
+            "statement", "events", "heads", "verify", "worker", "demo", "mandate", "scenarios", "figures")  # fmt: skip
 HEAVY = ("numpy", "numba", "ccxt", "pandas", "sqlalchemy", "sqlmodel", "celery", "pyarrow", "plotly", "pydantic",
          "alembic", "rich")  # fmt: skip
 SCRIPT = Path(sys.executable).with_name("ringfence")

@@ -137,10 +137,14 @@ def test_without_a_deposit_a_default_is_taken_and_said(shield: Path) -> None:
 
 
 def test_people_see_the_figures_of_the_document(shield: Path, tested: Any) -> None:
-    shown = ringfence("backtest", shield, *SCENARIO, *DEPOSITS).stdout
+    shown, exact = (ringfence("backtest", shield, *SCENARIO, *DEPOSITS, *more).stdout for more in ((), ("--exact",)))
     vault = next(each for each in tested["vaults"] if each["vault"] == "btc-eth-shield")
-    assert f"{float(vault['nav']):,.6f}" in shown
+    assert f"{float(vault['nav']):,.2f}" in shown
+    assert f"{float(vault['nav']):,.6f}" in exact
     assert str(vault["resizes"]) in shown
+    for words in ("buy and hold", "plain CPPI", "Sharpe ratio", "deepest drawdown", "a year = 365 days"):
+        assert words in shown
+    assert max(len(line) for line in shown.splitlines() if not line.startswith("Every formula")) <= 80
 
 
 def written(folder: Path, symbol: str, suffix: str = "csv") -> str:

@@ -207,6 +207,16 @@ def test_the_arrays_are_integers_and_the_frame_shows_them_in_units_of_a_person(s
     assert frame["nav_per_share"].iloc[-1] == pytest.approx(float(shield.summary()["nav_per_share"]), rel=1e-11)
     assert frame["high_water_mark"].iloc[-1] == pytest.approx(float(shield.summary()["high_water_mark"]), rel=1e-11)
     assert (frame["nav"] >= frame["wall"]).all()
+    assert (frame["nav_per_share_low"] <= frame["nav_per_share"] * (1.0 + 1e-12)).all()
+    assert frame["locked"].dtype == np.bool_
+
+
+def test_a_result_has_the_figures_of_the_run(shield: Result) -> None:
+    assert shield.figures is not None
+    told = shield.summary()["figures"]
+    assert told["vault"]["total_return"] == shield.figures.vault.performance.total_return
+    assert told["vault"]["total_return"] == pytest.approx(shield.nav[-1] / 75_000_000_001 - 1.0)
+    assert told["buy_and_hold"]["n"] == told["plain_cppi"]["n"] == len(shield.nav)
 
 
 def test_the_frames_index_is_the_close_of_each_slot_in_utc(shield: Result) -> None:
@@ -254,7 +264,7 @@ except ringfence.RingfenceError as refusal:
     print(type(refusal).__name__, len(run.nav), refusal)
 """
     done = fresh(program)
-    expected = f"{PandasMissing.__name__} 200 a frame needs pandas, which is not installed; pip install pandas"
+    expected = f"{PandasMissing.__name__} 200 a frame needs pandas, which is not installed; pip install ringfence"
     assert done.stdout.startswith(expected), done.stderr
 
 

@@ -8,12 +8,15 @@ import pytest
 
 from ringfence.faces import queries
 from ringfence.faces.errors import NothingCalled
-from ringfence.faces.event_lines import EVENT_KINDS
+from ringfence.faces.event_lines import EVENT_KINDS, KINDS_TOLD
 from ringfence.faces.report.statements import StatementRow
+from ringfence.risk.events import Kind
 from ringfence.runtime.acts import deposit, redeem
 from ringfence.runtime.database import lock_vault, unit_of_work
 from ringfence.runtime.history import run_of
+from ringfence.runtime.setup import set_up
 from ringfence.vaults.errors import UnknownHolder, UnknownVault
+from ringfence.vaults.mandate.terms import AtWall, Rebase
 from ringfence.words.times import utc
 from tests.reference.tide import HOUR, SHARE, START, UNIT, Tide, launch, path, tide, walk
 
@@ -57,7 +60,10 @@ def test_an_open_position_is_read_with_its_exact_entry_and_what_it_could_lose(sm
     gained = (mark - Decimal(held["entry_price"])) * Decimal(held["quantity"])
     assert abs(gained - Decimal(held["open_profit"])) < Decimal("1e-2")
     notional = mark * Decimal(held["quantity"])
-    assert abs(notional / Decimal(held["equity"]) - Decimal(held["leverage"])) < Decimal("1e-3")
+    assert abs(notional / Decimal(held["equity"]) - Decimal(held["effective_leverage"])) < Decimal("1e-3")
+    with unit_of_work(small.engine, writes=False) as connection:
+        run = run_of(connection, lock_vault(connection, "tide"))
+    assert held["leverage"] == f"{run.positions[0].leverage[-1]:.4f}" != held["effective_leverage"]
     assert Decimal(held["maintenance_margin"]) == (notional * Decimal("0.004")).quantize(
         Decimal("1e-6"), "ROUND_CEILING"
     )
@@ -179,6 +185,97 @@ def test_events_are_chosen_by_kind_position_time_and_number(small: Tide) -> None
     of_btc = queries.events(small.engine, position="btc")
     assert of_btc == [event for event in everything if event["position"] == "btc"] != []
     assert queries.events(small.engine, since=START + 1_000 * HOUR) == []
+
+
+def test_the_last_events_of_a_kind_are_the_last_of_all_of_that_kind(small: Tide) -> None:
+    """Rows are chosen in the database by what their text holds: nothing may be missed by that, of any kind."""
+    redeem(small.engine, "tide", "bob", None, START)
+    small.step(8, 12)
+    everything = queries.events(small.engine)
+    assert {"mandate", "deposit", "redemption", "payment", "resize", "collateral"} <= {
+        one["kind"] for one in everything
+    }
+    for kind in EVENT_KINDS:
+        of_kind = [event for event in everything if event["kind"] == kind]
+        assert queries.events(small.engine, kinds=[kind]) == of_kind
+        for limit in (1, 2, 7):
+            assert queries.events(small.engine, kinds=[kind], limit=limit) == of_kind[-limit:]
+    for limit in (1, 3, 50, 10_000):
+        assert queries.events(small.engine, limit=limit) == everything[-limit:]
+
+
+def test_events_before_an_amendment_are_told_under_the_terms_of_their_time(small: Tide) -> None:
+    looser = small.setup.mandate.model_copy(update={"title": "Amended"})
+    before = queries.events(small.engine)
+    with unit_of_work(small.engine) as connection:
+        small.vault(connection).amend(START + 13 * HOUR, looser)
+    after = queries.events(small.engine)
+    assert after[: len(before)] == before
+    assert [event["kind"] for event in after[len(before) :]] == ["mandate"]
+    assert queries.events(small.engine, kinds=["resize"]) == [one for one in before if one["kind"] == "resize"]
+    assert queries.mandate_of(small.engine, "tide").title == "Amended"
+
+
+def test_every_kind_of_event_has_words() -> None:
+    assert {kind.name for kind in Kind} <= set(EVENT_KINDS)
+    assert all(KINDS_TOLD.values())
+
+
+def test_a_statement_says_what_can_be_lost_from_here_and_what_comes_at_the_next_strike(small: Tide) -> None:
+    for held in queries.statements(small.engine):
+        assert Decimal(held["lose_most"]) == Decimal(held["value"]) - Decimal(held["value_worst"]) > 0
+        leaving, cost = Decimal(held["at_next_strike_about"]), Decimal(held["leaving_costs_about"])
+        assert leaving + cost == Decimal(held["value"])
+        assert cost > 0, "who leaves bears the trading that it causes"
+        assert (held["free_now"], held["orders"]) == ("0.000000", [])
+        assert held["next_strike"] == utc(START + 13 * HOUR)
+        assert (held["locked_since"], held["rebase_at"], held["value_worst_rebased_about"]) == (None, None, None)
+    asked = redeem(small.engine, "tide", "alice", None, START, rehearsed=True)
+    assert asked.estimate is not None
+    (alice,) = queries.statements(small.engine, "tide", "alice")
+    assert Decimal(asked.estimate.assets).scaleb(-6) == Decimal(alice["at_next_strike_about"])
+
+
+def test_a_statement_says_what_waits_for_which_strike_and_why(small: Tide) -> None:
+    redeem(small.engine, "tide", "alice", 900 * SHARE, START)
+    deposit(small.engine, "tide", "alice", 40 * UNIT, START)
+    (alice,) = queries.statements(small.engine, "tide", "alice")
+    back, enters = alice["orders"]
+    assert (back["side"], back["asked"], back["remaining"]) == ("redemption", "900.000000000", "900.000000000")
+    assert (enters["side"], enters["remaining"]) == ("deposit", "40.000000")
+    assert {order["strike"] for order in (back, enters)} == {utc(START + 13 * HOUR)}
+    assert Decimal(back["comes_to_about"]) < Decimal("0.9") * Decimal(alice["value"])
+    assert "at a price that nobody knows yet" in back["why"]
+    assert alice["free_now"] == "40.000000", "what waits to enter can be taken back"
+    at_work = Decimal(alice["value"]) - Decimal(alice["value_worst"])
+    assert Decimal("5") < Decimal(alice["lose_most"]) - at_work < Decimal("12"), "about a fifth of what is to enter"
+    small.step(1, 12)
+    (alice,) = queries.statements(small.engine, "tide", "alice")
+    assert (alice["orders"], alice["free_now"]) == ([], "0.000000")
+
+
+def test_a_locked_vaults_statement_says_since_when_what_its_mandate_does_and_where_a_rebase_leaves_it(
+    database_url: str,
+) -> None:
+    closes = [8_000.0 * 0.75**fall for fall in range(6) for _ in range(8)]
+    rebasing = AtWall(then="rebase", rebase=Rebase(after="1h", notice="30d"))
+    terms = tide().mandate.model_copy(update={"at_wall": rebasing})
+    one = launch(database_url, path(closes, 8_000.0), set_up(terms))
+    deposit(one.engine, "tide", "alice", 1_000_000 * UNIT, START)
+    one.step(len(closes))
+    (alice,) = queries.statements(one.engine)
+    (vault,) = queries.vaults(one.engine)
+    assert alice["locked_since"] == vault["locked_since"] is not None
+    assert "sets the wall anew" in alice["at_wall"]
+    assert alice["rebase_at"] == vault["rebase_at"] is not None
+    assert Decimal(alice["value_worst_rebased_about"]) < Decimal(alice["value_worst"])
+    locked, announced = (queries.events(one.engine, kinds=[kind]) for kind in ("locked", "rebase_announced"))
+    assert locked[-1]["time"] == alice["locked_since"]
+    assert [event["position"] for event in announced] == [None]
+    deposit(one.engine, "tide", "alice", 500 * UNIT, START, accepts_locked=True)
+    (order,) = queries.statements(one.engine)[0]["orders"]
+    assert "at a price that nobody knows yet" in order["why"]
+    one.engine.dispose()
 
 
 def test_several_vaults_are_told_together_in_order_of_time(database_url: str) -> None:

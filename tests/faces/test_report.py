@@ -21,13 +21,16 @@ from hypothesis import strategies as st
 
 from ringfence.faces.causes import BOUND_WORDS, KIND_WORDS
 from ringfence.faces.errors import ReportEmpty, ReportWithoutVault
+from ringfence.faces.figures import LINES
 from ringfence.faces.report import page as report_page
 from ringfence.faces.report import write_report
 from ringfence.faces.report.plots import BOUND_COLOURS, POINTS_MAX, spread
 from ringfence.faces.report.statements import StatementRow
 from ringfence.faces.report.tables import ROWS_MAX
 from ringfence.risk.events import Bound, Event, Kind
+from ringfence.risk.metrics import performance
 from ringfence.runtime.errors import OutputNotWritten
+from ringfence.runtime.figures import Costs, Figures, Measured
 from ringfence.runtime.runs import PositionRun, VaultRun
 from ringfence.words.refusal import RingfenceError
 from ringfence.words.times import stamp
@@ -56,7 +59,7 @@ def a_position(rng: np.random.Generator, name: str, symbol: str, start: float, d
     leverage = np.ma.masked_array(allowed.data * (1 + rng.normal(0, 0.03, decisions)), warm)
     quantity = np.where(warm, 0, np.round(leverage.data * 12_345)).astype(np.int64)
     distance = np.ma.masked_array(1 / np.maximum(leverage.data, 0.3) * 0.95, warm)
-    return PositionRun(name, symbol, price, quantity, proposed, allowed, leverage, bound,
+    return PositionRun(name, symbol, price, quantity, proposed, allowed, leverage, leverage * 1.25, bound,
                        np.ma.masked_array(volatility, warm), distance, Decimal("0.001"))  # fmt: skip
 
 
@@ -77,7 +80,9 @@ def a_run(vault: str = "btc-eth-shield", decisions: int = 744, *, seed: int = 7,
         vault=vault, title=title or "Bitcoin and ether behind a 20 % wall", currency="USDT", decimals=6, loss_cap=0.2,
         mandate="9f2c61d07be4a8835512c0ffee01d7aa94b3c6e8f1029384756aabbccddeeff0", ts=ts, nav=nav, wall=wall,
         shares=shares, high_water_mark=np.round(mark * 1e-3 * 2.0**50).astype(np.int64), positions=positions,
-        events=tuple(some_events(rng, ts, positions)), price_low=0.000809417, distance_low=0.01234567,
+        events=tuple(some_events(rng, ts, positions)), price_low=0.000809417,
+        low=nav / shares * 0.99,
+        locked=np.arange(decisions) % 10 == 0, struck=np.ones(decisions, np.bool_), distance_low=0.01234567,
         balances={"reserve": 200_000_000_000, "cushion": 9_876_543_210, "margin:btc": 1_234_567_890, "costs": -42},
     )  # fmt: skip
 
@@ -158,8 +163,22 @@ class Reader(HTMLParser):
 def written(tmp_path: Path, *runs: VaultRun, statements: list[StatementRow] | None = None, **more: str | None) -> str:
     path = tmp_path / "report.html"
     words: dict[str, Any] = {"title": "Crash of March 2020", "source": "recorded bars", "verified": None, **more}
-    write_report(path, runs or (a_run(),), some_statements() if statements is None else statements, **words)
+    shown = runs or (a_run(),)
+    held = some_statements() if statements is None else statements
+    write_report(path, shown, held, [measured(run) for run in shown], **words)
     return path.read_text(encoding="utf-8")
+
+
+def measured(run: VaultRun) -> Figures | None:
+    """Figures whose series are the run's own; the yardstick is another."""
+    if not run.shares.any():
+        return None
+    lived = performance(run.ts, run.nav / run.shares, run.low)
+    held = performance(run.ts, run.positions[0].price)
+    costs = Costs(1_234_567_891, 20_000_000, 3_000_000, -45_000_000)
+    return Figures(
+        Measured(lived, 12.5, 0.031, 0.1), costs, 251_000_000_000, 77, Measured(held, 1.0, 0.0008, 0.0), None
+    )
 
 
 def figures(page: Reader) -> dict[str, Any]:
@@ -265,11 +284,18 @@ def test_every_event_has_its_row_in_order(page: Reader) -> None:
 
 def test_a_statement_shows_what_went_in_came_out_is_held_and_is_safe(page: Reader) -> None:
     rows = {row[0]: row[1:] for row in page.rows if row}
-    assert rows["alice"] == ["150,000.000000", "0.000000", "150,000.000000000", "128,412.345678", "-21,587.654322",
-                             "122,400.000001"]  # fmt: skip
-    assert rows["bob"][4] == "+1,000.000000"
-    assert rows["All holders"] == ["250,000.000001", "0.000001", "250,000.000000000", "229,412.345678",
-                                   "-20,587.654322", "204,000.000001"]  # fmt: skip
+    assert rows["alice"] == ["150,000.000000", "0.000000", "–", "150,000.000000000", "128,412.345678", "-21,587.654322",
+                             "122,400.000001", "6,012.345677"]  # fmt: skip
+    assert rows["bob"][5] == "+1,000.000000"
+    assert rows["All holders"] == ["250,000.000001", "0.000001", "–", "250,000.000000000", "229,412.345678",
+                                   "-20,587.654322", "204,000.000001", "25,412.345677"]  # fmt: skip
+
+
+def test_money_that_waits_to_enter_is_neither_gained_nor_lost(tmp_path: Path) -> None:
+    waits = replace(some_statements()[0], deposited=150_000_000_000 + 7, entering=7)
+    assert waits.profit == some_statements()[0].profit
+    rows = {row[0]: row for row in Reader(written(tmp_path, statements=[waits])).rows if row}
+    assert rows["alice"][3] == "0.000007"
 
 
 def test_the_card_shows_the_figures_of_the_run(page: Reader) -> None:
@@ -286,6 +312,28 @@ def test_the_card_shows_the_figures_of_the_run(page: Reader) -> None:
     assert facts["Wall per share now"] == f"{wall:.6f}"
 
 
+def test_every_figure_stands_in_the_report_with_its_formula_beside_its_yardstick(page: Reader) -> None:
+    rows = {row[0]: row[1:] for row in page.rows if row}
+    assert rows["Figure"] == ["vault", "buy and hold", "Formula"]
+    for line in LINES:
+        assert rows[line.label.strip()][-1] == line.formula
+    assert rows["turnover a year, × NAV"][1] == "11.79"  # 1.0 in 743 hours
+    assert rows["return a year (CAGR)"][:2] == ["–", "–"]
+    assert rows["fees"][:2] == ["1,234.567891", "0.49%"]
+    assert rows["funding paid"][0] == "-45.000000"
+    assert rows["in all"][0] == "1,212.567891"
+    notes = " ".join(page.texts["p"])
+    assert "n = 743 returns r between decisions, p = 8,760 a year, a year = 365 days" in notes
+    assert "bought once" in notes
+
+
+def test_what_happened_to_a_vault_as_a_whole_names_no_position(tmp_path: Path) -> None:
+    whole = event(MARCH + HOUR, Kind.roll, position=-1, amount=5)
+    run = a_run(decisions=60)
+    page = Reader(written(tmp_path, replace(run, events=(whole,))))
+    assert ["–", "Roll"] in [row[1:3] for row in page.rows if len(row) == 11]
+
+
 def test_the_header_names_period_loss_cap_and_fingerprint(page: Reader) -> None:
     assert "2020-03-01 01:00 to 2020-04-01 00:00 UTC" in page.texts["dd"]
     assert any(row[3] == "20%" and row[5] == a_run().mandate for row in page.rows if len(row) == 6)
@@ -295,7 +343,7 @@ def test_every_figure_is_described_and_every_table_has_a_caption(page: Reader) -
     plots = [div for div in page.all("div") if str(div.get("class")).startswith("plot")]
     assert [div["id"] for div in plots] == ["plot-0", "plot-0-0", "plot-0-1"] == list(figures(page))
     assert all(div["aria-label"] and div["role"] == "img" for div in plots)
-    assert len(page.all("table")) == len(page.all("caption")) == 5
+    assert len(page.all("table")) == len(page.all("caption")) == 7
     assert all(caption.strip() for caption in page.texts["caption"])
 
 
@@ -387,7 +435,7 @@ def test_two_vaults_zoom_apart_and_each_holder_stands_with_their_own_vault(tmp_p
     page = Reader(written(tmp_path, a_run(), other, statements=[*some_statements(), row]))
     groups = [(div["id"], div["data-group"]) for div in page.all("div") if str(div.get("class")).startswith("plot")]
     assert {group for identity, group in groups if str(identity).startswith("plot-1")} == {"1"}
-    holders = [row[0] for row in page.rows if len(row) == 7]
+    holders = [row[0] for row in page.rows if len(row) == 9]
     assert holders == ["Holder", "alice", "bob", "All holders", "Holder", "carol", "All holders"]
 
 
@@ -400,7 +448,7 @@ def test_a_statement_of_an_unknown_vault_is_refused_by_name(tmp_path: Path) -> N
 
 def test_a_report_about_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ReportEmpty, match="at least one vault"):
-        write_report(tmp_path / "report.html", [], [], title="t", source="s", verified=None)
+        write_report(tmp_path / "report.html", [], [], [], title="t", source="s", verified=None)
 
 
 def test_a_new_report_replaces_the_old_one_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
@@ -434,7 +482,7 @@ def test_a_place_where_no_report_can_stand_is_named_with_the_way_out(tmp_path: P
         pytest.skip(f"{place} is no place on this system")
     (tmp_path / "file").touch()
     with pytest.raises(OutputNotWritten, match=re.escape(message)) as refusal:
-        write_report(tmp_path / place, [a_run(decisions=60)], [], title="t", source="s", verified=None)
+        write_report(tmp_path / place, [a_run(decisions=60)], [], [None], title="t", source="s", verified=None)
     assert isinstance(refusal.value, RingfenceError)
     assert str(tmp_path / place) in str(refusal.value)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
@@ -447,7 +495,7 @@ def test_a_write_that_fails_half_way_leaves_the_old_report_and_no_part_of_the_ne
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
     try:
         with pytest.raises(OutputNotWritten, match="File too large"):
-            write_report(path, [a_run(decisions=60)], [], title="t", source="s", verified=None)
+            write_report(path, [a_run(decisions=60)], [], [None], title="t", source="s", verified=None)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_text() == OLD

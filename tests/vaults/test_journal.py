@@ -11,14 +11,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Engine, insert, text, update
+from sqlalchemy.event import listen
 
 from ringfence.runtime.database import migrate, open_engine, unit_of_work
 from ringfence.vaults.commands import answered, asked_under, remember, request_hash
 from ringfence.vaults.entries import Amended, Entry, Opened
 from ringfence.vaults.errors import KeyConflict, NotJournalable
-from ringfence.vaults.journal import Journal, breaches, canonical, genesis, last_row, row_hash, rows
+from ringfence.vaults.journal import (
+    Journal,
+    breaches,
+    canonical,
+    first_since,
+    genesis,
+    last_row,
+    newest,
+    row_hash,
+    rows,
+)
 from ringfence.vaults.ledger import Breach
-from ringfence.vaults.tables import mandate, vault
+from ringfence.vaults.tables import TOLD, mandate, vault
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -197,3 +208,48 @@ def test_rows_of_the_journal_are_read_back_as_they_were_written(told: Engine) ->
     assert found[0].previous_hash == genesis("shield")
     assert (of_kind, recent) == ([2, 3], [2, 3])
     assert [None if row is None else row.entry for row in last] == [None, AMENDED, LATER]
+
+
+def test_the_newest_rows_come_first_and_are_read_as_they_are_asked_for(engine: Engine) -> None:
+    with unit_of_work(engine) as connection:
+        chain = Journal(connection, 1, 0, genesis("shield"))
+        for number in range(600):
+            chain.append(number // 3, AMENDED if number % 10 else OPENED)
+        chain.flush()
+        found = newest(connection, 1)
+        assert [next(found).seq for _ in range(3)] == [600, 599, 598]
+        found.close()
+        assert [row.seq for row in newest(connection, 1)] == list(range(600, 0, -1))
+        assert [row.seq for row in newest(connection, 1, ("opened",))] == list(range(591, 0, -10))
+        assert [row.seq for row in newest(connection, 1, (), ('"to_reserve":5',), first=585)] == [
+            seq for seq in range(600, 584, -1) if (seq - 1) % 10
+        ]
+        assert [row.seq for row in newest(connection, 1, ("opened",), ('"title',), first=599)] == [600, 599]
+
+
+@pytest.mark.parametrize("since", [-5, 0, 1, 7, 199, 200, 10**15])
+def test_the_first_row_since_a_time_is_found(engine: Engine, since: int) -> None:
+    with unit_of_work(engine) as connection:
+        chain = Journal(connection, 1, 0, genesis("shield"))
+        for number in range(600):
+            chain.append(number // 3, OPENED)
+        chain.flush()
+        expected = next((number + 1 for number in range(600) if number // 3 >= since), 601)
+        assert first_since(connection, 1, 600, since) == expected
+
+
+def test_an_empty_journal_has_no_row_since_any_time(engine: Engine) -> None:
+    with unit_of_work(engine) as connection:
+        assert first_since(connection, 1, 0, 0) == 1
+        assert list(newest(connection, 1)) == []
+
+
+@pytest.mark.parametrize("kind", TOLD)
+def test_a_rare_kind_of_event_is_looked_up_and_not_read_for(engine: Engine, kind: str) -> None:
+    with unit_of_work(engine, writes=False) as connection:
+        statements: list[str] = []
+        listen(connection, "before_cursor_execute", lambda *told: statements.append(told[2]))
+        assert list(newest(connection, 1, (), (f'"kind":"{kind}"',))) == []
+        if connection.dialect.name == "sqlite":
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statements[-1]}", (1, 1)).all()
+            assert f"USING INDEX ix_journal_{kind}" in str(plan)

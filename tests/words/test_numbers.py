@@ -27,6 +27,7 @@ from ringfence.words.numbers import (
     format_share_price,
     format_shares,
     price_places,
+    readable,
     shortened,
 )
 
@@ -203,3 +204,13 @@ def test_a_decimal_is_written_without_exponent_or_trailing_zeros(number: Decimal
     assert Decimal(told) == number
     assert "e" not in told.lower()
     assert not re.search(r"\.[0-9]*0$", told)
+
+
+@pytest.mark.parametrize(
+    ("text", "places", "expected"),
+    [("1234567.125", 2, "1,234,567.12"), ("-0.005", 2, "0.00"), ("1000", 2, "1,000.00"),
+     ("-1234.5678", None, "-1,234.5678"),
+     ("0.000001", 6, "0.000001"), (None, 2, None)],
+)  # fmt: skip
+def test_a_written_number_is_read_with_its_thousands_apart(text: str | None, places: int, expected: str | None) -> None:
+    assert readable(text, places) == expected
