@@ -85,4 +85,5 @@ def estimate(vault: Vault, side: Side, amount: int, given: int, trading: float) 
 
 def _swing(vault: Vault, worth: int, trading: float) -> int:
     """ceil of the part of that cost that is the part of NAV that moves."""
-    return math.ceil(trading * min(1.0, worth / vault.nav)) if vault.nav > 0 else 0
+    charged = trading * min(1.0, worth / vault.nav) if vault.nav > 0 else 0.0
+    return worth if charged >= worth else math.ceil(charged)

@@ -18,6 +18,7 @@ from sqlalchemy import create_engine, text
 
 from ringfence.faces import queries
 from ringfence.faces.cli import main
+from ringfence.risk import KERNEL
 from ringfence.runtime.acts import deposit, redeem
 from ringfence.runtime.database import unit_of_work
 from tests.reference.tide import HOUR, SHARE, START, UNIT, Tide, breaches, contents, launch, walk
@@ -163,16 +164,18 @@ def test_a_long_table_of_events_says_that_it_is_not_all(still: tuple[Tide, Path]
 def test_verify_of_what_another_kernel_decided_has_words_and_an_exit_code_of_its_own(
     small: Tide, tmp_path: Path, inside: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ringfence.runtime.step.KERNEL", 2)
+    monkeypatch.setattr("ringfence.runtime.step.KERNEL", KERNEL + 1)
     path = tmp_path / "ringfence.db"
     answer = inside("verify", db=path)
     assert answer.code == 3
     assert "sums, chain and money hold" in answer.out
     assert "every law holds" not in answer.out
-    assert "tide: 12 slots were decided by kernel 1: sums, chain and money hold; not decided again" in answer.out
+    assert (
+        f"tide: 12 slots were decided by kernel {KERNEL}: sums, chain and money hold; not decided again" in answer.out
+    )
     (told,) = inside("verify", "--json", db=path).json
     assert told["holds"] is True
-    assert (told["slots"], told["undecided"]) == (0, [{"decided_by": "kernel 1", "slots": 12}])
+    assert (told["slots"], told["undecided"]) == (0, [{"decided_by": f"kernel {KERNEL}", "slots": 12}])
 
 
 def test_verify_says_which_law_is_broken_where_and_leaves_with_1(small: Tide, tmp_path: Path, inside: Console) -> None:

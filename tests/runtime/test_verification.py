@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, text, update
 
 from ringfence.faces import queries
+from ringfence.risk import KERNEL
 from ringfence.runtime import step as stepping
 from ringfence.runtime.acts import deposit, redeem
 from ringfence.runtime.database import lock_vault, unit_of_work
@@ -49,7 +50,7 @@ def test_what_this_kernel_decided_is_decided_again(lived: Tide) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kernel", "release", "told"), [(7, None, "kernel 1"), (None, "constant==0.0.9", "constant==0.1.0")]
+    ("kernel", "release", "told"), [(7, None, f"kernel {KERNEL}"), (None, "constant==0.0.9", "constant==0.1.0")]
 )
 def test_what_another_decided_is_neither_a_breach_nor_decided_again(
     lived: Tide, monkeypatch: pytest.MonkeyPatch, kernel: int | None, release: str | None, told: str
@@ -75,10 +76,10 @@ def test_a_strategy_that_is_no_longer_installed_does_not_stop_verification(
 def test_a_vault_that_went_on_under_a_new_kernel_is_decided_again_from_there(
     lived: Tide, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stepping, "KERNEL", 2)
+    monkeypatch.setattr(stepping, "KERNEL", KERNEL + 1)
     lived.step(5, 30)
     found = verdict(lived)
-    assert (found.slots, found.undecided, found.breaches) == (5, (("kernel 1", 30),), ())
+    assert (found.slots, found.undecided, found.breaches) == (5, ((f"kernel {KERNEL}", 30),), ())
 
 
 def rewrite(connection: Connection, seq: int, change: dict[str, Any]) -> None:
@@ -106,7 +107,7 @@ def test_money_that_another_kernel_tells_wrong_is_a_breach_all_the_same(
     lived: Tide, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
 ) -> None:
     """Row 6 opens the position; its chain is made whole again, so that only living again can tell."""
-    monkeypatch.setattr(stepping, "KERNEL", 2)
+    monkeypatch.setattr(stepping, "KERNEL", KERNEL + 1)
     with unit_of_work(lived.engine) as connection:
         rewrite(connection, 6, change)
     assert verdict(lived).breaches
