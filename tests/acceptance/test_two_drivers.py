@@ -201,7 +201,7 @@ def test_what_live_proposes_from_the_bars_so_far_is_what_the_backtest_proposes(
     project: Path, tmp_path: Path, estimator: str, window: str, name: str
 ) -> None:
     """Every slot, every strategy, every estimator, over gaps of one bar, of many, and of one symbol alone."""
-    text = (project / "mandates" / f"{name}.yaml").read_text(encoding="utf-8")
+    text = (project / "tests" / "reference" / "mandates" / f"{name}.yaml").read_text(encoding="utf-8")
     half_life = ", half_life: 2h" if estimator == "ewma" else ""
     line = f"volatility: {{estimator: {estimator}{half_life}, window: {window}, floor: 20%}}"
     lines = [line if one.startswith("volatility:") else one for one in text.splitlines()]

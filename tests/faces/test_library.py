@@ -61,13 +61,15 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def constant(project: Path) -> Path:
-    return project / "mandates" / "btc-constant.yaml"
+    return project / "tests" / "reference" / "mandates" / "btc-constant.yaml"
 
 
 @pytest.fixture(scope="module")
 def shield(project: Path) -> Result:
     deposits = {"alice": "50000", "bob": Decimal("25000.000001")}
-    return ringfence.backtest(project / "mandates" / "btc-eth-shield.yaml", scenario="2020-03", deposits=deposits)
+    return ringfence.backtest(
+        project / "tests" / "reference" / "mandates" / "btc-eth-shield.yaml", scenario="2020-03", deposits=deposits
+    )
 
 
 # ---------------------------------------------------------------------------------------------------- names
@@ -119,7 +121,9 @@ def test_the_version_is_the_distributions_and_an_unknown_name_is_no_attribute(pr
 def test_the_shipped_mandates_keep_the_fingerprints_that_they_had(project: Path) -> None:
     found = ringfence.load_mandates(project / "mandates")
     assert {mandate.name: mandate.fingerprint for mandate in found} == FINGERPRINTS
-    each = [ringfence.load_mandate(project / "mandates" / f"{name}.yaml") for name in FINGERPRINTS]
+    each = [
+        ringfence.load_mandate(project / "tests" / "reference" / "mandates" / f"{name}.yaml") for name in FINGERPRINTS
+    ]
     assert [mandate.fingerprint for mandate in each] == [*FINGERPRINTS.values()]
 
 
@@ -243,7 +247,7 @@ def test_each_position_has_its_columns_and_what_does_not_exist_is_nan(shield: Re
 def test_a_price_that_is_not_known_yet_is_nan(project: Path, files: dict[str, Path]) -> None:
     bars = {symbol: ringfence.read_bars(files[symbol], symbol) for symbol in (BTC, ETH)}
     bars[ETH] = bars[ETH][5:]
-    run = ringfence.backtest(project / "mandates" / "btc-eth-shield.yaml", bars)
+    run = ringfence.backtest(project / "tests" / "reference" / "mandates" / "btc-eth-shield.yaml", bars)
     assert run.frame()["eth.price"].isna().tolist() == [True] * 5 + [False] * 195
 
 

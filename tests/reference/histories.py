@@ -1,4 +1,4 @@
-"""The recorded histories that runs are compared on, by name, and the example mandates that live through them."""
+"""The recorded histories that runs are compared on, by name, and the four mandates that live through them."""
 
 import functools
 from collections.abc import Callable
@@ -20,8 +20,8 @@ _QUARTER = (1_735_689_600_000, 1_743_465_600_000)
 
 @functools.cache
 def mandate(project: Path, name: str) -> Setup:
-    """An example mandate, ready to run."""
-    return set_up(load_mandate(project / "mandates" / f"{name}.yaml"))
+    """A mandate of the hourly four beside this file, ready to run."""
+    return set_up(load_mandate(project / "tests" / "reference" / "mandates" / f"{name}.yaml"))
 
 
 @functools.cache

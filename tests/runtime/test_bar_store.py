@@ -245,7 +245,7 @@ def test_a_bar_slipped_in_before_the_last_recorded_one_is_refused_with_its_time(
 
 def test_the_last_recorded_bar_is_corrected_until_a_vault_has_lived_it(engine: Engine, project: Path) -> None:
     market = align({BTC: bars_of(BTC, list(range(31)), 5), ETH: bars_of(ETH, list(range(31)), 6)})
-    setup = set_up(load_mandate(project / "mandates" / "btc-eth-shield.yaml"))
+    setup = set_up(load_mandate(project / "tests" / "reference" / "mandates" / "btc-eth-shield.yaml"))
     name = setup.mandate.name
     record(engine, market)
     open_vault(engine, setup.mandate, START)
@@ -267,7 +267,7 @@ def test_the_database_itself_keeps_every_bar_but_the_last_that_no_vault_has_live
     engine: Engine, project: Path
 ) -> None:
     market = align({BTC: bars_of(BTC, [0, 1, 2], 5), ETH: bars_of(ETH, [0, 1, 2], 6)})
-    setup = set_up(load_mandate(project / "mandates" / "btc-eth-shield.yaml"))
+    setup = set_up(load_mandate(project / "tests" / "reference" / "mandates" / "btc-eth-shield.yaml"))
     record(engine, market)
     open_vault(engine, setup.mandate, START)
 
@@ -287,7 +287,7 @@ def test_a_desk_that_holds_a_window_sees_a_correction(engine: Engine, project: P
     """The window was loaded before the correction, and the slot is decided after it: from the corrected figures."""
     market = align({BTC: bars_of(BTC, list(range(90)), 5), ETH: bars_of(ETH, list(range(90)), 6)})
     corrected = _changed(_changed(market, "close", 89, 0), "close", 89, 1)
-    setup = set_up(load_mandate(project / "mandates" / "btc-eth-shield.yaml"))
+    setup = set_up(load_mandate(project / "tests" / "reference" / "mandates" / "btc-eth-shield.yaml"))
     desk, name = Desk(engine), setup.mandate.name
     record(engine, market)
     open_vault(engine, setup.mandate, START)
@@ -331,7 +331,7 @@ def test_a_refusal_for_one_symbol_leaves_nothing_of_the_others(engine: Engine) -
 def test_bars_that_a_vault_has_already_lived_without_are_refused(engine: Engine, project: Path) -> None:
     """Bitcoin's bars arrive, the vault steps with ether missing, then ether's bars of that time arrive: too late."""
     market = align({symbol: gappy_market().bars(column) for column, symbol in enumerate((BTC, ETH))})
-    setup = set_up(load_mandate(project / "mandates" / "btc-eth-shield.yaml"))
+    setup = set_up(load_mandate(project / "tests" / "reference" / "mandates" / "btc-eth-shield.yaml"))
     record(engine, until(market, 20))
     open_vault(engine, setup.mandate, START)
     record(engine, align({BTC: market.bars(0)[:27]}))

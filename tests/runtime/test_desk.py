@@ -41,7 +41,7 @@ Ledger = dict[str, list[tuple[Any, ...]]]
 
 @pytest.fixture(scope="module")
 def setup(project: Path) -> Setup:
-    return set_up(load_mandate(project / "mandates" / f"{VAULT}.yaml"))
+    return set_up(load_mandate(project / "tests" / "reference" / "mandates" / f"{VAULT}.yaml"))
 
 
 @pytest.fixture(scope="module")

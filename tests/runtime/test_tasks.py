@@ -35,7 +35,7 @@ def few_hours(symbol: str) -> Market:
 
 @pytest.fixture
 def desk(sqlite_database: str, project: Path) -> Iterator[Desk]:
-    setup = set_up(load_mandate(project / "mandates" / f"{VAULT}.yaml"))
+    setup = set_up(load_mandate(project / "tests" / "reference" / "mandates" / f"{VAULT}.yaml"))
     engine = open_engine(sqlite_database, create=True)
     migrate(engine)
     in_unit(engine, lambda connection: store_bars(connection, few_hours(setup.symbols[0])))

@@ -57,7 +57,7 @@ class Week:
 
 @pytest.fixture(scope="module")
 def week(project: Path, recorded: Path, tmp_path_factory: pytest.TempPathFactory) -> Week:
-    setup = set_up(load_mandate(project / "mandates" / f"{VAULT}.yaml"))
+    setup = set_up(load_mandate(project / "tests" / "reference" / "mandates" / f"{VAULT}.yaml"))
     bars = {}
     for symbol in setup.symbols:
         month = read_bars(recorded / f"spot_{symbol[:3]}USDT_1m_2020-03.parquet", symbol)
