@@ -232,9 +232,11 @@ def test_the_frames_index_is_the_close_of_each_slot_in_utc(shield: Result) -> No
 
 def test_each_position_has_its_columns_and_what_does_not_exist_is_nan(shield: Result) -> None:
     frame = shield.frame()
-    series = ("quantity", "leverage", "price", "proposed", "allowed", "volatility", "liquidation_distance", "bound")
-    assert [*frame.columns[:5]] == ["nav", "wall", "shares", "high_water_mark", "nav_per_share"]
-    assert [*frame.columns[5:]] == [f"{name}.{column}" for name in ("btc", "eth") for column in series]
+    series = ("quantity", "leverage", "effective_leverage", "price", "proposed", "allowed", "volatility",
+              "liquidation_distance", "bound")  # fmt: skip
+    of_vault = ["nav", "wall", "shares", "high_water_mark", "nav_per_share", "nav_per_share_low", "locked", "struck"]
+    assert [*frame.columns[:8]] == of_vault
+    assert [*frame.columns[8:]] == [f"{name}.{column}" for name in ("btc", "eth") for column in series]
     bitcoin = shield.positions["btc"]
     assert np.array_equal(frame["btc.quantity"], [float(Decimal(int(n)) / 1000) for n in bitcoin.quantity])
     assert frame["btc.leverage"].isna().tolist() == (bitcoin.quantity == 0).tolist()
