@@ -55,7 +55,7 @@ def test_w5_a_hard_cap_that_binds_trades_as_seldom_as_a_proposal_of_the_same_siz
     assert np.all(np.abs(bound.leverage) <= 5.0 * (1 + 1e-12))
     assert {int(one) for one in np.unique(bound.bound)} == {Bound.leverage_max}
     traded = np.count_nonzero(np.diff(bound.quantity))
-    assert 100 < traded < 0.3 * len(year)
+    assert 100 < traded < 0.2 * len(year)
 
 
 # ---------------------------------------------------------------------------------------------------- volume
