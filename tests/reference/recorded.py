@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ringfence.markets.simulator import simulate
+from ringfence.markets.simulator import POSITION_STATE, VAULT_STATE, simulate
 from ringfence.risk.tape import rewind
 from ringfence.runtime.runs import VaultRun
 from tests.reference.worlds import Rough, world
@@ -22,11 +22,11 @@ from tests.reference.worlds import Rough, world
 __all__ = ["WORLDS", "digests", "of_run", "of_world"]
 
 WORLDS = 300
-_VAULT = ("reserve", "cushion", "shares", "waiting", "high_water_mark", "venue", "funding", "shortfall", "world",
-          "costs", "wall", "peak", "price_low", "distance_low")  # fmt: skip
+_VAULT = ("reserve", "cushion", "entering", "shares", "waiting", "high_water_mark", "venue", "funding", "shortfall",
+          "world", "costs", "wall", "locked_since", "rebase_at", "nav_low", "price_low", "distance_low")  # fmt: skip
 _POSITION = ("quantity", "cost", "margin", "refused", "liquidation_watch", "call_watch")
 _TRANSFER = ("bar", "vault", "edge", "position", "amount")
-_EVENT = ("bar", "vault", "position", "kind", "reason", "quantity_before", "quantity_after", "amount", "fee",
+_EVENT = ("ts", "vault", "position", "kind", "reason", "quantity_before", "quantity_after", "amount", "fee",
           "shortfall", "price", "mark", "leverage_before", "leverage_after", "liquidation_price")  # fmt: skip
 _RUN = ("ts", "nav", "wall", "shares", "high_water_mark")
 _STATE = ("price", "quantity", "proposed", "allowed", "leverage", "bound", "volatility", "liquidation_distance")
@@ -78,6 +78,6 @@ def of_world(seed: int) -> str:
         rewind(tape)
     _columns(content, book.vaults, _VAULT)
     _columns(content, book.positions, _POSITION)
-    _columns(content, series.vaults, ("nav", "high_water_mark"))
-    _columns(content, series.positions, ("quantity", "allowed", "leverage", "liquidation_price", "bound"))
+    _columns(content, series.vaults, VAULT_STATE.names or ())
+    _columns(content, series.positions, POSITION_STATE.names or ())
     return content.hexdigest()
