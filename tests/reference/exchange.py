@@ -121,6 +121,24 @@ class Exchange:
         assert self.own() + sum(int(vault[name]) for name in ("venue", "costs", "funding", "shortfall", "world")) == 0
         return self.events
 
+    def hours(self, closes: Sequence[float], asked: Sequence[float]) -> Any:
+        """Live through hours of one symbol at once that open at the close before, with a decision on `asked` at each
+        close; returns the rows of POSITION_STATE, and keeps the events."""
+        close, size = np.array(closes), len(closes)
+        opened = np.concatenate((close[:1], close[:-1]))
+        high, low = np.maximum(opened, close), np.minimum(opened, close)
+        prices = {"open": opened, "high": high, "low": low, "close": close}
+        columns = {name: prices[name.removeprefix("mark_")][:, None] for name in PRICES}
+        bars = rows(BAR, (size, 1), valid=True, volume=np.inf, **columns)
+        proposals = rows(PROPOSAL, (size, 1), leverage=np.array(asked)[:, None], volatility=0.5, proposed=True,
+                         known=True)  # fmt: skip
+        walk = Walk(bars, self.opened + HOUR * np.arange(size), HOUR, rows(STAMP, 0), np.arange(size), proposals)
+        record = Record(roomy_tape(self.book, walk, size), blank_series(size, 1, 1))
+        assert simulate(self.book, Terms(self.limits, self.listing), walk, record, (0, size)) == size
+        self.opened += HOUR * size
+        self.events = read_events(record.tape, 0, 0)
+        return record.series.positions[:, 0]
+
     def moved(self, edge: Edge, position: int = 0) -> int:
         """What the last bar moved along an edge, of a position or of none."""
         return sum(amount for of, p, amount in self.transfers if of == edge and p in (position, -1))
