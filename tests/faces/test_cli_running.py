@@ -96,7 +96,12 @@ def test_the_document_has_every_figure_and_amounts_as_texts(tested: Any) -> None
 
 def test_a_finished_replay_run_again_changes_nothing(replayed: tuple[Path, Any, str], mandates: Path) -> None:
     folder, found, _ = replayed
-    assert document("replay", *both(mandates), *SCENARIO, *DEPOSITS, "--db", folder / "r.db") == found
+    again = document("replay", *both(mandates), *SCENARIO, *DEPOSITS, "--db", folder / "r.db")
+    assert {**again, "notes": []} == {**found, "notes": []}
+    told = again["notes"][len(found["notes"]) :]
+    assert again["notes"][: len(found["notes"])] == found["notes"]
+    assert told
+    assert all("taken by an earlier replay and is not taken again" in note for note in told)
 
 
 def test_progress_stands_on_standard_error_one_line_a_vault(replayed: tuple[Path, Any, str]) -> None:
