@@ -81,7 +81,7 @@ def closing(seat: Any, lots: int, price: float, bound: int) -> Intent:
     side, held = (1 if position.quantity > 0 else -1), abs(position.quantity)
     if 0 < lots < held and _cut(seat, lots, price).margin < 0:
         lots = held
-    if lots == held and _cut(seat, lots, price).margin < 0:
+    if 0 < lots == held and _cut(seat, lots, price).margin < 0:
         lots, bound = 0, Bound.costs.value
     return Intent(Order(position.index, -side * lots), bound)
 

@@ -95,7 +95,7 @@ def deposit(
             raise ZeroShares(amount)
         trading = trading_cost(vault, last_decision(connection, vault))
         expected = estimate(vault, "deposit", amount, given, trading)
-        entry = vault.deposit(vault.now, holder, amount, given, accepts_locked=accepts_locked)
+        entry = vault.deposit(vault.clock, holder, amount, given, accepts_locked=accepts_locked)
         return Answer(entry, estimate=expected)
 
     known_by = replay_key(holder) if replayed else _checked(key)
@@ -124,7 +124,7 @@ def redeem(
         asked = vault.holders.held(holder) - vault.asked_back(holder) if shares is None else shares
         trading = trading_cost(vault, last_decision(connection, vault))
         expected = estimate(vault, "redemption", max(0, asked), given, trading)
-        return Answer(vault.redeem(vault.now, holder, asked, given), estimate=expected)
+        return Answer(vault.redeem(vault.clock, holder, asked, given), estimate=expected)
 
     return _act(engine, name, ts, _checked(key), request, act, rehearsed)
 
@@ -153,7 +153,7 @@ def cancel(
         chosen = [one for one in waiting if order in (None, one.seq)]
         if len(chosen) != 1:
             raise NothingWaits(holder, order, tuple(one.seq for one in waiting))
-        return Answer(vault.cancel(vault.now, chosen[0], given))
+        return Answer(vault.cancel(vault.clock, chosen[0], given))
 
     return _act(engine, name, ts, _checked(key), request, act, rehearsed)
 

@@ -22,8 +22,8 @@ def given_at(connection: Connection, vault: Vault, ts: int) -> int:
     """
     if not vault.opened <= ts <= LATEST:
         raise TimeRefused(vault.name, ts, vault.opened, LATEST)
-    follows = ts - max(vault.now, _recorded_up_to(connection, vault)) <= FOLLOWS
-    return max(ts, vault.now) if follows else vault.now
+    follows = ts - max(vault.clock, _recorded_up_to(connection, vault)) <= FOLLOWS
+    return max(ts, vault.clock) if follows else vault.clock
 
 
 def _recorded_up_to(connection: Connection, vault: Vault) -> int:

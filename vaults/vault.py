@@ -4,7 +4,7 @@ The caller brings the transaction, the vault's locked row, the time and, for a d
 decided. The vault posts, checks, settles and journals it. Every act ends in `_finish`, which checks the wall in plain
 integers (W1, independently of the compiled step), writes what changed and adds one row to the journal.
 
-Longer than 400 lines, since all that changes a vault has to end in that one place.
+Longer than 400 lines because all that changes a vault has to end in that one place.
 """
 
 import math
@@ -175,14 +175,14 @@ class Vault:
         return wall(self.high_water_mark, self.keep, self.shares)
 
     @property
-    def now(self) -> int:
+    def clock(self) -> int:
         """The close (UTC ms) of the slot that it decided last, before the first one its opening: the time of what
         people do until the next one."""
         return self.opened if self.last_bar is None else strike_after(self.last_bar, self.terms.timeframe)
 
     def strike_of(self, given: int) -> int:
         """Close (UTC ms) of the next slot whose strike may settle what was given then."""
-        return strike_after(max(given, self.now), self.terms.timeframe)
+        return strike_after(max(given, self.clock), self.terms.timeframe)
 
     @property
     def row(self) -> int:

@@ -6,7 +6,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ringfence.faces.cli.app import console, print_table, program, remark
+from ringfence.faces.cli.app import console, print_table, print_text, program, remark
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -199,7 +199,7 @@ def _print_end(found: "Demo", seconds: float) -> None:
     for breach in breaches:
         print(f"  {breach}")
     for note in found.notes:
-        print(f"Note: {note}")
+        print_text(f"Note: {note}")
     print(f"\nReport    {found.report}   (open it in a browser; it needs no network)")
     print(f"Database  {found.database}   ({seconds:.0f} s in all)")
     print("\nTry next:")

@@ -121,14 +121,14 @@ def _from_here(books: _Books, statement: Statement) -> dict[str, Any]:
     """
     vault, decimals = books.vault, books.row["decimals"]
     orders = [books.requests[order.seq] for order in statement.orders]
-    leaving = estimate(vault, "redemption", statement.shares, vault.now, books.trading)
+    leaving = estimate(vault, "redemption", statement.shares, vault.clock, books.trading)
     entering = [order for order in orders if order.side == "deposit"]
     at_risk = sum(estimate(vault, "deposit", order.remaining, order.given, books.trading).at_risk for order in entering)
     rebased = statement.value * vault.keep // MILLION if vault.rebase_at is not None else None
     return {
         "lose_most": format_amount(statement.value - statement.value_worst + at_risk, decimals),
         "free_now": format_amount(sum(order.remaining for order in entering), decimals),
-        "next_strike": utc(vault.strike_of(vault.now)),
+        "next_strike": utc(vault.strike_of(vault.clock)),
         "at_next_strike_about": format_amount(leaving.assets, decimals),
         "leaving_costs_about": format_amount(leaving.swing_cost, decimals),
         "locked_since": None if vault.locked_since is None else utc(vault.locked_since),
@@ -158,7 +158,7 @@ def _order(books: _Books, order: Request) -> dict[str, Any]:
 
 
 def _why(books: _Books, order: Request) -> str:
-    is_overdue = order.given < books.vault.now
+    is_overdue = order.given < books.vault.clock
     if order.side == "deposit" and books.vault.locked_since is not None and not order.accepts_locked:
         return "the vault is locked at its wall, and the order does not accept that: it waits until the vault is not"
     if is_overdue and not books.was_struck:

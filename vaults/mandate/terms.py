@@ -2,6 +2,8 @@
 
 A section checks itself, however it is made. Contradictions carry the path of the value at fault, relative to the
 section, so that a loader can say where it stands.
+
+Longer than 400 lines because a mandate's sections are read together: each is bound by what the others say.
 """
 
 import hashlib
