@@ -29,7 +29,7 @@ START = 1_583_712_000_000  # 2020-03-09T00:00Z
 BTC, ETH = "BTC/USDT:USDT", "ETH/USDT:USDT"
 COLUMNS = (
     "ts", "open", "high", "low", "close", "volume", "valid", "mark_open", "mark_high", "mark_low", "mark_close",
-    "marked", "volume_known", "funding_rate", "funding_valid",
+    "marked", "volume_known", "stamps_from", "stamps_to",
 )  # fmt: skip
 PER_SYMBOL = ("marked", "volume_known")
 
@@ -71,9 +71,16 @@ def until(market: Market, row: int) -> Market:
     return replace(market, **cut)
 
 
+def settled(market: Market) -> list[list[tuple[int, float]]]:
+    """The stamps of each bar, row by row."""
+    spans = zip(market.stamps_from.ravel().tolist(), market.stamps_to.ravel().tolist(), strict=True)
+    return [market.stamps[first:end].tolist() for first, end in spans]
+
+
 def assert_same_bits(found: Market, expected: Market) -> None:
     assert (found.symbols, found.timeframe) == (expected.symbols, expected.timeframe)
-    for name in COLUMNS:
+    assert settled(found) == settled(expected)
+    for name in (column for column in COLUMNS if not column.startswith("stamps")):
         left, right = getattr(found, name), getattr(expected, name)
         assert left.dtype == right.dtype, name
         assert left.shape == right.shape, name
@@ -164,19 +171,19 @@ def _market_of(figures: list[tuple[float, ...]]) -> Market:
     price, volume, rate = (np.array(column) for column in zip(*figures, strict=True))
     ts = START + np.arange(len(figures), dtype=np.int64) * HOUR
     # Adding 0.0 turns -0.0 into 0.0, which is what a database makes of it.
-    bars = Bars(BTC, HOUR, ts, price, price, price, price, volume + 0.0)
+    bars = Bars(BTC, HOUR, ts, price, price, price * 0.5, price, volume + 0.0)
     return align({BTC: bars}, funding={BTC: Funding(BTC, ts, rate + 0.0)})
 
 
 def test_a_negative_zero_is_recorded_as_zero_whatever_the_database_makes_of_its_sign(engine: Engine) -> None:
     ts = START + np.arange(2, dtype=np.int64) * HOUR
     prices = np.array([8000.0, 8001.0])
-    bars = Bars(BTC, HOUR, ts, prices, prices, prices, prices, np.array([-0.0, 1.0]))
+    bars = Bars(BTC, HOUR, ts, prices, prices, prices - 1.0, prices, np.array([-0.0, 1.0]))
     record(engine, align({BTC: bars}, funding={BTC: Funding(BTC, ts, np.array([-0.0, 1e-4]))}))
     found = load(engine, BTC)
     assert not np.signbit(found.volume).any()
-    assert not np.signbit(found.funding_rate).any()
-    assert found.funding_valid.all()
+    assert not np.signbit(found.stamps.rate).any()
+    assert len(found.stamps) == 2
 
 
 def test_recording_the_same_again_writes_nothing(engine: Engine) -> None:
@@ -224,13 +231,16 @@ def test_a_recorded_figure_changed_in_its_last_bit_is_refused_with_its_time(
     assert_same_bits(load(engine, BTC, ETH), market)
 
 
-def test_a_funding_rate_that_was_recorded_as_unknown_cannot_become_known(engine: Engine) -> None:
+def test_a_recorded_funding_rate_cannot_become_another_nor_be_taken_back(engine: Engine) -> None:
     market = gappy_market()
     record(engine, market)
-    rate, known = market.funding_rate.copy(), market.funding_valid.copy()
-    rate[5, 0], known[5, 0] = 1e-4, True
-    with pytest.raises(RecordingDiffers, match=r"2020-03-09T05:00:00Z"):
-        record(engine, replace(market, funding_rate=rate, funding_valid=known))
+    other = replace(market, stamps=market.stamps.copy())
+    other.stamps.rate[1] += 1e-4
+    without = replace(market, stamps_to=market.stamps_from)
+    for changed, first in ((other, "16:00"), (without, "08:00")):
+        with pytest.raises(RecordingDiffers, match=rf"the funding rate of 2020-03-09T{first}:00Z is recorded as"):
+            record(engine, changed)
+    assert_same_bits(load(engine, BTC, ETH), market)
 
 
 def test_a_bar_slipped_in_before_the_last_recorded_one_is_refused_with_its_time(engine: Engine) -> None:

@@ -279,9 +279,9 @@ def test_an_act_that_would_leave_the_reserve_below_the_wall_is_undone_whole(smal
 
     def change(one: Vault) -> None:
         if act == "redeem":
-            one.redeem(one.now, "alice", SHARE, one.now)
+            one.redeem(one.clock, "alice", SHARE, one.clock)
         else:
-            one.deposit(one.now, "bob", UNIT, one.now)
+            one.deposit(one.clock, "bob", UNIT, one.clock)
 
     with pytest.raises(WallBreached, match=r"vault tide: the reserve would hold \d+ minor units, the wall is \d+"):
         tampered(small, change, moved=50 * UNIT)
