@@ -169,7 +169,7 @@ def test_the_shipped_mandates_are_clean_and_each_is_said_in_a_line(project: Path
     told = dict(line.split(":", 1) for line in lines)
     assert list(told) == [file.stem for file in sorted((project / "mandates").glob("*.yaml"))]
     assert "wall 20% below the highest price struck" in told["btc-eth-shield"]
-    assert "BTC/USDT:USDT (45% of the risk capital, vol_target, at most 8× that)" in told["btc-eth-shield"]
+    assert "BTC/USDT:USDT (45% of the risk capital, vol_target, at most 5× that)" in told["btc-eth-shield"]
 
 
 def test_every_fault_has_its_file_line_and_column(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from ringfence.faces.cli.boundary import guarded
 from ringfence.faces.errors import ActMustWait
 from ringfence.faces.ways_out import WAYS_OUT, told, way_out
 from ringfence.runtime.errors import DatabaseBusy, DatabaseMissing, DiskFault, NoBars, SettingRefused
-from ringfence.vaults.errors import DepositMustWait, LedgerDisagrees, StatementDisagrees
+from ringfence.vaults.errors import CancelTooLate, LedgerDisagrees, StatementDisagrees
 from ringfence.words.refusal import RingfenceError
 from tests.reference.refusals import SAMPLES, refusals, sample
 
@@ -134,7 +134,10 @@ def test_only_what_may_pass_is_said_to_pass(kind: type[RingfenceError]) -> None:
 def test_an_act_that_must_wait_says_so_at_the_command_line() -> None:
     from ringfence.faces.cli import acts
 
-    refusals_of = {DepositMustWait(5, "wait"): ActMustWait, LedgerDisagrees("tide", "reserve", 1, 2): LedgerDisagrees}
+    refusals_of = {
+        CancelTooLate(5, 1_583_712_000_000): ActMustWait,
+        LedgerDisagrees("tide", "reserve", 1, 2): LedgerDisagrees,
+    }
     for refused, expected in refusals_of.items():
         with pytest.raises(expected), acts._worded("tide", "alice", 6):
             raise refused

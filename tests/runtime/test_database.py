@@ -30,7 +30,7 @@ from ringfence.runtime.errors import (
     UnknownDatabase,
 )
 from ringfence.runtime.settings import Settings, settings
-from ringfence.vaults.errors import DepositMustWait, UnknownVault
+from ringfence.vaults.errors import CancelTooLate, UnknownVault
 from ringfence.vaults.tables import mandate, vault
 from ringfence.words.addresses import concealed
 
@@ -177,9 +177,9 @@ def test_a_refusal_that_passes_only_with_time_is_not_tried_again(engine: Engine)
 
     def refused(connection: Connection) -> None:
         tried.append(1)
-        raise DepositMustWait(1, "wait until positions have been reduced")
+        raise CancelTooLate(1, 1_583_712_000_000)
 
-    with pytest.raises(DepositMustWait) as caught:
+    with pytest.raises(CancelTooLate) as caught:
         in_unit(engine, refused)
     assert caught.value.transient
     assert tried == [1]
