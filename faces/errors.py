@@ -6,7 +6,6 @@ from ringfence.words.hints import near_or_known
 from ringfence.words.refusal import RingfenceError
 
 __all__ = [
-    "ActMustWait",
     "ActRefused",
     "DemoRefused",
     "ExamplesMissing",
@@ -63,12 +62,6 @@ class ActRefused(RingfenceError):
 
     def __str__(self) -> str:
         return f"vault {self.vault}, holder {self.holder}: {self.reason}"
-
-
-class ActMustWait(ActRefused):
-    """The deposit or redemption is refused whole for now; the refusal that passes is the cause."""
-
-    transient = True
 
 
 class ReportEmpty(RingfenceError):

@@ -51,7 +51,7 @@ class Inputs:
     @property
     def told(self) -> str:
         """The source, with what the series do not cover: for outputs that have one line for both."""
-        return "; ".join((self.source, *self.notes))
+        return "; ".join((self.sources, *self.notes))
 
     @property
     def notes(self) -> tuple[str, ...]:

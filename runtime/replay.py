@@ -58,7 +58,7 @@ def replay(
         if not defaulted or rows <= 1:
             notes += _take(engine, name, deposits, start, lived)
         else:
-            notes.append(f"{name}: lives already, so that no deposit was taken; name one with --deposit to pay in")
+            notes.append(f"{name}: lives already, so that no deposit was taken; name one to pay in")
         slots = own.opens.tolist()
         with using(Desk(engine, known)):
             for done, slot in enumerate(slots, 1):

@@ -186,14 +186,13 @@ def _parsed(what: str, parse: Callable[[], int]) -> int:
 @contextmanager
 def _worded(vault: str, holder: str, decimals: int) -> Iterator[None]:
     """Refusals that count in minor units, told in the units that the person used."""
-    from ringfence.faces.errors import ActMustWait, ActRefused
+    from ringfence.faces.errors import ActRefused
     from ringfence.vaults.errors import DepositRefused, RedeemExceeds, ZeroAssets, ZeroShares
 
     try:
         yield
     except (RedeemExceeds, ZeroAssets, ZeroShares, DepositRefused) as refused:
-        kind = ActMustWait if refused.transient else ActRefused
-        raise kind(vault, holder, _reason(refused, decimals)) from refused
+        raise ActRefused(vault, holder, _reason(refused, decimals)) from refused
 
 
 def _at_risk(refused: "DepositAtRisk", decimals: int) -> str:

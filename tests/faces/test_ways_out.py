@@ -12,10 +12,10 @@ from typer.main import get_group
 
 from ringfence.faces.cli.app import app
 from ringfence.faces.cli.boundary import guarded
-from ringfence.faces.errors import ActMustWait
+from ringfence.faces.errors import ActRefused
 from ringfence.faces.ways_out import WAYS_OUT, told, way_out
 from ringfence.runtime.errors import DatabaseBusy, DatabaseMissing, DiskFault, NoBars, SettingRefused
-from ringfence.vaults.errors import CancelTooLate, LedgerDisagrees, StatementDisagrees
+from ringfence.vaults.errors import LedgerDisagrees, StatementDisagrees, ZeroShares
 from ringfence.words.refusal import RingfenceError
 from tests.reference.refusals import SAMPLES, refusals, sample
 
@@ -24,7 +24,7 @@ LOWER = ("words", "risk", "markets", "strategies", "vaults", "runtime")
 
 def commands() -> dict[str, set[str]]:
     """The options of every command of the command line, by its name; of a group of commands, those of all of them."""
-    for module in ("tools", "instruments", "opinions", "running", "reading", "acts"):
+    for module in ("tools", "figures", "instruments", "listing", "opinions", "running", "reading", "books", "acts"):
         import_module(f"ringfence.faces.cli.{module}")
     return {name: options(command) for name, command in get_group(app).commands.items()}
 
@@ -131,11 +131,11 @@ def test_only_what_may_pass_is_said_to_pass(kind: type[RingfenceError]) -> None:
     assert ("may succeed later" in told(sample(kind))) == kind.transient
 
 
-def test_an_act_that_must_wait_says_so_at_the_command_line() -> None:
+def test_an_act_that_is_refused_says_so_in_the_units_that_were_typed() -> None:
     from ringfence.faces.cli import acts
 
     refusals_of = {
-        CancelTooLate(5, 1_583_712_000_000): ActMustWait,
+        ZeroShares(5): ActRefused,
         LedgerDisagrees("tide", "reserve", 1, 2): LedgerDisagrees,
     }
     for refused, expected in refusals_of.items():

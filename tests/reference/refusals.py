@@ -138,7 +138,6 @@ SAMPLES: dict[type[RingfenceError], tuple[Any, ...]] = {
     faces.PasswordShown: ("postgresql://me:***@host/db", "RINGFENCE_DATABASE"),
     faces.NothingCalled: ("kind", "liqidation", ("liquidation", "resize")),
     faces.ActRefused: ("tide", "alice", "0.000001 buys no shares"),
-    faces.ActMustWait: ("tide", "alice", "wait until positions have been reduced"),
     faces.ReportEmpty: (Path("report.html"),),
     faces.ReportWithoutVault: ("alice", "elsewhere", ("tide",)),
     faces.DemoRefused: (Path("out") / "ringfence.db", "is there and was not made by a demo"),

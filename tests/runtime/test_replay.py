@@ -100,9 +100,7 @@ def test_a_replay_on_a_vault_that_lives_mints_nothing_that_nobody_asked_for(engi
     first = replay(engine, [(shield, hours(shield.symbols, 60))], DEPOSITS)
     assert first.notes == ()
     again = replay(engine, [(shield, hours(shield.symbols, 80))], {"depositor": 10**11}, defaulted=True)
-    assert again.notes == (
-        "btc-eth-shield: lives already, so that no deposit was taken; name one with --deposit to pay in",
-    )
+    assert again.notes == ("btc-eth-shield: lives already, so that no deposit was taken; name one to pay in",)
     assert again.runs[0].shares[-1] == first.runs[0].shares[-1]
     with unit_of_work(engine, writes=False) as connection:
         assert connection.execute(select(holding.c.holder).order_by(holding.c.holder)).scalars().all() == [*DEPOSITS]

@@ -19,7 +19,7 @@ from ringfence.words.units import UnitError
 from tests.reference.refusals import FAMILIES, PROBLEMS, SAMPLES, below, refusals, sample, unsampled
 
 TRANSIENT = {
-    *("ActMustWait", "BrokerUnreachable", "CancelTooLate", "DatabaseBusy", "DatabaseUnreachable", "StaleFence"),
+    *("BrokerUnreachable", "CancelTooLate", "DatabaseBusy", "DatabaseUnreachable", "StaleFence"),
 }
 each_kind = pytest.mark.parametrize("kind", SAMPLES, ids=lambda kind: kind.__name__)
 
