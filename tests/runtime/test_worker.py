@@ -103,7 +103,7 @@ def opened(url: str, week: Week) -> Iterator[Engine]:
         in_unit(engine, functools.partial(store_bars, market=week.market))
         open_vault(engine, week.setup.mandate, week.slots[0])
         for holder, amount in DEPOSITS.items():
-            deposit(engine, VAULT, holder, amount, week.slots[0], f"replay:{holder}")
+            deposit(engine, VAULT, holder, amount, week.slots[0], new=True, replayed=True)
         yield engine
     finally:
         engine.dispose()
