@@ -219,7 +219,7 @@ def test_a_terminal_shows_a_bar_with_slots_worth_and_time_to_go(mandates: Path, 
     told, _ = process.communicate()
     assert json.loads(told)["vaults"][0]["vault"] == "majors-trend"
     screen = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", drawn.decode())
-    assert re.search(r"majors-trend .*[0-9]+/186 slots +NAV [0-9,]+ USDT +[0-9-]{2}:[0-9-]{2}", screen)
+    assert re.search(r"majors-trend .*[0-9]+/31 slots +NAV [0-9,]+ USDT +[0-9-]{2}:[0-9-]{2}", screen)
 
 
 # ---------------------------------------------------------------------------------------------------- demo

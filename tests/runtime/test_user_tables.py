@@ -139,7 +139,7 @@ def test_tables_that_are_named_stand_in_place_of_those_beside_the_mandate(folder
 
 def test_a_vault_lives_again_by_its_table_when_the_table_is_gone(folder: Path, engine: Engine) -> None:
     setup, world = set_up(odd(folder)), market()
-    (lived,) = replay(engine, [(setup, world)], {"alice": 10**11})
+    (lived,) = replay(engine, [(setup, world)], {"alice": 10**11}).runs
     assert digest([lived]) == digest([backtest(setup, world, {"alice": 10**11})])
     (folder / "venues" / "okx.yaml").write_text(TABLE.replace("rate: 1%", "rate: 1.9%"))
     (verdict,) = verify(engine)
