@@ -28,6 +28,7 @@ from ringfence.risk.orders import (
 from ringfence.risk.settlement import close_lots, open_lots, refused, shift_collateral
 from ringfence.risk.tape import emit_whole
 from ringfence.risk.wall import (
+    PRICE_LARGEST,
     VIRTUAL_SHARES,
     admit,
     post_margin,
@@ -313,7 +314,9 @@ def _flow(hall: Any, tape: Any, nav: int) -> int:
     vault, positions, limits, instruments, bars, plans = hall
     entering: int = vault.entering
     leaving = float(vault.waiting) * float(nav + 1) / float(vault.shares + VIRTUAL_SHARES)
-    part = (float(entering) - leaving) / float(nav) if nav > 0 else 0.0
+    # At a price that no mark can follow nobody enters: what was paid in goes back.
+    joining = float(entering) if vault.high_water_mark < PRICE_LARGEST else 0.0
+    part = (joining - leaving) / float(nav) if nav > 0 else 0.0
     if vault.waiting == vault.shares and entering == 0:
         part = -1.0
     admit(vault, tape)

@@ -81,7 +81,8 @@ def _rows(market: Market, column: int) -> list[dict[str, object]]:
 
 
 def store_bars(connection: Connection, market: Market) -> int:
-    """Append the bars that are not recorded yet, correct the last one, and return the number of both.
+    """Append the bars and funding stamps that are not recorded yet, correct the last bar, and return the number of bars
+    that were written.
 
     Bars already recorded must be the same to the last bit, but for the last of its symbol, which may differ as long as
     no vault has lived it. New ones must be later than every recorded one of their symbol and no earlier than the close
@@ -93,17 +94,19 @@ def store_bars(connection: Connection, market: Market) -> int:
         key = instrument_key(symbol)
         _claim(connection, market, column)
         name, close = lived.get(key, ("", -1))
+        last = last_recorded(connection, (symbol,)).latest[0]
         fresh, corrected = _unrecorded(connection, symbol, _rows(market, column), name, close)
+        stamps = _unrecorded_stamps(connection, market, column, max(last, close))
         for row in fresh[:1]:
             if (ts := _ts(row)) < close:
                 raise RecordingDiffers(symbol, f"the bar of {utc(ts)} is new, but {name} has lived up to {utc(close)}")
         if corrected is not None:
             figures = {f"new_{figure}": corrected[figure] for figure in _FIGURES}
             connection.execute(_CORRECT, {"of": key, "at": _ts(corrected), **figures})
+        if corrected is not None or any(_ts(stamp) < last + market.timeframe for stamp in stamps):
             connection.execute(_COUNT, {"of": key})
         for start in range(0, len(fresh), _BATCH):
             connection.execute(insert(bar), fresh[start : start + _BATCH])
-        stamps = _unrecorded_stamps(connection, market, column, close)
         for start in range(0, len(stamps), _BATCH):
             connection.execute(insert(funding), stamps[start : start + _BATCH])
         written += len(fresh) + (corrected is not None)
@@ -180,11 +183,11 @@ def _unrecorded(
     return fresh, corrected
 
 
-def _unrecorded_stamps(connection: Connection, market: Market, column: int, lived: int) -> list[dict[str, object]]:
+def _unrecorded_stamps(connection: Connection, market: Market, column: int, final: int) -> list[dict[str, object]]:
     """The funding stamps of one symbol that are new, as rows of their table.
 
-    `lived` is the close (UTC ms) up to which a vault has lived. Refused: RecordingDiffers (a stamp that is recorded
-    with another rate, or not at all in a time that was lived).
+    Before `final` (UTC ms), the last recorded bar's open or the close up to which a vault has lived, none may be new.
+    Refused: RecordingDiffers (a stamp that is recorded with another rate, or not at all before `final`).
     """
     symbol = market.symbols[column]
     funded = market.stamps_from[:, column] < market.stamps_to[:, column]
@@ -194,7 +197,7 @@ def _unrecorded_stamps(connection: Connection, market: Market, column: int, live
     span = {"instrument": instrument_key(symbol), "start": int(market.ts[0]), "stop": market.close_ts}
     recorded: dict[int, float] = dict(map(tuple, connection.execute(_FUNDED, span)))
     for ts in sorted(given.keys() | recorded.keys()):
-        if given.get(ts) != recorded.get(ts) and (ts in recorded or ts < lived):
+        if given.get(ts) != recorded.get(ts) and (ts in recorded or ts < final):
             raise RecordingDiffers(
                 symbol, f"the funding rate of {utc(ts)} is recorded as {recorded.get(ts, 'unknown')}"
             )

@@ -11,15 +11,15 @@ from sqlalchemy import Column, ColumnElement, Connection, Table, Text, or_, sele
 
 from ringfence.runtime.database import SCHEMA
 from ringfence.vaults.ledger import Breach
-from ringfence.vaults.tables import APPEND_ONLY, bar, bar_series, mandate, metadata, vault
+from ringfence.vaults.tables import APPEND_ONLY, bar, bar_series, funding, mandate, metadata, vault
 
 __all__ = ["differences", "owner", "strays"]
 
 _BATCH = 1_000
 """Rows that a server hands over at a time."""
 
-SERIES = (bar, bar_series)
-"""What vaults are lived on: a slot's bars are hashed into the journal's row that decided on them."""
+SERIES = (bar, bar_series, funding)
+"""What vaults are lived on: a slot's bars and stamps are hashed into the journal's row that decided on them."""
 
 
 def owner(table: Table) -> Column[Any] | None:
@@ -135,6 +135,9 @@ def strays(connection: Connection, lived: Iterable[str]) -> Iterator[Breach]:
 def _of_series(connection: Connection) -> Iterator[Breach]:
     spacing = dict(connection.execute(select(bar_series.c.instrument, bar_series.c.timeframe)).all())
     recorded = set(connection.execute(select(bar.c.instrument).distinct()).scalars())
+    for instrument in connection.execute(select(funding.c.instrument).distinct()).scalars():
+        if instrument not in recorded:
+            yield Breach("L2", f"funding of {instrument}", "bars that settle it", "none")
     for instrument in sorted(recorded | spacing.keys(), key=_rank):
         if instrument not in spacing:
             yield Breach("L2", f"bars of {instrument}", "a series that states their timeframe", "no such row")

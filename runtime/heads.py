@@ -11,12 +11,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Connection, Engine, Integer, cast, func, select
 
 from ringfence.runtime.database import unit_of_work
 from ringfence.runtime.errors import HeadsUnreadable
 from ringfence.vaults.ledger import Breach
-from ringfence.vaults.tables import bar, bar_series, journal, position, vault
+from ringfence.vaults.tables import bar, bar_series, funding, journal, position, vault
 
 __all__ = ["Heads", "SeriesHead", "VaultHead", "beside", "head_of", "heads", "heads_document", "heads_text",
            "read_heads", "vault_names"]  # fmt: skip
@@ -46,7 +46,8 @@ class SeriesHead:
     until: int
     """Open of the last bar that it covers, UTC ms."""
     hash: str
-    """Over the timeframe and every figure of those bars."""
+    """Over the timeframe, whether volumes are known, every figure of those bars and every funding stamp up to their
+    close."""
 
     def __str__(self) -> str:
         return f"{self.bars}:{self.until}:{self.hash}"
@@ -127,13 +128,19 @@ def _settled(connection: Connection, instrument: str) -> int | None:
 
 
 def _series_head(connection: Connection, instrument: str, until: int) -> SeriesHead | None:
-    spacing = select(bar_series.c.timeframe).where(bar_series.c.instrument == instrument)
-    timeframe = connection.execute(spacing).scalar_one_or_none()
+    stated = select(bar_series.c.timeframe, cast(bar_series.c.volume_known, Integer))
+    series = connection.execute(stated.where(bar_series.c.instrument == instrument)).one_or_none()
+    if series is None or not isinstance(series.timeframe, int):
+        return None
     wanted = select(*_FIGURES).where(bar.c.instrument == instrument, bar.c.ts <= until).order_by(bar.c.ts)
-    content, bars, last = hashlib.sha256(f"{instrument} {timeframe}\n".encode()), 0, 0
+    content, bars, last = hashlib.sha256(f"{instrument} {tuple(series)!r}\n".encode()), 0, 0
     for row in connection.execute(wanted.execution_options(yield_per=_BATCH)):
         content.update(f"{tuple(row)!r}\n".encode())
         bars, last = bars + 1, row.ts
+    before = funding.c.ts < until + series.timeframe
+    stamps = select(funding.c.ts, funding.c.rate).where(funding.c.instrument == instrument, before)
+    for row in connection.execute(stamps.order_by(funding.c.ts).execution_options(yield_per=_BATCH)):
+        content.update(f"{tuple(row)!r}\n".encode())
     return SeriesHead(instrument, bars, last, content.hexdigest()) if bars else None
 
 

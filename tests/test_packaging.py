@@ -130,13 +130,13 @@ import ringfence
 from ringfence.faces.demo import example_mandates
 from ringfence.strategies.registry import release
 mandate = ringfence.load_mandate(example_mandates() / "btc-constant.yaml")
-bars = ringfence.scenario("2020-03").bars["BTC/USDT:USDT"][:6]
-lived = ringfence.replay(mandate, {bars.symbol: bars}, into="six.db", deposits={"alice": "50000"})
+bars = ringfence.scenario("2020-03").bars["BTC/USDT:USDT"][:80]
+lived = ringfence.replay(mandate, {bars.symbol: bars}, into="twenty.db", deposits={"alice": "50000"})
 print(ringfence.__file__, len(lived.nav), release(mandate.positions["btc"].strategy.name))
 """
-    # Six bars are walked sooner than the loop is compiled anew for files of a new folder.
+    # Eighty bars are walked sooner than the loop is compiled anew for files of a new folder.
     done = run(sys.executable, "-c", program, at=desk, PYTHONPATH=str(site), NUMBA_DISABLE_JIT="1")
-    assert done.stdout.split() == [str(site / "ringfence" / "__init__.py"), "6", "constant==0.1.0"], done.stderr
+    assert done.stdout.split() == [str(site / "ringfence" / "__init__.py"), "20", "constant==0.1.0"], done.stderr
 
 
 def test_the_users_own_packages_are_in_the_way_where_ours_have_their_names(desk: Path) -> None:

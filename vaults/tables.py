@@ -295,7 +295,7 @@ class BarSeries(_Row, table=True):
     volume_known: bool = Field(default=True, sa_type=Boolean, sa_column_kwargs={"server_default": true()})
     """Whether a volume of 0 says that nothing was traded."""
     corrected: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})
-    """How many times its last bar was."""
+    """How many times its last bar was, or had a stamp added: what is known beyond the end is news then."""
 
     __table_args__ = (
         _check("timeframe", "timeframe > 0"),

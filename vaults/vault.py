@@ -54,6 +54,7 @@ from ringfence.vaults.shares import (
     Pool,
     State,
     is_priced,
+    max_deposit,
     preview_deposit,
     price_up,
     split_deposit,
@@ -266,9 +267,15 @@ class Vault:
 
     def _check_deposit(self, amount: int, accepts_locked: bool) -> None:
         state = self.state
-        priced_deposit(Pool(state.pool.assets + self.ledger.balance("entering"), state.shares), amount)
         if self.shares == 0:
+            priced_deposit(state.pool, amount)
             return
+        entering = self.ledger.balance("entering")
+        # No strike can be below the wall, so that what fits at that price can be minted at any.
+        fits = min(max_deposit(Pool(max(1, self.wall), self.shares)), max_deposit(state.pool)) - entering
+        if state.pool.assets > 0 and amount > fits:
+            raise DepositRefused(amount, f"the vault takes at most {max(0, fits)} minor units until the next strike")
+        priced_deposit(state.pool, amount)
         if not self._takes_deposits:
             raise DepositRefused(amount, "a share is worth more than the vault's mark can say")
         if preview_deposit(state.pool, amount) <= 0:

@@ -9,7 +9,17 @@ import math
 
 from ringfence.risk.edges import AccountKind, Edge
 from ringfence.risk.events import Bound, Kind
-from tests.reference.slow_book import MILLION, NEVER, VIRTUAL, Position, Vault, ceil_part, price_of, wall_of
+from tests.reference.slow_book import (
+    MILLION,
+    NEVER,
+    PRICE_LARGEST,
+    VIRTUAL,
+    Position,
+    Vault,
+    ceil_part,
+    price_of,
+    wall_of,
+)
 from tests.reference.slow_plan import Plan, affordable, spare
 from tests.reference.slow_venue import Tick, at_most, close_lots, open_lots, outcome, refuse, shift
 
@@ -132,7 +142,7 @@ def settle_flows(vault: Vault, tick: Tick, nav: int, plans: list[Plan]) -> int:
     if not vault.shares or not (entering or vault.waiting):
         return 0
     out = float(vault.waiting) * float(nav + 1) / float(vault.shares + VIRTUAL)
-    net = float(entering) - out
+    net = (float(entering) if vault.mark < PRICE_LARGEST else 0.0) - out
     vault.move(Edge.admit, None, entering)
     part = net / float(nav) if nav else 0.0
     if vault.waiting == vault.shares and entering == 0:

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from ringfence.markets.market import Funding, align
 from ringfence.runtime.acts import deposit, open_vault, redeem
 from ringfence.runtime.comparison import SERIES, owner
 from ringfence.runtime.database import open_engine, unit_of_work
@@ -23,7 +25,7 @@ from ringfence.runtime.verification import Verdict, verify
 from ringfence.vaults import journal
 from ringfence.vaults.mandate.terms import Mandate
 from ringfence.vaults.tables import mandate, metadata
-from tests.reference.tide import HOUR, SHARE, START, UNIT, launch, tide, walk
+from tests.reference.tide import HOUR, SHARE, START, SYMBOL, UNIT, launch, tide, walk
 
 TABLES = {table.name: table for table in metadata.sorted_tables}
 COLUMNS = [(table.name, column.name) for table in TABLES.values() for column in table.c]
@@ -47,7 +49,10 @@ class Yesterday:
 @pytest.fixture(scope="module")
 def yesterday(tmp_path_factory: pytest.TempPathFactory) -> Yesterday:
     file = tmp_path_factory.mktemp("yesterday") / "ringfence.db"
-    lived = launch(f"sqlite:///{file}", walk())
+    bars = walk().bars(0)
+    stamps = bars.ts[::2]
+    rates = Funding(SYMBOL, stamps, np.linspace(1e-5, 3e-5, len(stamps)))
+    lived = launch(f"sqlite:///{file}", align({SYMBOL: bars}, funding={SYMBOL: rates}))
     for setup, slots in ((tide("ebb", "3"), 4), (lived.setup, 6)):
         name = setup.mandate.name
         open_vault(lived.engine, setup.mandate, START)
@@ -238,9 +243,9 @@ ALTERATIONS |= {
     "the version of the schema twice": run("INSERT INTO alembic_version VALUES ('0001')"),
     "the version of the schema gone": run("DELETE FROM alembic_version"),
     "a vault without a journal": run(
-        "INSERT INTO vault SELECT 99, 'spring', mandate, currency, decimals, shares, waiting, high_water_mark, "
-        "last_bar, last_nav, price_low, distance_low, version, journal_seq, journal_hash, transfer_seq "
-        "FROM vault WHERE id = 1"
+        "CREATE TEMP TABLE copied AS SELECT * FROM vault WHERE id = 1",
+        "UPDATE copied SET id = 99, name = 'spring'",
+        "INSERT INTO vault SELECT * FROM copied",
     ),
     "a trigger of a stranger": run(
         "CREATE TRIGGER more AFTER UPDATE ON holding BEGIN UPDATE holding SET shares = shares + 1; END"
@@ -248,14 +253,18 @@ ALTERATIONS |= {
     "a row of the journal that is no JSON": run("UPDATE journal SET body = '{' WHERE vault_id = 1 AND seq = 7"),
     "a deposit of the journal that is no JSON": run("UPDATE journal SET body = 'x' WHERE vault_id = 1 AND seq = 2"),
     "a key under which nothing is remembered": run("DELETE FROM command WHERE key = 'pay-1'"),
-    "a redemption's price raised tenfold": run("UPDATE redemption SET price = price * 10"),
+    "what was asked back raised tenfold": run("UPDATE flow SET shares = shares * 10 WHERE side = 'redemption'"),
     "a deposit hashed anew": lambda editor: hashed_anew(editor, 2, {"amount": 2_000 * UNIT}),
     "a decision hashed anew": lambda editor: hashed_anew(editor, 8, {"struck": 1}),
     "the last row hashed anew": lambda editor: hashed_anew(editor, 13, {"to_reserve": 1}),
 }
 
-FROM_OUTSIDE = ("bar.", "bar:", "bar_series.")
+FROM_OUTSIDE = ("bar.", "bar:", "bar_series.", "funding.", "funding:")
 """Bars that no vault has lived through, and what does not move a decision, are seen with the heads alone."""
+
+SAYS_NOTHING = ("bar_series.corrected of the first row changed", "bar_series.corrected of the last row changed",
+                "bar_series.corrected no text at all")  # fmt: skip
+"""A count that only makes a desk read its window again; nothing is decided, paid or promised by it."""
 
 
 def verdicts(file: Path, expected: Heads | None = None) -> list[Verdict]:
@@ -294,7 +303,7 @@ def test_every_alteration_is_found(yesterday: Yesterday, tmp_path: Path, table: 
     for number, (name, alteration) in enumerate(ALTERATIONS.items()):
         of_table = next((found for found in TABLES if name.startswith((f"{found}.", f"{found}:"))), "the rest")
         file = tmp_path / f"{number}.db"
-        if of_table != table or not altered(yesterday.file, file, alteration):
+        if name in SAYS_NOTHING or of_table != table or not altered(yesterday.file, file, alteration):
             continue
         done += 1
         seen = any(verdict.breaches for verdict in verdicts(file))

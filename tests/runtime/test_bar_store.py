@@ -171,7 +171,10 @@ def _market_of(figures: list[tuple[float, ...]]) -> Market:
     price, volume, rate = (np.array(column) for column in zip(*figures, strict=True))
     ts = START + np.arange(len(figures), dtype=np.int64) * HOUR
     # Adding 0.0 turns -0.0 into 0.0, which is what a database makes of it.
-    bars = Bars(BTC, HOUR, ts, price, price, price * 0.5, price, volume + 0.0)
+    # Something was traded: a flat bar without volume would be none.
+    high = np.where(price < 1e299, np.nextafter(price, np.inf), price)
+    low = np.where(price < 1e299, price, np.nextafter(price, 0.0))
+    bars = Bars(BTC, HOUR, ts, price, high, low, price, volume + 0.0)
     return align({BTC: bars}, funding={BTC: Funding(BTC, ts, rate + 0.0)})
 
 

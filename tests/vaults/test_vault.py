@@ -11,10 +11,10 @@ from ringfence.runtime.acts import deposit, redeem
 from ringfence.runtime.database import lock_vault, unit_of_work
 from ringfence.runtime.step import book_of, live_through
 from ringfence.vaults.entries import Decided, DepositAsked
-from ringfence.vaults.errors import LedgerDisagrees, MarkBelowStrike, StaleFence, WallBreached
+from ringfence.vaults.errors import DepositRefused, LedgerDisagrees, MarkBelowStrike, StaleFence, WallBreached
 from ringfence.vaults.journal import last_row
 from ringfence.vaults.queue import Settlement
-from ringfence.vaults.shares import LARGEST, Pool, price_up
+from ringfence.vaults.shares import LARGEST, Pool, max_deposit, price_up
 from ringfence.vaults.tables import account, holding, journal, mandate, position, transfer, vault
 from ringfence.vaults.vault import Vault
 from tests.reference.tide import HOUR, SHARE, START, UNIT, Tide, breaches, contents, launch, path, tide, walk
@@ -108,6 +108,27 @@ def test_a_deposit_after_a_loss_waits_and_enters_at_the_strike_behind_its_whole_
     assert after["high_water_mark"] == before["high_water_mark"]
     assert balances(small)["reserve"] >= Fraction(8, 10) * after["high_water_mark"] * after["shares"] / 2**50
     assert "entering" not in balances(small)
+    assert breaches(small.engine) == []
+
+
+def test_a_deposit_whose_shares_a_strike_could_not_count_is_refused_before_it_is_put_to_work(small: Tide) -> None:
+    pay_in(small, "alice", 1_000)
+    small.step(1)
+    for before in (0, 400 * UNIT):
+        if before:
+            pay_in(small, "bob", 400)
+        with pytest.raises(DepositRefused, match=r"takes at most \d+ minor units until the next strike") as refused:
+            deposit(small.engine, small.name, "carol", LARGEST // 100, START)
+        most = int(refused.value.reason.split()[5])
+        with unit_of_work(small.engine, writes=False) as connection:
+            kept = small.vault(connection)
+            at_the_wall = Pool(kept.wall, kept.shares)
+            assert most == max_deposit(at_the_wall) - before
+    with pytest.raises(DepositRefused):
+        deposit(small.engine, small.name, "carol", most + 1, START)
+    assert deposit(small.engine, small.name, "carol", most, START).entry.settled is None
+    small.step(1, 1)
+    assert settled(small)["carol"].paid == 0 < settled(small)["carol"].shares < LARGEST
     assert breaches(small.engine) == []
 
 
