@@ -1,10 +1,12 @@
 """How much memory a verification takes, and how long: a vault of many slots against one of four times as many.
 
-    python benchmarks/verify.py [SLOTS]
+    python benchmarks/verify.py [--slots N] [--json]
 
 The rows are those that the programme itself writes: a journal row a slot, and the transfers of its resizes.
 """
 
+import argparse
+import json
 import resource
 import subprocess
 import sys
@@ -16,13 +18,24 @@ SLOTS = 5_000
 
 
 def main() -> None:
-    slots = int(sys.argv[1]) if len(sys.argv) > 1 else SLOTS
-    print(f"{'rows':>10} {'seconds':>8} {'rows/s':>8} {'peak RSS, MB':>13}")
-    for count in (slots, 4 * slots):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--slots", type=int, default=SLOTS)
+    parser.add_argument("--json", action="store_true")
+    asked = parser.parse_args()
+    found = []
+    for count in (asked.slots, 4 * asked.slots):
         with tempfile.TemporaryDirectory() as folder:
             lived = Path(folder) / "lived.db"
             for act in ("live", "verify"):  # each in a process of its own, so that its peak is its own
-                subprocess.run([sys.executable, __file__, act, str(lived), str(count)], check=True)
+                command = [sys.executable, __file__, act, str(lived), str(count)]
+                done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            found.append(json.loads(done.stdout))
+    if asked.json:
+        print(json.dumps(found, indent=2))
+        return
+    print(f"{'rows':>10} {'seconds':>8} {'rows/s':>8} {'peak RSS, MB':>13}")
+    for case in found:
+        print(f"{case['rows']:>10,} {case['seconds']:>8.1f} {case['rows'] / case['seconds']:>8.0f} {case['mb']:>13.0f}")
 
 
 def live(file: Path, slots: int) -> None:
@@ -53,7 +66,7 @@ def verified(file: Path) -> None:
     seconds, rows = time.perf_counter() - started, sum(counts)
     assert verdict.breaches == ()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{rows:>10,} {seconds:>8.1f} {rows / seconds:>8.0f} {peak:>13.0f}", flush=True)
+    print(json.dumps({"rows": rows, "seconds": seconds, "mb": peak}))
 
 
 if __name__ == "__main__":

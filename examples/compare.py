@@ -23,7 +23,7 @@ from ringfence.runtime.setup import Setup, set_up
 PROJECT = Path(__file__).resolve().parent.parent
 YEARS = range(2021, 2026)
 DEPOSIT = {"depositor": 100_000_000_000}
-SHOWN = ("cagr", "drawdown", "costs_yearly", "locked")
+SHOWN = ("cagr", "drawdown", "locked", "costs_yearly")
 
 
 def moment(year: int) -> int:
@@ -53,12 +53,17 @@ def measured(setup: Setup, data: Path, first: int, last: int) -> Figures:
     return found
 
 
-def three(found: Figures) -> Iterator[tuple[str, Measured, float | None]]:
-    """The vault and its yardsticks, with the trades a year that are known of the first."""
-    yield "vault", found.vault, found.trades / found.vault.performance.years
-    for name, of in (("buy and hold", found.hold), ("plain CPPI", found.plain)):
+def three(found: Figures) -> Iterator[tuple[str, Measured]]:
+    """The vault and its yardsticks."""
+    for name, of in (("vault", found.vault), ("buy and hold", found.hold), ("plain CPPI", found.plain)):
         if of is not None:
-            yield name, of, None
+            yield name, of
+
+
+def own(found: Figures) -> list[str | None]:
+    """What is told of the vault alone: the part of its costs that is funding, and its trades a year."""
+    years = found.vault.performance.years
+    return [f"{found.costs.funding / found.nav_mean / years:.2%}", f"{found.trades / years:,.0f}"]
 
 
 def row(cells: list[str | None]) -> str:
@@ -68,14 +73,14 @@ def row(cells: list[str | None]) -> str:
 def overall(runs: dict[str, Figures]) -> Iterator[str]:
     """All years as one: a row for each mandate and each of its yardsticks."""
     lines = [line for line in LINES if line.key in SHOWN]
-    heads = ["mandate", "", *(line.label for line in lines), "trades a year"]
+    heads = ["mandate", "", *(line.label for line in lines), "of it funding", "trades a year"]
     yield row(list(heads))
     yield row(["---", "---", *["---:"] * (len(heads) - 2)])
     for name, found in runs.items():
-        for label, of, trades in three(found):
-            first = f"`{name}`" if label == "vault" else ""
-            told = None if trades is None else f"{trades:,.0f}"
-            yield row([first, label, *(line.show(of) for line in lines), told])
+        for label, of in three(found):
+            alone = of is found.vault
+            rest = own(found) if alone else [None, None]
+            yield row([f"`{name}`" if alone else "", label, *(line.show(of) for line in lines), *rest])
 
 
 def by_year(runs: dict[str, dict[int, Figures]]) -> Iterator[str]:
@@ -84,7 +89,7 @@ def by_year(runs: dict[str, dict[int, Figures]]) -> Iterator[str]:
     yield row(["---", "---", *["---:"] * len(YEARS)])
     show = {line.key: line.show for line in LINES}
     for name, years in runs.items():
-        for at, (label, _, _) in enumerate(three(next(iter(years.values())))):
+        for at, (label, _) in enumerate(three(next(iter(years.values())))):
             each = [list(three(found))[at][1] for found in years.values()]
             yield row(["" if at else f"`{name}`", label, *(show["total_return"](of) for of in each)])
         locked = [show["locked"](found.vault) for found in years.values()]
@@ -113,6 +118,11 @@ def document(mandates: list[Path], data: Path) -> Iterator[str]:
     yield f"## {YEARS[0]} to {YEARS[-1]} as one"
     yield ""
     yield from overall(whole)
+    yield ""
+    yield (
+        "Trading (fees, spread, slippage, rolls) is what the rules choose; funding is what the market asks of whoever "
+        "is long, and is paid on what is held, traded or not."
+    )
     yield ""
     yield "## Each year alone"
     yield ""

@@ -24,7 +24,7 @@ from ringfence.risk.events import Bound
 from ringfence.risk.exposure import LOTS_MAX, liquidation_distance, lot_value, tier_of
 from ringfence.risk.wall import PRICE_LARGEST, strike_price, wall_amount
 
-__all__ = ["PLAN", "Budget", "blank_plan", "capital_at_risk", "gross_multiplier", "plan_position"]
+__all__ = ["PLAN", "Budget", "Gross", "blank_plan", "capital_at_risk", "gross_multipliers", "plan_position"]
 
 PLAN = np.dtype(
     [
@@ -45,9 +45,22 @@ class Budget(NamedTuple):
     capital: int
     """Risk capital, minor units; see `capital_at_risk`."""
     multiplier: float
-    """In (0, 1], of every proposal; see `gross_multiplier`."""
+    """In [0, 1], of every proposal; see `gross_multipliers`."""
+    kept: float
+    """In [0, 1], of every position that nothing is proposed for; see `gross_multipliers`."""
     winding_down: bool
     """Whether nothing may be held."""
+
+
+class Gross(NamedTuple):
+    """Sums of |notional| of a vault's positions, minor units."""
+
+    asked: float
+    """Proposed, each up to its position's hard cap, so that one absurd proposal does not crowd out the others."""
+    kept: float
+    """Held where nothing is proposed."""
+    stuck: float
+    """Held where there is no price to trade at."""
 
 
 def blank_plan(positions: int) -> Rows:
@@ -86,10 +99,15 @@ def capital_at_risk(vault: Any, keep: int, nav: int, strikes: bool) -> int:
 
 
 @inlined
-def gross_multiplier(vault_limit: Any, nav: int, gross: float) -> float:
-    """What every proposal of a vault is multiplied with so that its gross notional stays within the mandate's."""
-    allowed = vault_limit.gross_leverage_max * nav
-    return allowed / gross if gross > allowed else 1.0
+def gross_multipliers(vault_limit: Any, nav: int, gross: Any) -> tuple[float, float]:
+    """(of what is proposed, of what is kept): what each is multiplied with so that the vault's gross notional stays
+    within the mandate's. What cannot be traded goes first, then what is kept, and proposals share what they leave."""
+    room = max(0.0, vault_limit.gross_leverage_max * nav - gross.stuck)
+    left = max(0.0, room - gross.kept)
+    return (
+        left / gross.asked if gross.asked > left else 1.0,
+        room / gross.kept if gross.kept > room else 1.0,
+    )
 
 
 @inlined
@@ -106,7 +124,7 @@ def _cap(seat: Any, plan: Any, size: float) -> float:
 
 
 @inlined
-def _aim(seat: Any, plan: Any, mark: float) -> None:
+def _aim(seat: Any, plan: Any, mark: float, kept: float) -> None:
     """Hard caps, then the band inside them, then lots rounded towards zero. A cut is made however small, since venues
     take any order that only reduces; an open position does not grow by less than the venue's smallest order."""
     quantity, instrument = seat.position.quantity, seat.instrument
@@ -114,6 +132,9 @@ def _aim(seat: Any, plan: Any, mark: float) -> None:
     held = abs(quantity) * worth / plan.collateral
     if plan.bound == Bound.no_proposal:
         aim, sign = _cap(seat, plan, held), math.copysign(1.0, quantity)
+        if kept < 1.0:
+            aim *= kept
+            plan.bound = Bound.gross_leverage
     else:
         allowed, sign = _cap(seat, plan, abs(plan.allowed)), math.copysign(1.0, plan.allowed)
         if sign * quantity <= 0.0:
@@ -132,31 +153,32 @@ def _aim(seat: Any, plan: Any, mark: float) -> None:
 
 
 @inlined
-def plan_position(seat: Any, prices: Any, proposal: Any, budget: Any, plan: Any) -> float:
+def plan_position(seat: Any, prices: Any, proposal: Any, budget: Any, plan: Any) -> Gross:
     """Collateral, limiters, the vault's gross multiplier, band, hard caps and lots of one position, in this order.
 
-    Returns the |notional| proposed, minor units, from which the gross multiplier is found: plan every position with a
-    multiplier of 1.0 first, and again only if their sum is too large. It counts up to the position's hard cap, so that
-    one absurd proposal does not crowd out the others.
+    Returns what it adds to the vault's gross notional, from which the multipliers are found: plan every position with
+    multipliers of 1.0 first, and again only if their sums are too large.
     """
     limit = seat.limit
     plan.collateral = portion_down(budget.capital, limit.share)
-    plan.allowed = plan.leverage = proposed = 0.0
+    plan.allowed = plan.leverage = 0.0
     plan.bound = Bound.nothing
     if not prices.valid:
         plan.bound, plan.target = Bound.no_price, seat.position.quantity
-        return 0.0
+        return Gross(0.0, 0.0, abs(seat.position.quantity) * lot_value(seat.instrument, prices.mark_close))
     if budget.winding_down:
         plan.bound, plan.target = Bound.at_wall, 0
-        return 0.0
-    usable = proposal.proposed and proposal.known and 0.0 < proposal.volatility < np.inf
-    if usable and math.isfinite(proposal.leverage):
-        proposed = min(abs(proposal.leverage), limit.leverage_max) * plan.collateral
+        return Gross(0.0, 0.0, 0.0)
+    proposed = proposal.proposed and proposal.known and math.isfinite(proposal.leverage)
+    asked = 0.0
+    if proposed and 0.0 < proposal.volatility < np.inf:
+        asked = min(abs(proposal.leverage), limit.leverage_max) * plan.collateral
         _limit(limit, seat.instrument, plan, proposal, budget.multiplier)
     else:
         plan.bound = Bound.no_proposal
-    if plan.collateral > 0:
-        _aim(seat, plan, prices.mark_close)
-    else:
+    if plan.collateral <= 0:
         plan.target = 0
-    return proposed
+        return Gross(asked, 0.0, 0.0)
+    keeps = plan.bound == Bound.no_proposal
+    _aim(seat, plan, prices.mark_close, budget.kept)
+    return Gross(asked, plan.leverage * plan.collateral if keeps else 0.0, 0.0)

@@ -23,6 +23,7 @@ class Plan:
     leverage: float = 0.0
     target: int = 0
     bound: Bound = Bound.nothing
+    keeps: bool = False  # nothing is proposed: it goes on as it is
 
 
 # ---------------------------------------------------------------------------------------------------- the plan
@@ -37,30 +38,39 @@ def capital(vault: Vault, nav: int, can_strike: bool) -> int:
 
 
 def plan_vault(vault: Vault, tick: Tick, proposals: Any, nav: int, can_strike: bool) -> list[Plan]:
-    plans, gross, risked = [], 0.0, capital(vault, nav, can_strike)
+    plans, asked, kept, stuck = [], 0.0, 0.0, 0.0
+    risked = capital(vault, nav, can_strike)
     winding_down = vault.limit.at_wall == WIND_DOWN and vault.locked
     for one in vault.positions:
-        proposal = proposals[one.index]
+        proposal, bar = proposals[one.index], tick.bars[one.symbol]
         plan = Plan(collateral=risked * one.limit.share // MILLION, bound=Bound.no_price, target=one.quantity)
         plans.append(plan)
-        if not tick.bars[one.symbol].valid:
+        if not bar.valid:
+            stuck += one.held * one.instrument.lot_value(bar.mark_close)
             continue
         if winding_down:
             plan.bound, plan.target = Bound.at_wall, 0
             continue
         plan.target = 0
         _limit(one, plan, proposal)
-        if plan.bound is not Bound.no_proposal:
-            gross += min(abs(proposal.leverage), one.limit.leverage_max) * plan.collateral
-    ceiling = vault.limit.gross_leverage_max * nav
-    multiplier = ceiling / gross if gross > ceiling else 1.0
+        if not plan.keeps:
+            asked += min(abs(proposal.leverage), one.limit.leverage_max) * plan.collateral
+        elif plan.collateral > 0:
+            held = one.held * one.instrument.lot_value(bar.mark_close) / plan.collateral
+            plan.leverage = _capped(one, plan, held)
+            kept += plan.leverage * plan.collateral
+    for_kept = max(0.0, vault.limit.gross_leverage_max * nav - stuck)
+    for_asked = max(0.0, for_kept - kept)
     for one, plan in zip(vault.positions, plans, strict=True):
         if plan.bound in (Bound.no_price, Bound.at_wall):
             continue
-        leverage = proposals[one.index].leverage
-        fair = min(abs(leverage), one.limit.leverage_max) * multiplier
-        if multiplier < 1.0 and plan.bound is not Bound.no_proposal and fair < abs(plan.allowed):
-            plan.allowed, plan.bound = math.copysign(fair, leverage), Bound.gross_leverage
+        if plan.keeps and kept > for_kept and plan.collateral > 0:
+            plan.leverage, plan.bound = plan.leverage * (for_kept / kept), Bound.gross_leverage
+        elif not plan.keeps and asked > for_asked:
+            leverage = proposals[one.index].leverage
+            fair = min(abs(leverage), one.limit.leverage_max) * (for_asked / asked)
+            if fair < abs(plan.allowed):
+                plan.allowed, plan.bound = math.copysign(fair, leverage), Bound.gross_leverage
         if plan.collateral > 0:
             _aim(one, plan, tick.bars[one.symbol].mark_close)
     return plans
@@ -70,7 +80,7 @@ def _limit(one: Position, plan: Plan, proposal: Any) -> None:
     volatility, leverage = proposal.volatility, proposal.leverage
     known = proposal.proposed and proposal.known and math.isfinite(leverage)
     if not (known and math.isfinite(volatility) and volatility > 0.0):
-        plan.bound = Bound.no_proposal
+        plan.bound, plan.keeps = Bound.no_proposal, True
         return
     size, plan.bound = abs(leverage), Bound.nothing
     rate = one.instrument.rates[one.instrument.tier(size * plan.collateral)]
@@ -94,8 +104,8 @@ def _capped(one: Position, plan: Plan, size: float) -> float:
 def _aim(one: Position, plan: Plan, mark: float) -> None:
     lot_value = one.instrument.lot_value(mark)
     held, side = one.held * lot_value / plan.collateral, one.side
-    if plan.bound is Bound.no_proposal:
-        aim = _capped(one, plan, held)
+    if plan.keeps:
+        aim = plan.leverage
     else:
         side = int(math.copysign(1.0, plan.allowed))
         held = held if side == one.side else 0.0

@@ -141,6 +141,35 @@ def test_an_absurd_proposal_counts_as_its_hard_cap_and_leaves_the_others_their_p
     assert plans.bound.tolist() == [Bound.gross_leverage] * 2
 
 
+@pytest.mark.parametrize(
+    ("held", "priced", "leverages", "targets"),
+    [
+        (3.0, True, [3.0, 2.0, 1.0], [1_500, 1_000, 500]),  # 30,000 are kept, 30,000 of 60,000 asked fit beside them
+        (7.0, True, [6.0, 0.0, 0.0], [3_000, 0, 0]),  # what is kept is cut to the limit, and nothing else fits
+        (3.0, False, [0.0, 2.0, 1.0], [1_500, 1_000, 500]),
+        (7.0, False, [0.0, 0.0, 0.0], [3_500, 0, 0]),  # cannot be traded
+    ],
+)
+def test_what_is_held_without_a_proposal_counts_before_what_is_proposed(
+    held: float, priced: bool, leverages: list[float], targets: list[int]
+) -> None:
+    _, terms, bars, _ = scene(0.0, band=0.0)
+    bounds = Limits(terms.limits.vaults.copy(), np.repeat(terms.limits.positions, 3).view(np.recarray))
+    bounds.vaults.gross_leverage_max = 0.6
+    book = empty_book([0, 1, 1])
+    fund(book, bounds, np.array([100_000_000_000]))
+    book.positions[0].quantity = lots(held)
+    book.positions[0].cost = lots(held) * 1_000 * int(PRICE)
+    listing, bars = np.repeat(terms.listing, 2).view(np.recarray), np.repeat(bars, 2, axis=-1).view(np.recarray)
+    bars[..., 0].valid = priced
+    asked = rows(PROPOSAL, 3, leverage=[9.0, 4.0, 2.0], volatility=0.5, proposed=[False, True, True], known=True)
+    plans = decide(book, Terms(bounds, listing), bars, asked)
+    assert plans.leverage.tolist() == pytest.approx(leverages, rel=1e-6)
+    assert plans.target.tolist() == pytest.approx(targets, abs=1)
+    assert {plans.bound[1], plans.bound[2]} == {Bound.gross_leverage}
+    assert np.abs(plans.target).sum() * 20 <= 60_000 or not priced
+
+
 def test_shares_that_wait_for_their_strike_bear_the_risk_of_all_others() -> None:
     """They are paid at the NAV of a strike to come, so until then they gain and lose like those that stay."""
     book, *rest = scene(4.0)
@@ -319,7 +348,9 @@ def test_w5_no_more_is_held_than_was_proposed_and_nothing_unknown_raises_leverag
     assert abs(plan.allowed) <= (abs(leverage) if usable else 0.0)
     assert plan.allowed * (leverage if usable else 0.0) >= 0.0
     if not usable:
-        assert plan.bound == Bound.no_proposal or plan.bound in (Bound.leverage_max, Bound.venue_leverage)
+        capped = (Bound.leverage_max, Bound.venue_leverage, Bound.gross_leverage)
+        assert plan.bound == Bound.no_proposal or plan.bound in capped
+        assert abs(plan.target) * 1_000 * PRICE <= gross * 100_000_000_000 * (1 + 1e-12)
         assert abs(plan.target) <= abs(quantity)
         assert plan.target * quantity >= 0
         return

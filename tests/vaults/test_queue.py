@@ -180,12 +180,19 @@ def test_first_come_are_first_served_and_only_the_last_in_part(case: Strike) -> 
 
 
 @given(strikes())
+@example(
+    struck(
+        1_268, 23, 816, 0, (Request(1, "deposit", "a", 437_671, 437_671, 0), Request(2, "redemption", "b", 23, 23, 0))
+    )
+)
 def test_all_but_crumbs_are_paid_when_positions_were_cut_for_them(case: Strike) -> None:
-    """The step frees what a redemption is worth, so that what waits on is a rounding of its price and of the wall."""
+    """The step frees what a redemption is worth, so that what waits on is a rounding of its price and of the wall; that
+    of the wall grows with the vault, where positions are grown in proportion."""
     assume(case.cost == 0)
     left = {request.seq: request.remaining for request in case.requests if request.side == "redemption"}
     left |= {one.request: one.remaining for one in case.settle().settlements if one.side == "redemption"}
-    crumb = Fraction(len(case.requests) + 4) / (1 - Fraction(case.keep, 10**6)) + 2 * ceil(case.price) + 2
+    roundings = len(case.requests) + 4 + Fraction(case.worth("deposit"), case.struck)
+    crumb = roundings / (1 - Fraction(case.keep, 10**6)) + 2 * ceil(case.price) + 2
     assert sum(left.values()) * case.price <= crumb * (1 + case.price)
 
 
