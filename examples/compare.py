@@ -72,7 +72,8 @@ def row(cells: list[str | None]) -> str:
 
 def overall(runs: dict[str, Figures]) -> Iterator[str]:
     """All years as one: a row for each mandate and each of its yardsticks."""
-    lines = [line for line in LINES if line.key in SHOWN]
+    by_key = {line.key: line for line in LINES}
+    lines = [by_key[key] for key in SHOWN]
     heads = ["mandate", "", *(line.label for line in lines), "of it funding", "trades a year"]
     yield row(list(heads))
     yield row(["---", "---", *["---:"] * (len(heads) - 2)])
