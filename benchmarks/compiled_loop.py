@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks._inputs import ASSETS, KEEP, best, funded, proposals, terms, tiers, walk
-from ringfence.markets.simulator import Record, Walk, blank_series, simulate
+from benchmarks._inputs import ASSETS, KEEP, best, funded, terms, tiers, walk
+from ringfence.markets.simulator import Record, blank_series, simulate
 from ringfence.risk.book import Rows, Seat, Terms
 from ringfence.risk.compiled import compiled
 from ringfence.risk.engine import Budget, Gross, blank_plan, gross_multipliers, plan_position
@@ -24,7 +24,7 @@ from ringfence.risk.tape import blank_tape, rewind
 def leverage_only(book: Any, terms: Any, walk: Any, plans: Any, navs: Any) -> float:
     vaults, positions = book
     (vault_limits, limits), instruments = terms
-    bars, slot, proposals = walk
+    bars, _, _, _, slot, proposals = walk
     assets = vaults.size * ASSETS
     nav, wall = float(assets), assets // 10**6 * KEEP
     for bar in range(1, bars.shape[0]):
@@ -65,9 +65,7 @@ class Case:
     def __init__(self, bars: int, vaults: int, each: int, every: int) -> None:
         self.bars, self.vaults, self.each, self.every = bars, vaults, each, every
         positions = vaults * each
-        table, slot = walk(bars, each), np.full(bars, -1, np.int64)
-        slot[every - 1 :: every] = np.arange(bars // every)
-        self.walk = Walk(table, slot, proposals(table, every, positions))
+        self.walk = walk(bars, each, every, positions)
         self.terms = Terms(terms(vaults, each), tiers(each))
         series = blank_series(bars // every, vaults, positions, detailed=False)
         series.vaults.nav[:] = 1
