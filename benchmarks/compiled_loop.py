@@ -16,7 +16,7 @@ from benchmarks._inputs import ASSETS, KEEP, best, funded, terms, tiers, walk
 from ringfence.markets.simulator import Record, blank_series, simulate
 from ringfence.risk.book import Rows, Seat, Terms
 from ringfence.risk.compiled import compiled
-from ringfence.risk.engine import Budget, Gross, blank_plan, gross_multipliers, plan_position
+from ringfence.risk.engine import Budget, blank_plan, plan_position
 from ringfence.risk.tape import blank_tape, rewind
 
 
@@ -35,14 +35,12 @@ def leverage_only(book: Any, terms: Any, walk: Any, plans: Any, navs: Any) -> fl
         row = slot[bar]
         if row < 0:
             continue
-        budget = Budget(max(0, int(nav) - wall), 1.0, 1.0, False)
-        gross = Gross(0.0, 0.0, 0.0)
+        budget, gross = Budget(max(0, int(nav) - wall), 1.0, 1.0, False), 0.0
         for p in range(positions.size):
             s = positions[p].symbol
             seat = Seat(vaults[0], positions[p], limits[p], instruments[s])
-            adds = plan_position(seat, bars[bar, s], proposals[row, p], budget, plans[p])
-            gross = Gross(gross.asked + adds.asked, gross.kept + adds.kept, gross.stuck + adds.stuck)
-        if min(gross_multipliers(vault_limits[0], int(nav), gross)) == 1.0:
+            gross += plan_position(seat, bars[bar, s], proposals[row, p], budget, plans[p])
+        if gross <= vault_limits[0].gross_leverage_max * nav:
             for p in range(positions.size):
                 positions[p].quantity = plans[p].target
         navs[row] = nav

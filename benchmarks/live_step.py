@@ -44,7 +44,7 @@ def recorded(engine: Engine, mandate: Mandate, slots: int) -> None:
             opened = np.concatenate(([20_000.0], close[:-1]))
             high, low = np.maximum(opened, close), np.minimum(opened, close)
             columns = zip(opened.tolist(), high.tolist(), low.tolist(), close.tolist(), strict=True)
-            blank = dict.fromkeys(("mark_open", "mark_high", "mark_low", "mark_close", "funding_rate"))
+            blank = dict.fromkeys(("mark_open", "mark_high", "mark_low", "mark_close"))
             rows = [
                 {**blank, "instrument": instrument_key(symbol), "ts": START + at * HOUR, "open": opens, "high": highs,
                  "low": lows, "close": closes, "volume": 1.0}
@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200, help=f"of each history, at most {BEHIND - 20}")
     parser.add_argument("--whole", action="store_true", help="time the reading of every recorded bar beside them")
     asked = parser.parse_args()
-    (mandate,) = load([ROOT / "mandates" / "btc-eth-shield.yaml"])
+    (mandate,) = load([ROOT / "tests" / "reference" / "mandates" / "btc-eth-shield.yaml"])
     with tempfile.TemporaryDirectory() as folder:
         histories = [History(Path(folder), mandate, slots) for slots in HISTORIES]
         for history in histories:

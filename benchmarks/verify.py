@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-SLOTS = 5_000
+SLOTS = 1_000
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from ringfence.markets.paper import fund, liquidate
 from ringfence.markets.trades import Hall, Outcome, close, strike_and_settle, trade, winds_down
 from ringfence.risk.book import INT_MAX, STAMP, Book, Rows, Seat, Terms, Walk, rows
 from ringfence.risk.compiled import compiled, inlined
-from ringfence.risk.engine import Budget, Gross, blank_plan, capital_at_risk, gross_multipliers, plan_position
+from ringfence.risk.engine import Budget, Counts, blank_plan, capital_at_risk, gross_multipliers, plan_position
 from ringfence.risk.events import Kind
 from ringfence.risk.exposure import arm, equity_at, leverage_of, leverage_on, liquidation_price
 from ringfence.risk.orders import is_settled, margin_call
@@ -207,16 +207,21 @@ def _run(book: Any, terms: Any, walk: Any, record: Any, plans: Any, span: Any, r
             capital = capital_at_risk(vault, limit.keep, nav, strikes)
             budget, rounds, settled = Budget(capital, 1.0, 1.0, winds_down(vault, limit)), 0, True
             while rounds == 0 or (rounds == 1 and min(budget.multiplier, budget.kept) < 1.0):
-                gross, settled = Gross(0.0, 0.0, 0.0), True
+                asked, kept, stuck, settled = 0.0, 0.0, 0.0, True
                 for p in range(vault.first, vault.last):
                     s = positions[p].symbol
                     seat = Seat(vault, positions[p], limits[p], instruments[s])
-                    adds = plan_position(seat, bars[bar, s], proposals[row, p], budget, plans[p])
-                    gross = Gross(gross.asked + adds.asked, gross.kept + adds.kept, gross.stuck + adds.stuck)
+                    notional = plan_position(seat, bars[bar, s], proposals[row, p], budget, plans[p])
+                    if plans[p].counts == Counts.asked:
+                        asked += notional
+                    elif plans[p].counts == Counts.kept:
+                        kept += notional
+                    else:
+                        stuck += notional
                     plans[p].settled = is_settled(positions[p], limits[p], plans[p])
                     settled = settled and plans[p].settled
-                asked, kept = gross_multipliers(limit, nav, gross)
-                budget = Budget(capital, asked, kept, budget.winding_down)
+                shrink = gross_multipliers(limit.gross_leverage_max * nav, asked, kept, stuck)
+                budget = Budget(capital, shrink[0], shrink[1], budget.winding_down)
                 rounds += 1
             if not act:
                 continue

@@ -32,6 +32,7 @@ from ringfence.risk.wall import (
     VIRTUAL_SHARES,
     admit,
     post_margin,
+    raised,
     rebase,
     release_margin,
     strike,
@@ -211,8 +212,7 @@ def _free(seat: Any, tape: Any, mark: float, wanted: int) -> None:
 @inlined
 def _lacking(vault: Any, keep: int, nav: int) -> int:
     """What cash lacks of the wall that a strike at `nav` would raise, and of (1 - loss cap) x NAV."""
-    mark = max(vault.high_water_mark, strike_price(nav, vault.shares))
-    due = max(wall_amount(mark, keep, vault.shares), portion_up(nav, keep))
+    due = max(raised(vault, keep, nav)[1], portion_up(nav, keep))
     return int(due - vault.reserve - vault.cushion)
 
 

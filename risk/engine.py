@@ -13,6 +13,7 @@ edge never holds more than was proposed or is allowed (W5).
 """
 
 import math
+from enum import IntEnum
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,9 +23,9 @@ from ringfence.risk.book import Rows, rows
 from ringfence.risk.compiled import inlined
 from ringfence.risk.events import Bound
 from ringfence.risk.exposure import LOTS_MAX, liquidation_distance, lot_value, tier_of
-from ringfence.risk.wall import PRICE_LARGEST, strike_price, wall_amount
+from ringfence.risk.wall import PRICE_LARGEST, raised
 
-__all__ = ["PLAN", "Budget", "Gross", "blank_plan", "capital_at_risk", "gross_multipliers", "plan_position"]
+__all__ = ["PLAN", "Budget", "Counts", "blank_plan", "capital_at_risk", "gross_multipliers", "plan_position"]
 
 PLAN = np.dtype(
     [
@@ -34,9 +35,21 @@ PLAN = np.dtype(
         ("target", np.int64),  # signed lots to hold, before the venue and the cushion have their say
         ("leverage", np.float64),  # |leverage| that `target` stands for
         ("bound", np.int64),  # risk.events.Bound
+        ("counts", np.int64),  # Counts: among what the vault's gross limit counts it
         ("settled", np.int64),  # 1: no order, and the equity lies within its collateral's band
     ]
 )
+
+
+class Counts(IntEnum):
+    """What the |notional| of a plan is in its vault's sum."""
+
+    asked = 0
+    """Proposed; up to its position's hard cap, so that one absurd proposal does not crowd out the others."""
+    kept = 1
+    """Held where nothing is proposed."""
+    stuck = 2
+    """Held where there is no price to trade at."""
 
 
 class Budget(NamedTuple):
@@ -50,17 +63,6 @@ class Budget(NamedTuple):
     """In [0, 1], of every position that nothing is proposed for; see `gross_multipliers`."""
     winding_down: bool
     """Whether nothing may be held."""
-
-
-class Gross(NamedTuple):
-    """Sums of |notional| of a vault's positions, minor units."""
-
-    asked: float
-    """Proposed, each up to its position's hard cap, so that one absurd proposal does not crowd out the others."""
-    kept: float
-    """Held where nothing is proposed."""
-    stuck: float
-    """Held where there is no price to trade at."""
 
 
 def blank_plan(positions: int) -> Rows:
@@ -94,20 +96,17 @@ def capital_at_risk(vault: Any, keep: int, nav: int, strikes: bool) -> int:
     follow any more."""
     if vault.high_water_mark >= PRICE_LARGEST:
         return 0
-    mark = max(vault.high_water_mark, strike_price(nav, vault.shares)) if strikes else vault.high_water_mark
-    return max(0, nav - wall_amount(mark, keep, vault.shares))
+    return max(0, nav - (raised(vault, keep, nav)[1] if strikes else vault.wall))
 
 
 @inlined
-def gross_multipliers(vault_limit: Any, nav: int, gross: Any) -> tuple[float, float]:
-    """(of what is proposed, of what is kept): what each is multiplied with so that the vault's gross notional stays
-    within the mandate's. What cannot be traded goes first, then what is kept, and proposals share what they leave."""
-    room = max(0.0, vault_limit.gross_leverage_max * nav - gross.stuck)
-    left = max(0.0, room - gross.kept)
-    return (
-        left / gross.asked if gross.asked > left else 1.0,
-        room / gross.kept if gross.kept > room else 1.0,
-    )
+def gross_multipliers(allowed: float, asked: float, kept: float, stuck: float) -> tuple[float, float]:
+    """(of what is proposed, of what is kept): what each is multiplied with so that a vault's gross notional stays
+    within `allowed`, minor units, as the sums of `Counts` are. What cannot be traded goes first, then what is kept, and
+    proposals share what they leave."""
+    room = max(0.0, allowed - stuck)
+    left = max(0.0, room - kept)
+    return left / asked if asked > left else 1.0, room / kept if kept > room else 1.0
 
 
 @inlined
@@ -130,7 +129,7 @@ def _aim(seat: Any, plan: Any, mark: float, kept: float) -> None:
     quantity, instrument = seat.position.quantity, seat.instrument
     worth = lot_value(instrument, mark)
     held = abs(quantity) * worth / plan.collateral
-    if plan.bound == Bound.no_proposal:
+    if plan.counts == Counts.kept:
         aim, sign = _cap(seat, plan, held), math.copysign(1.0, quantity)
         if kept < 1.0:
             aim *= kept
@@ -153,32 +152,30 @@ def _aim(seat: Any, plan: Any, mark: float, kept: float) -> None:
 
 
 @inlined
-def plan_position(seat: Any, prices: Any, proposal: Any, budget: Any, plan: Any) -> Gross:
+def plan_position(seat: Any, prices: Any, proposal: Any, budget: Any, plan: Any) -> float:
     """Collateral, limiters, the vault's gross multiplier, band, hard caps and lots of one position, in this order.
 
-    Returns what it adds to the vault's gross notional, from which the multipliers are found: plan every position with
-    multipliers of 1.0 first, and again only if their sums are too large.
+    Returns its |notional|, minor units, which counts as `plan.counts` says, and from which the multipliers are found:
+    plan every position with multipliers of 1.0 first, and again only if the sums are too large.
     """
     limit = seat.limit
     plan.collateral = portion_down(budget.capital, limit.share)
-    plan.allowed = plan.leverage = 0.0
-    plan.bound = Bound.nothing
+    plan.allowed = plan.leverage = notional = 0.0
+    plan.bound, plan.counts = Bound.nothing, Counts.asked
     if not prices.valid:
-        plan.bound, plan.target = Bound.no_price, seat.position.quantity
-        return Gross(0.0, 0.0, abs(seat.position.quantity) * lot_value(seat.instrument, prices.mark_close))
+        plan.bound, plan.target, plan.counts = Bound.no_price, seat.position.quantity, Counts.stuck
+        return float(abs(seat.position.quantity) * lot_value(seat.instrument, prices.mark_close))
     if budget.winding_down:
         plan.bound, plan.target = Bound.at_wall, 0
-        return Gross(0.0, 0.0, 0.0)
-    proposed = proposal.proposed and proposal.known and math.isfinite(proposal.leverage)
-    asked = 0.0
-    if proposed and 0.0 < proposal.volatility < np.inf:
-        asked = min(abs(proposal.leverage), limit.leverage_max) * plan.collateral
+        return 0.0
+    usable = proposal.proposed and proposal.known and 0.0 < proposal.volatility < np.inf
+    if usable and math.isfinite(proposal.leverage):
+        notional = min(abs(proposal.leverage), limit.leverage_max) * plan.collateral
         _limit(limit, seat.instrument, plan, proposal, budget.multiplier)
     else:
-        plan.bound = Bound.no_proposal
-    if plan.collateral <= 0:
+        plan.bound, plan.counts = Bound.no_proposal, Counts.kept
+    if plan.collateral > 0:
+        _aim(seat, plan, prices.mark_close, budget.kept)
+    else:
         plan.target = 0
-        return Gross(asked, 0.0, 0.0)
-    keeps = plan.bound == Bound.no_proposal
-    _aim(seat, plan, prices.mark_close, budget.kept)
-    return Gross(asked, plan.leverage * plan.collateral if keeps else 0.0, 0.0)
+    return plan.leverage * plan.collateral if plan.counts == Counts.kept else notional

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from ringfence.risk.arithmetic import portion_up, price_per_share_up, scaled_up
+from ringfence.risk.arithmetic import PRICE_BITS, portion_up, price_per_share_up, scaled_up
 from ringfence.risk.book import Ints
 from ringfence.risk.compiled import compiled, inlined
 from ringfence.risk.edges import Edge
 from ringfence.risk.tape import transfer
 
-__all__ = ["PRICE_LARGEST", "VIRTUAL_SHARES", "admit", "charge_fee", "pay_venue", "post_margin", "rebase",
+__all__ = ["PRICE_LARGEST", "VIRTUAL_SHARES", "admit", "charge_fee", "pay_venue", "post_margin", "raised", "rebase",
            "receive_venue", "release_margin", "settle_venue_funding", "strike", "strike_price", "wall_amount",
            "wall_series"]  # fmt: skip
 
@@ -28,6 +28,9 @@ PRICE_LARGEST = 2**53 - 1
 """No mark is higher: 8 minor units a share unit, 8,000 times the price of a first deposit."""
 
 _PER_SHARE_LARGEST = 8
+_ONE = 2.0**PRICE_BITS
+_CLEARLY = 1.0 - 2.0**-50
+"""More than the roundings of three float64 products."""
 
 
 @inlined
@@ -62,13 +65,26 @@ def strike_price(nav: int, shares: int) -> int:
 
 
 @inlined
+def raised(vault: Any, keep: int, nav: int) -> tuple[int, int]:
+    """(high-water mark, wall) as a strike at `nav` would leave them; `vault.wall` is that of its mark.
+
+    Most strikes stand clearly below the mark, and float64 is enough to see that.
+    """
+    mark, wall = vault.high_water_mark, vault.wall
+    if float(nav + 1) * _ONE >= float(mark) * float(vault.shares + VIRTUAL_SHARES) * _CLEARLY:
+        price = strike_price(nav, vault.shares)
+        if price > mark:
+            return price, wall_amount(price, keep, vault.shares)
+    return mark, wall
+
+
+@inlined
 def strike(vault: Any, keep: int, tape: Any, nav: int) -> None:
     """Lift the mark to NAV per share, if that is higher, and fill the reserve up to its wall.
 
     The caller has brought reserve + cushion to the new wall.
     """
-    vault.high_water_mark = max(vault.high_water_mark, strike_price(nav, vault.shares))
-    vault.wall = wall_amount(vault.high_water_mark, keep, vault.shares)
+    vault.high_water_mark, vault.wall = raised(vault, keep, nav)
     lacking = vault.wall - vault.reserve
     if lacking > 0:
         vault.cushion -= lacking

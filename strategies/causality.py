@@ -68,8 +68,8 @@ class Foretold:
 def foretold(strategy: Strategy, bars: Bars) -> Foretold:
     """What the strategy proposes at every bar, once some cuts, chosen by the bars alone, have agreed with it.
 
-    Refused: ContractBroken with the bar; what `proposals` refuses. The cuts cost less than a tenth of a back-test
-    (benchmarks/sampled_cuts.py); `check_causal` looks at every bar.
+    Refused: ContractBroken with the bar; what `proposals` refuses. The cuts cost less than a tenth of a back-test, or
+    half a millisecond of one with few decisions (benchmarks/sampled_cuts.py); `check_causal` looks at every bar.
     """
     lookback = bars_needed(strategy, bars.timeframe)
     with confined:  # once for all that is asked here

@@ -236,7 +236,8 @@ BROKEN = {
         "    paid = report.fee\n    position.margin -= paid\n",
     ),
     "the mark rises and the wall does not": (
-        "risk/wall.py", "    vault.wall = wall_amount(vault.high_water_mark, keep, vault.shares)\n", "",
+        "risk/wall.py", "    vault.high_water_mark, vault.wall = raised(vault, keep, nav)\n",
+        "    vault.high_water_mark = raised(vault, keep, nav)[0]\n",
     ),
     "a rebase frees more than stands beyond its wall": (
         "risk/wall.py", "    freed = max(0, vault.reserve - vault.wall)\n", "    freed = vault.reserve\n",

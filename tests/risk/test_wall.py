@@ -22,6 +22,7 @@ from ringfence.risk.wall import (
     charge_fee,
     pay_venue,
     post_margin,
+    raised,
     rebase,
     receive_venue,
     release_margin,
@@ -167,11 +168,24 @@ def test_a_strike_lifts_the_mark_to_the_price_that_was_struck_and_fills_the_rese
     after = max(mark, min(PRICE_LARGEST, ceil(price(nav, shares) * ONE)))
     wall = people.wall(after, keep, shares)
     assume(wall <= standing + above)
-    vault, position = vault_of(shares=shares, high_water_mark=mark, reserve=standing, cushion=above), rows(POSITION, 1)
-    _, changes = moves(vault, position[0], lambda v, p, t: strike(v, keep, t, nav))
+    vault = vault_of(shares=shares, high_water_mark=mark, wall=standing, reserve=standing, cushion=above)
+    _, changes = moves(vault, rows(POSITION, 1)[0], lambda v, p, t: strike(v, keep, t, nav))
     lifted = wall - standing
     assert changes == ({AccountKind.cushion: -lifted, AccountKind.reserve: lifted} if lifted else {})
     assert (int(vault.high_water_mark), int(vault.wall), int(vault.reserve)) == (after, wall, wall)
+
+
+@given(
+    mark=st.integers(1, PRICE_LARGEST), keep=keeps, shares=st.integers(1, 2**58), away=st.integers(-(2**12), 2**12),
+)  # fmt: skip
+def test_what_a_strike_would_leave_is_exact_where_nav_per_share_is_next_to_the_mark(
+    mark: int, keep: int, shares: int, away: int
+) -> None:
+    nav = max(0, ceil(Fraction(mark * (shares + VIRTUAL_SHARES), ONE)) - 1 + away)
+    assume(nav < 2**61)
+    vault = vault_of(shares=shares, high_water_mark=mark, wall=people.wall(mark, keep, shares))
+    after = max(mark, min(PRICE_LARGEST, ceil(price(nav, shares) * ONE)))
+    assert tuple(map(int, raised(vault, keep, nav))) == (after, people.wall(after, keep, shares))
 
 
 @given(mark=st.integers(2**30, 2**42), keep=keeps, shares=st.integers(1, 2**50), part=st.floats(0.0, 1.0))
