@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks._inputs import best
 from ringfence.risk.compiled import compiled
-from ringfence.risk.watch import mark_positions
+from ringfence.risk.marking import mark_positions
 
 POSITIONS, SYMBOLS = 1_000_000, 200
 

@@ -3,7 +3,8 @@
 from ringfence.words.refusal import RingfenceError
 from ringfence.words.times import utc
 
-__all__ = ["ColumnRefused", "EstimatorRefused", "PriceRefused", "TiersRefused", "TimeRefused"]
+__all__ = ["ColumnRefused", "EstimatorRefused", "MarksRefused", "PriceRefused", "TiersRefused", "TimeRefused",
+           "TriggerRefused"]  # fmt: skip
 
 
 class EstimatorRefused(RingfenceError):
@@ -52,6 +53,27 @@ class PriceRefused(RingfenceError):
 
     def __str__(self) -> str:
         return f"{self.column} at {_at(self.ts)} is {self.value!r}; expected {self.expected}; mend or drop this bar"
+
+
+class MarksRefused(RingfenceError):
+    """Nobody is found: no market can have been marked so, and what these marks cross is unknown."""
+
+    symbol: str | int
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.symbol}: marked from {self.low!r} to {self.high!r}; expected finite marks above 0, the low first"
+
+
+class TriggerRefused(RingfenceError):
+    """The watch stays as it was: a position cannot be watched at what is no mark."""
+
+    position: int
+    trigger: float
+
+    def __str__(self) -> str:
+        return f"position {self.position}: its trigger is {self.trigger!r}; expected a mark, 0 or more"
 
 
 class TiersRefused(RingfenceError):

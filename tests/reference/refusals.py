@@ -32,6 +32,8 @@ SAMPLES: dict[type[RingfenceError], tuple[Any, ...]] = {
     risk.ColumnRefused: ("low", "shape (19,)", "shape (20,)"),
     risk.TimeRefused: (60_000, 60_000, 60_000),
     risk.PriceRefused: ("high", 780_000, float("inf"), "a finite price above 0"),
+    risk.MarksRefused: ("binance:BTC/USDT:USDT", 8_000.5, float("nan")),
+    risk.TriggerRefused: (7, -0.5),
     risk.TiersRefused: ((10, 10), (1, 2), "both to rise", 2),
     markets.InvalidBars: ("BTC/USDT:USDT", FAULTS),
     markets.InvalidFunding: ("BTC/USDT:USDT", FAULTS),
