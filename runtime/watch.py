@@ -12,8 +12,11 @@ costs a step that does nothing; what it would find too late is what its laws are
 Funding moves a margin without a price: who settles a stamp steps the vaults that hold the instrument, crossed or not.
 """
 
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
+from sys import intern
 from typing import Any, NamedTuple, TypeVar
 from zlib import crc32
 
@@ -21,7 +24,7 @@ import numpy as np
 from sqlalchemy import Connection, Engine, and_, bindparam, func, select
 
 from ringfence.markets.instruments import listing
-from ringfence.risk.book import INSTRUMENT, POSITION, POSITION_LIMITS, Rows, rows
+from ringfence.risk.book import INSTRUMENT, POSITION, POSITION_LIMITS, Ints, Rows, rows
 from ringfence.risk.watch import Marks, Watch, nearest_triggers
 from ringfence.runtime.database import unit_of_work
 from ringfence.vaults.ledger import margin_account
@@ -36,7 +39,7 @@ __all__ = ["Marks", "PositionWatch", "shard_of"]
 _AT_ONCE, _NAMED_AT_ONCE = 5_000, 500
 """Rows that are read and armed together, and ids that one query names."""
 
-_VERSIONS = select(vault.c.id, vault.c.version)
+_VERSIONS = select(vault.c.id, vault.c.version).order_by(vault.c.id)
 _OPEN = (
     select(vault.c.id, vault.c.name.label("vault"), vault.c.mandate, position.c.name, position.c.instrument,
            position.c.quantity, position.c.cost, func.coalesce(account.c.balance, 0).label("margin"))
@@ -102,25 +105,29 @@ class _Distinct:
 
 @dataclass(eq=False)
 class _Held:
-    """What a watch holds of the database."""
+    """What a watch holds of the database; of many positions, so that there is no object for each."""
 
-    versions: Mapping[int, int] = field(default_factory=dict)
-    """Of every vault, by id."""
+    vaults: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    """Ids of every vault, in order."""
+    versions: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+    """Of each of them."""
     unread: dict[int, _Unread] = field(default_factory=dict)
+    """By id of the vault."""
     watch: Watch = field(default_factory=Watch)
     owners: list[str] = field(default_factory=list)
     """By row of the watch, the name of the vault."""
-    rows_of: dict[int, list[int]] = field(default_factory=dict)
-    """By id of a vault, the rows of its positions."""
+    owned_by: "array[int]" = field(default_factory=lambda: array("q"))
+    """By row of the watch, the id of the vault; -1 where the row is free."""
     free: list[int] = field(default_factory=list)
-    """Rows that nobody has any more."""
     symbols: dict[str, int] = field(default_factory=dict)
     """By key of an instrument, its number in the watch."""
 
-    def drop(self, identity: int) -> None:
-        self.unread.pop(identity, None)
-        for row in self.rows_of.pop(identity, ()):
+    def drop(self, vaults: Ints) -> None:
+        for one in vaults.tolist():
+            self.unread.pop(one, None)
+        for row in np.flatnonzero(np.isin(np.frombuffer(self.owned_by, np.int64), vaults)).tolist():
             self.watch.remove(row)
+            self.owned_by[row] = -1
             self.free.append(row)
 
     def add(self, one: _Armed | _Unread) -> None:
@@ -130,9 +137,9 @@ class _Held:
         if not self.free:
             self.free.append(len(self.owners))
             self.owners.append("")
+            self.owned_by.append(-1)
         row = self.free.pop()
-        self.owners[row] = one.name
-        self.rows_of.setdefault(one.vault, []).append(row)
+        self.owners[row], self.owned_by[row] = intern(one.name), one.vault
         self.watch.place(row, self.symbols.setdefault(one.instrument, len(self.symbols)), one.side, one.trigger)
 
 
@@ -147,7 +154,8 @@ class PositionWatch:
         if not 0 <= shard < shards:
             raise ValueError(f"shard {shard} of {shards}: expected one from 0 to {shards - 1}")
         self.engine, self.shard, self.shards = engine, shard, shards
-        self._legs: dict[str, Mapping[str, _Leg]] = {}  # by fingerprint, by position
+        self._legs: dict[bytes, Mapping[str, _Leg]] = {}  # by fingerprint, by position
+        self._alike: dict[tuple[tuple[str, _Leg], ...], Mapping[str, _Leg]] = {}
         self._limits, self._listing = _Distinct(POSITION_LIMITS), _Distinct(INSTRUMENT)
         self._held = _Held()
         _warm_up()
@@ -180,28 +188,31 @@ class PositionWatch:
         fallen or a vault has gone, the database is not the one that it was, and everything is read."""
         held = self._held
         with unit_of_work(self.engine, writes=False) as connection:
-            versions = _versions(connection)
-            is_another = any(versions.get(one, -1) < version for one, version in held.versions.items())
-            changed = [one for one, version in versions.items() if held.versions.get(one) != version]
-            found = [] if is_another else list(self._armed(connection, changed))
+            vaults, versions = _versions(connection)
+            known = np.isin(vaults, held.vaults, assume_unique=True)
+            is_another = known.sum() < len(held.vaults) or bool((versions[known] < held.versions).any())
+            if not is_another:
+                known[known] = versions[known] == held.versions
+                changed = vaults[~known]
+                found = list(self._armed(connection, changed.tolist()))
         if is_another:
             return self.rebuild()
-        for one in changed:
-            held.drop(one)
-        for armed in found:
-            held.add(armed)
-        held.versions = versions  # last, so that what was not finished is read again
+        if len(changed):
+            held.drop(changed)
+        for one in found:
+            held.add(one)
+        held.vaults, held.versions = vaults, versions  # last, so that what was not finished is read again
         return len(changed)
 
     def rebuild(self) -> int:
         """Read everything, as at the start and after any doubt; returns the number of vaults."""
         held = _Held()
         with unit_of_work(self.engine, writes=False) as connection:
-            held.versions = _versions(connection)
+            held.vaults, held.versions = _versions(connection)
             for one in self._armed(connection, None):
                 held.add(one)
         self._held = held
-        return len(held.versions)
+        return len(held.vaults)
 
     # ------------------------------------------------------------------------------------------------ reading
 
@@ -210,49 +221,49 @@ class PositionWatch:
         for part in _open_positions(connection, vaults):
             mine = [row for row in part if shard_of(row.instrument, self.shards) == self.shard]
             unread = self._read_mandates(connection, {row.mandate for row in mine})
-            known = [row for row in mine if row.name in self._legs.get(row.mandate, ())]
-            yield from self._arm(known)
-            for row in mine:
-                if row.mandate in unread:
-                    yield _Unread(row.id, row.vault, unread[row.mandate])
-                elif row.name not in self._legs[row.mandate]:
-                    yield _Unread(row.id, row.vault, f"its mandate knows no position {row.name}")
+            found = [(row, self._legs.get(bytes.fromhex(row.mandate), {}).get(row.name)) for row in mine]
+            yield from self._arm([(row, leg) for row, leg in found if leg is not None])
+            for row in (row for row, leg in found if leg is None):
+                yield _Unread(row.id, row.vault, unread.get(row.mandate, f"its mandate knows no position {row.name}"))
 
-    def _arm(self, found: Sequence[_Row]) -> Iterator[_Armed]:
+    def _arm(self, found: Sequence[tuple[_Row, _Leg]]) -> Iterator[_Armed]:
         if not found:
             return
-        legs = [self._legs[row.mandate][row.name] for row in found]
+        held, legs = zip(*found, strict=True)
         table = rows(POSITION, len(found), symbol=[leg.instrument for leg in legs])
         for name in ("quantity", "cost", "margin"):
-            table[name] = [getattr(row, name) for row in found]
+            table[name] = [getattr(row, name) for row in held]
         limits = self._limits.table()[[leg.limit for leg in legs]]
         triggers = nearest_triggers(table, limits, self._listing.table()).tolist()
-        for row, trigger in zip(found, triggers, strict=True):
+        for row, trigger in zip(held, triggers, strict=True):
             yield _Armed(row.id, row.vault, row.instrument, 1 if row.quantity > 0 else -1, trigger)
 
     def _read_mandates(self, connection: Connection, fingerprints: set[str]) -> dict[str, str]:
         """Keep what the mandates of these fingerprints say of their positions; returns those that cannot be read, each
         with the reason. No strategy is asked for: one that is not installed here puts nobody at risk."""
-        unread = {}
-        for part in _parts(sorted(fingerprints - self._legs.keys())):
+        unread, new = {}, sorted(one for one in fingerprints if bytes.fromhex(one) not in self._legs)
+        for part in _parts(new):
             for fingerprint, body in connection.execute(_BODIES, {"mandates": part}).all():
                 try:
-                    self._legs[fingerprint] = self._read(Mandate.from_canonical(body))
+                    self._legs[bytes.fromhex(fingerprint)] = self._read(Mandate.from_canonical(body))
                 except RingfenceError as refused:
                     unread[fingerprint] = str(refused)
         return unread
 
-    def _read(self, terms: Mandate) -> dict[str, _Leg]:
+    def _read(self, terms: Mandate) -> Mapping[str, _Leg]:
         traded = instruments_of(terms)
         limits = compile_limits(terms, {terms.positions[name].symbol: one for name, one in traded.items()}).positions
-        return {
+        legs = {
             name: _Leg(self._limits.number(limit), self._listing.number(instrument))
             for name, limit, instrument in zip(traded, limits, listing(traded.values()), strict=True)
         }
+        return self._alike.setdefault(tuple(legs.items()), legs)  # one for all mandates that agree on them
 
 
-def _versions(connection: Connection) -> dict[int, int]:
-    return dict(connection.execute(_VERSIONS).all())
+def _versions(connection: Connection) -> tuple[Ints, Ints]:
+    """Of every vault, in order of their ids: (ids, versions)."""
+    found = np.fromiter(chain.from_iterable(connection.execute(_VERSIONS).all()), np.int64)
+    return found[::2].copy(), found[1::2].copy()
 
 
 def _open_positions(connection: Connection, vaults: Sequence[int] | None) -> Iterable[Sequence[_Row]]:

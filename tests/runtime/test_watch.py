@@ -23,7 +23,7 @@ from ringfence.risk.errors import MarksRefused
 from ringfence.risk.events import Kind
 from ringfence.risk.exposure import arm
 from ringfence.runtime.acts import deposit, open_vault, redeem
-from ringfence.runtime.database import open_engine, unit_of_work
+from ringfence.runtime.database import migrate, open_engine, unit_of_work
 from ringfence.runtime.desk import Desk
 from ringfence.runtime.setup import Setup, set_up
 from ringfence.runtime.step import SlotInputs, book_of, live_through
@@ -353,6 +353,17 @@ def test_two_watches_at_once_that_read_while_vaults_are_stepped_come_to_the_same
             watch.refresh()
             assert answers(watch) == answers(PositionWatch(up.engine))
             watch.engine.dispose()
+
+
+def test_a_watch_of_no_vaults_sees_the_first_one_open(database_url: str) -> None:
+    engine = open_engine(database_url, create=True)
+    migrate(engine)
+    watch = PositionWatch(engine)
+    assert answers(watch) == ([()] * 801, {}, 0)
+    with two(database_url, rough(), 8):
+        assert watch.refresh() == 2
+        assert watch.crossed({BTC: Marks(1.0, 1e9)}) == ("down", "up")
+    engine.dispose()
 
 
 def test_a_watch_writes_nothing(database_url: str) -> None:
