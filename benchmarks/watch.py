@@ -84,8 +84,9 @@ def million(positions: int) -> dict[str, float]:
         return grown
 
     longs = np.sort(triggers[(symbols == 0) & (sides > 0)])
-    low = float(longs[-min(CROSSED, len(longs))])
-    assert len(watch.crossed(0, low, at[0])) == min(CROSSED, len(longs))
+    crossed = min(CROSSED, len(longs))
+    low = float(longs[-crossed])
+    assert len(watch.crossed(0, low, at[0])) == crossed
     assert all(len(watch.crossed(symbol, mark, mark)) == 0 for symbol, mark in whole_market)
     floor = best(lambda: read_triggers(triggers))
     quiet = min(mean(lambda one: watch.crossed(one[0], one[1], one[1]), whole_market * 20) for _ in range(5))
@@ -97,7 +98,7 @@ def million(positions: int) -> dict[str, float]:
     moving = mean(lambda row: watch.place(row[0], row[1], row[2], row[3] * 1.0001), chosen)
     return {
         "positions": positions, "symbols": SYMBOLS, "reading_triggers_us": floor * 1e6, "quiet_tick_us": quiet * 1e6,
-        "crossed": CROSSED, "crossing_tick_us": crossing * 1e6,
+        "crossed": crossed, "crossing_tick_us": crossing * 1e6,
         "place_us": placing * 1e6, "move_us": moving * 1e6, "remove_us": removing * 1e6,
         "bytes_a_position": built / positions, "bytes_a_position_placed_singly": grown / (positions // 10),
     }  # fmt: skip

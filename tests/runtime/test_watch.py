@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -82,13 +82,26 @@ def alarms(decided: Decided) -> set[Kind]:
     return {Kind(one.kind) for one in decided.events} & set(ALARMS)
 
 
-def touched(setup: Setup, book: Book, bar: Any) -> tuple[bool, bool]:
-    """Whether the bar's worst mark touches the liquidation's watch, and its close that of the margin call."""
+class Touches(NamedTuple):
+    """What a bar does to the watches of a vault's position, by the vault itself."""
+
+    worst: bool
+    """Its worst mark touches one of both."""
+    liquidation: bool
+    """Its worst mark touches the liquidation's."""
+    call: bool
+    """Its close touches the margin call's."""
+
+
+def touched(setup: Setup, book: Book, bar: Any) -> Touches:
     row = book.positions.copy()[0]
     arm(row, setup.limits.positions[0], setup.listing[0])
+    watches = float(row.liquidation_watch), float(row.call_watch)
     if row.quantity > 0:
-        return bar.mark_low <= row.liquidation_watch, bar.mark_close <= row.call_watch
-    return bar.mark_high >= row.liquidation_watch > 0.0, bar.mark_close >= row.call_watch > 0.0
+        return Touches(bar.mark_low <= max(watches), bar.mark_low <= watches[0], bar.mark_close <= watches[1])
+    if row.quantity < 0:
+        return Touches(bar.mark_high >= min(watches), bar.mark_high >= watches[0], bar.mark_close >= watches[1])
+    return Touches(False, False, False)
 
 
 def test_slot_by_slot_whoever_is_called_or_liquidated_was_crossed_before(database_url: str) -> None:
@@ -105,9 +118,10 @@ def test_slot_by_slot_whoever_is_called_or_liquidated_was_crossed_before(databas
                     held = one.vault(connection)
                     touches = touched(one.setup, book_of(held, one.inputs(number).close), bar)
                     happened = alarms(one.live_through(held, number))
-                assert (one.name in found) >= bool(happened)
-                assert (Kind.liquidation in happened) == touches[0]
-                assert (Kind.margin_call in happened) <= touches[1]
+                assert (one.name in found) == touches.worst
+                assert touches.worst >= bool(happened), "too early perhaps, and never too late"
+                assert (Kind.liquidation in happened) == touches.liquidation, "without funding never too early"
+                assert (Kind.margin_call in happened) <= touches.call
                 told += happened
                 early += one.name in found and not happened
                 quiet += one.name not in found
@@ -139,9 +153,10 @@ def test_for_any_bar_the_crossed_are_all_that_the_step_calls_or_liquidates(
         is_crossed = one.name in watch.crossed({BTC: Marks(float(low), float(high))})
         touches = touched(one.setup, book, bar)
         happened = alarms(live_through(one.setup, copy, replace(inputs, walk=inputs.walk._replace(bars=bars))).entry)
-        assert (Kind.liquidation in happened) == touches[0]
-        assert is_crossed or not happened
-        assert is_crossed >= any(touches)
+        assert is_crossed == touches.worst
+        assert is_crossed >= bool(happened)
+        assert (Kind.liquidation in happened) == touches.liquidation
+        assert (Kind.margin_call in happened) <= touches.call
 
 
 @pytest.fixture
