@@ -32,7 +32,7 @@ _FAMILIES = ("LC_", "MKL_", "NUMBA_", "OMP_", "OPENBLAS_", "PYTHON")
 _CHUNK, _DRAINED_MAX = 65_536, 1 << 20
 _LOOK = 0.25
 """Seconds after which a silent process is looked at again: its pipes may be held open by what it started."""
-_PARTING, _BURIAL = 0.5, 5.0
+_PARTING, _BURIAL = 2.0, 5.0
 """Seconds that a process which closed its pipes has to end by itself, and a killed one to be gone."""
 
 
@@ -175,7 +175,10 @@ class StrategyProcess:
         """Whether the process has ended by itself; it is left to be buried by `end`, so that its number stays its."""
         if not hasattr(os, "waitid"):
             return False
-        return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        try:
+            return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:  # the owner buries every child as it ends
+            return True
 
     def _how_it_ended(self) -> str:
         deadline = time.monotonic() + _PARTING
