@@ -6,10 +6,9 @@ is a new interpreter; it can write no file, and its memory is limited.
 
 This is made against faults, not against an enemy: strategies run as the same user and share one process. One that means
 to can signal other processes, read what that user may read, change files in other ways than by writing to them, or
-change the code that answers for the strategies after it; what it starts in a session of its own outlives it. Each
-question carries a random token that its answer must echo, and the next is not sent before. So what a strategy writes
-into the answers by itself is found out and costs the process, unless it looked the token of its own question up, which
-forges its own answer alone; the tokens of others are not there yet.
+answer for the strategies after it, whose questions it can find; what it starts in a session of its own outlives it.
+Each question carries a random token that its answer must echo. So whatever a strategy writes into the answers without
+having looked for a token, even in the form of one, is found out, and costs the process and no answer.
 """
 
 import json
@@ -20,6 +19,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from types import TracebackType
 from typing import Any
 
@@ -48,6 +48,9 @@ stated."""
 _START_SECONDS = 120.0
 """A first start may have to compile the formulas."""
 _NAME_MAX = 100
+_AHEAD = 2
+"""Questions that lie ready when one is answered, so that neither process waits for the other to wake."""
+_JSON = json.JSONEncoder(allow_nan=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,50 +123,57 @@ class Proposers(AbstractContextManager["Proposers"]):
     def _ask_all(self, questions: "Sequence[_Asking]") -> list[Answer | Failed]:
         with self._lock:
             try:
-                return [self._answer(asking) for asking in questions]
+                return [self._answer(questions, number) for number in range(len(questions))]
             except BaseException:
-                self._end()  # an answer may be under way
+                self._end()  # answers may be under way
                 raise
             finally:
                 if self._process is not None:
                     self._process.drain()
                 _tell(*self._printed.taken())
 
-    def _answer(self, asking: "_Asking") -> Answer | Failed:
+    def _answer(self, questions: "Sequence[_Asking]", number: int) -> Answer | Failed:
         """The answer, or whose fault it is that there is none.
 
         A process that dies or runs out of memory may do so by what another strategy left behind in it; so nobody is
         blamed for that who was not asked again in a process where no other has been.
         """
-        if asking.bars is not None and not len(asking.bars):
-            return Answer(b"")  # no opinion on nothing
+        asking = questions[number]
         while True:
-            process = self._living()
+            process = self._living(idle=number == 0)
             if isinstance(process, Ending):
                 return asking.never_asked(process)
+            for ahead in range(number, min(number + 1 + _AHEAD, len(questions))):
+                if ahead not in process.posted:
+                    _post(process, questions[ahead], ahead)
             alone = process.asked <= {asking.strategy}
             process.asked.add(asking.strategy)
-            answer = _ask(process, asking, self._seconds)
+            answer = process.answer(process.posted.pop(number), self._seconds)
             failure = answer.kind if isinstance(answer, Ending) else answer.failure
             if failure in (FailureKind.died, FailureKind.hung, FailureKind.memory):
                 self._end()
             if alone or failure not in (FailureKind.died, FailureKind.memory):
                 return asking.judged(answer, self._seconds)
 
-    def _living(self) -> StrategyProcess | Ending:
-        """The process, started if there is none."""
-        if self._process is not None and (self._process.owner != os.getpid() or self._process.has_ended()):
+    def _living(self, idle: bool) -> StrategyProcess | Ending:
+        """The process, started if there is none; `idle` where nothing has been asked of it in this call."""
+        if self._process is not None and idle and self._is_lost(self._process):
             self._end()
         if self._process is None:
             try:
                 self._process = StrategyProcess(self._memory, self._printed)
             except OSError as fault:
                 return Ending(FailureKind.died, fault.strerror or str(fault))
-            ready = _ask(self._process, _Asking(Verb.ready, {}, 0), _START_SECONDS)
+            _post(self._process, _Asking(Verb.ready, {}, 0), 0)
+            ready = self._process.answer(self._process.posted.pop(0), _START_SECONDS)
             if isinstance(ready, Ending):
                 self._end()
                 return ready
         return self._process
+
+    def _is_lost(self, process: StrategyProcess) -> bool:
+        """Whether it belongs to another since a fork, has ended, or says what nobody asked."""
+        return process.owner != os.getpid() or process.has_ended() or process.speaks_unasked()
 
     def _end(self) -> None:
         if self._process is not None:
@@ -171,9 +181,9 @@ class Proposers(AbstractContextManager["Proposers"]):
             self._process = None
 
 
-def _ask(process: StrategyProcess, asking: "_Asking", seconds: float) -> Answer | Ending:
-    token = secrets.token_bytes(TOKEN_BYTES)
-    return process.ask(written_question(asking.question(token)), token, seconds)
+def _post(process: StrategyProcess, asking: "_Asking", number: int) -> None:
+    process.posted[number] = token = secrets.token_bytes(TOKEN_BYTES)
+    process.post(written_question(asking.question(token)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,13 +195,14 @@ class _Asking:
     timeframe: int
     bars: Bars | None = None
 
-    @property
+    @cached_property
     def strategy(self) -> str:
+        """Its name, for people."""
         return printable(str(self.statement.get("name", "")))[:_NAME_MAX]
 
     def question(self, token: bytes) -> Question:
-        statement = json.dumps(self.statement, allow_nan=False).encode()
-        return Question(token, self.verb, statement, self.timeframe, self.bars)
+        """As it is sent; TypeError or ValueError where the statement is no JSON."""
+        return Question(token, self.verb, _JSON.encode(self.statement).encode(), self.timeframe, self.bars)
 
     def judged(self, answer: Answer | Ending, seconds: float) -> Answer | Failed:
         """The answer where it is one; otherwise the failure in words."""
@@ -212,7 +223,8 @@ class _Asking:
     def _act(self) -> str:
         if self.bars is None:
             return f"tell its lookback on bars of {format_duration(self.timeframe)}"
-        return f"propose on {self.bars.symbol} up to {utc(int(self.bars.ts[-1]))}"
+        until = f" up to {utc(int(self.bars.ts[-1]))}" if len(self.bars) else ""
+        return f"propose on {self.bars.symbol}{until}"
 
 
 def _shown(text: str, limit: int) -> str:

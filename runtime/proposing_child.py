@@ -169,6 +169,8 @@ def _built(statement: bytes, built: dict[bytes, Strategy]) -> Strategy:
 
 
 def _opinion(token: bytes, strategy: Strategy, bars: Bars) -> Answer:
+    if not len(bars):
+        return Answer(token)
     leverage, valid = proposals(strategy, bars)
     return Answer(token, leverage=float(leverage[-1]), valid=bool(valid[-1]))
 

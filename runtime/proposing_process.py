@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -83,6 +84,9 @@ class StrategyProcess:
         self.asked: set[str] = set()
         """Whose code has run in it."""
         self._printed = printed
+        self.posted: dict[int, bytes] = {}
+        """The open questions' tokens, by their numbers in the call."""
+        self._unsent: deque[memoryview] = deque()
         self._content = bytearray()
         ends = [os.pipe() for _ in range(3)]
         try:
@@ -103,34 +107,42 @@ class StrategyProcess:
         for pipe in (self._answers, self._output):
             self._selector.register(pipe, selectors.EVENT_READ)
 
-    def ask(self, question: bytes, token: bytes, seconds: float) -> Answer | Ending:
-        """Its answer to the question of that token, if it comes within so many seconds; otherwise it must be ended."""
+    def post(self, question: bytes) -> None:
+        """Sends a question, as much of it as the pipe takes now and the rest while answers are waited for."""
+        self._unsent.append(memoryview(question))
+        with suppress(BrokenPipeError):  # whoever waits for an answer is told
+            self._send()
+
+    def answer(self, token: bytes, seconds: float) -> Answer | Ending:
+        """The answer to the oldest open question, if it carries that token and comes within so many seconds; otherwise
+        the process must be ended."""
         deadline = time.monotonic() + seconds
         try:
-            self._read_answers()
-            if self._content:
-                raise Malformed("an answer that nobody had asked for")
-            unsent = self._send(memoryview(question))
             while (answer := read_answer(self._content, token)) is None:
                 left = deadline - time.monotonic()
                 if left <= 0.0:
                     return Ending(FailureKind.hung, "")
-                unsent = self._wait(unsent, min(left, _LOOK))
+                self._wait(min(left, _LOOK))
         except Malformed as fault:
             return Ending(FailureKind.died, f"wrote {fault}")
         except (EOFError, BrokenPipeError):
             return Ending(FailureKind.died, self._how_it_ended())
-        self._content.clear()
         return answer
 
-    def _wait(self, unsent: memoryview, seconds: float) -> memoryview:
-        """Reads and writes what can be; what is left to send. EOFError where the process has ended."""
-        if unsent:
+    def speaks_unasked(self) -> bool:
+        """Whether there is an answer where no question is open; asked between calls."""
+        with suppress(EOFError):
+            self._read_answers()
+        return bool(self._content)
+
+    def _wait(self, seconds: float) -> None:
+        """Reads and writes what can be; EOFError where the process has ended."""
+        if self._unsent:
             self._selector.register(self._questions, selectors.EVENT_WRITE)
         try:
             ready = {key.fd for key, _ in self._selector.select(seconds)}
         finally:
-            if unsent:
+            if self._unsent:
                 self._selector.unregister(self._questions)
         if self._output in ready:
             self._read_output()
@@ -138,13 +150,15 @@ class StrategyProcess:
             self._read_answers()
         elif not ready and self.has_ended():
             raise EOFError
-        return self._send(unsent) if self._questions in ready else unsent
+        if self._questions in ready:
+            self._send()
 
-    def _send(self, content: memoryview) -> memoryview:
+    def _send(self) -> None:
         with suppress(BlockingIOError):
-            while content:
-                content = content[os.write(self._questions, content) :]
-        return content
+            while self._unsent:
+                self._unsent[0] = self._unsent[0][os.write(self._questions, self._unsent[0]) :]
+                if not self._unsent[0]:
+                    self._unsent.popleft()
 
     def _read_answers(self) -> None:
         with suppress(BlockingIOError):

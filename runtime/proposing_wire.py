@@ -4,6 +4,7 @@ Fixed structures, raw columns and bounded text, in the machine's own byte order,
 Nothing in it can be executed, and reading it back makes nothing but numbers and text.
 """
 
+import math
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ class Malformed(ValueError):
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """One question; it is answered before the next is asked."""
+    """One question; questions are answered in the order in which they came."""
 
     token: bytes
     """Random; the answer carries it."""
@@ -130,10 +131,10 @@ def written_answer(answer: Answer) -> bytes:
     return b"".join((head, text, place))
 
 
-def read_answer(content: bytes | bytearray, token: bytes) -> Answer | None:
-    """The answer to the question of that token, or None while it is not whole.
+def read_answer(content: bytearray, token: bytes) -> Answer | None:
+    """The answer to the question of that token, taken from the beginning of `content`, or None while it is not whole.
 
-    Refused: Malformed (another token, numbers that no answer has, texts that are too long, bytes after the end).
+    Refused: Malformed (another token, numbers that no answer has, texts that are too long).
     """
     if len(content) < _ANSWER.size:
         return None
@@ -142,14 +143,13 @@ def read_answer(content: bytes | bytearray, token: bytes) -> Answer | None:
         raise Malformed("an answer to another question")
     if came > len(_TOLD) or text > _CHARACTER_BYTES * TEXT_MAX or place > _CHARACTER_BYTES * PLACE_MAX:
         raise Malformed("an answer of no known form")
-    if not np.isfinite(leverage) or (leverage != 0.0 and not valid) or bars < 0:
+    if not math.isfinite(leverage) or (leverage != 0.0 and not valid) or bars < 0:
         raise Malformed("a number that no answer has")
     end = _ANSWER.size + text + place
     if len(content) < end:
         return None
-    if len(content) > end:
-        raise Malformed("more than one answer")
     words = bytes(content[_ANSWER.size : end])
+    del content[:end]
     failure = _TOLD[came - 1] if came else None
     return Answer(
         token, failure, leverage, valid, bars, _text(words[:text], TEXT_MAX), _text(words[text:], PLACE_MAX)
