@@ -136,7 +136,8 @@ class Proposers(AbstractContextManager["Proposers"]):
         """The answer, or whose fault it is that there is none.
 
         A process that dies or runs out of memory may do so by what another strategy left behind in it; so nobody is
-        blamed for that who was not asked again in a process where no other has been.
+        blamed for that who was not asked again in a process where no other has been. Whoever gives no answer in time is
+        blamed at once.
         """
         asking = questions[number]
         while True:

@@ -33,7 +33,7 @@ _FAMILIES = ("LC_", "MKL_", "NUMBA_", "OMP_", "OPENBLAS_", "PYTHON")
 _CHUNK, _DRAINED_MAX = 65_536, 1 << 20
 _LOOK = 0.25
 """Seconds after which a silent process is looked at again: its pipes may be held open by what it started."""
-_PARTING, _BURIAL = 2.0, 5.0
+_PARTING, _BURIAL = 1.0, 5.0
 """Seconds that a process which closed its pipes has to end by itself, and a killed one to be gone."""
 
 

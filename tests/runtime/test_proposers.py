@@ -132,7 +132,7 @@ def plain() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def proposers(plain: None) -> Iterator[Proposers]:
-    with Proposers(seconds=3.0, memory=256 << 20) as opened:
+    with Proposers(seconds=2.0, memory=256 << 20) as opened:
         yield opened
 
 
@@ -191,12 +191,14 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize(("act", "how"), ENDS.values(), ids=ENDS)
-def test_a_strategy_that_ends_its_process_fails_alone(proposers: Proposers, act: str, how: str) -> None:
-    failed = failure(proposers, act)
-    assert failed.kind is FailureKind.died
-    assert failed.told.startswith(f"strategy doing: its process {how}")
-    assert failed.told.endswith(" when it was asked to propose on BTC/USDT:USDT up to 2020-03-01T19:00:00Z")
+def test_strategies_that_end_their_process_fail_alone(proposers: Proposers) -> None:
+    before, *failed, behind = proposers.propose([GOOD, *(doing(act) for act, _ in ENDS.values()), GOOD])
+    assert (before, behind) == (YES, YES)
+    for one, (what, (_, how)) in zip(failed, ENDS.items(), strict=True):
+        assert isinstance(one, Failed), what
+        assert (one.kind, one.strategy) == (FailureKind.died, "doing"), what
+        assert one.told.startswith(f"strategy doing: its process {how}"), what
+        assert one.told.endswith(" when it was asked to propose on BTC/USDT:USDT up to 2020-03-01T19:00:00Z"), what
 
 
 HANGS = {
@@ -206,11 +208,11 @@ HANGS = {
 
 
 @pytest.mark.parametrize("act", HANGS.values(), ids=HANGS)
-def test_a_strategy_that_never_returns_is_killed_with_what_it_started(proposers: Proposers, act: str) -> None:
+def test_a_strategy_that_never_returns_is_killed_and_fails_alone(proposers: Proposers, act: str) -> None:
     before = process_of(proposers)
     failed = failure(proposers, act)
     assert failed.kind is FailureKind.hung
-    assert "its process did not answer within 3 s when it was asked to propose on BTC/USDT:USDT" in failed.told
+    assert "its process did not answer within 2 s when it was asked to propose on BTC/USDT:USDT" in failed.told
     assert not running(before)
     assert process_of(proposers) != before
 
