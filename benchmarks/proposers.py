@@ -9,6 +9,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ringfence.runtime.proposers import Asked, Opinion, Proposers
@@ -39,7 +40,7 @@ def seconds(work: Callable[[], object], runs: int) -> float:
     return statistics.median(taken[1:])
 
 
-def here(asked: list[Asked]) -> Callable[[], object]:
+def here(asked: list[Asked]) -> Callable[[], list[Opinion]]:
     """The same question to strategies built in this process, as a step asks it."""
     pairs = [(build(one.statement), one.bars) for one in asked]
 
@@ -66,9 +67,9 @@ def main() -> None:
             for count in CALLS:
                 asked = [Asked(statements[number % len(statements)], bars) for number in range(count)]
                 inside = here(asked)
-                assert proposers.propose(asked) == tuple(inside())  # type: ignore[arg-type]
+                assert proposers.propose(asked) == tuple(inside())
                 runs = max(given.runs // count, 20)
-                apart, own = seconds(lambda: proposers.propose(asked), runs), seconds(inside, runs)  # noqa: B023
+                apart, own = seconds(partial(proposers.propose, asked), runs), seconds(inside, runs)
                 each = {"apart_us": round(apart / count * 1e6, 1), "in_process_us": round(own / count * 1e6, 1)}
                 found.append({"strategies": name, "positions": count, **each, "ratio": round(apart / own, 2)})
     if given.json:
