@@ -135,46 +135,41 @@ class Proposers(AbstractContextManager["Proposers"]):
     def _answer(self, questions: "Sequence[_Asking]", number: int) -> Answer | Failed:
         """The answer, or whose fault it is that there is none.
 
-        A process that dies or runs out of memory may do so by what another strategy left behind in it; so nobody is
-        blamed for that who was not asked again in a process where no other has been. Whoever gives no answer in time is
-        blamed at once.
+        A process that dies or runs out of memory may do so by what was left behind in it, or was killed while nobody
+        asked; so nobody is blamed for that but who was the first to be asked in a fresh one, and others are asked there
+        again. Whoever gives no answer in time is blamed at once.
         """
         asking = questions[number]
         while True:
-            process = self._living(idle=number == 0)
+            process = self._living()
             if isinstance(process, Ending):
                 return asking.never_asked(process)
             for ahead in range(number, min(number + 1 + _AHEAD, len(questions))):
                 if ahead not in process.posted:
                     _post(process, questions[ahead], ahead)
-            alone = process.asked <= {asking.strategy}
-            process.asked.add(asking.strategy)
+            fresh, process.fresh = process.fresh, False
             answer = process.answer(process.posted.pop(number), self._seconds)
             failure = answer.kind if isinstance(answer, Ending) else answer.failure
             if failure in (FailureKind.died, FailureKind.hung, FailureKind.memory):
                 self._end()
-            if alone or failure not in (FailureKind.died, FailureKind.memory):
+            if fresh or failure not in (FailureKind.died, FailureKind.memory):
                 return asking.judged(answer, self._seconds)
 
-    def _living(self, idle: bool) -> StrategyProcess | Ending:
-        """The process, started if there is none; `idle` where nothing has been asked of it in this call."""
-        if self._process is not None and idle and self._is_lost(self._process):
+    def _living(self) -> StrategyProcess | Ending:
+        """The process, started if there is none, or where a fork has left it to another."""
+        if self._process is not None and self._process.owner != os.getpid():
             self._end()
         if self._process is None:
             try:
                 self._process = StrategyProcess(self._memory, self._printed)
             except OSError as fault:
-                return Ending(FailureKind.died, fault.strerror or str(fault))
+                return Ending(FailureKind.died, f"could not be started ({fault.strerror or fault})")
             _post(self._process, _Asking(Verb.ready, {}, 0), 0)
             ready = self._process.answer(self._process.posted.pop(0), _START_SECONDS)
             if isinstance(ready, Ending):
                 self._end()
                 return ready
         return self._process
-
-    def _is_lost(self, process: StrategyProcess) -> bool:
-        """Whether it belongs to another since a fork, has ended, or says what nobody asked."""
-        return process.owner != os.getpid() or process.has_ended() or process.speaks_unasked()
 
     def _end(self) -> None:
         if self._process is not None:

@@ -81,8 +81,8 @@ class StrategyProcess:
 
     def __init__(self, memory: int, printed: Printed) -> None:
         self.owner = os.getpid()
-        self.asked: set[str] = set()
-        """Whose code has run in it."""
+        self.fresh = True
+        """Whether no strategy has been asked in it."""
         self._printed = printed
         self.posted: dict[int, bytes] = {}
         """The open questions' tokens, by their numbers in the call."""
@@ -110,30 +110,24 @@ class StrategyProcess:
     def post(self, question: bytes) -> None:
         """Sends a question, as much of it as the pipe takes now and the rest while answers are waited for."""
         self._unsent.append(memoryview(question))
-        with suppress(BrokenPipeError):  # whoever waits for an answer is told
-            self._send()
+        self._send()
 
     def answer(self, token: bytes, seconds: float) -> Answer | Ending:
         """The answer to the oldest open question, if it carries that token and comes within so many seconds; otherwise
         the process must be ended."""
-        deadline = time.monotonic() + seconds
+        deadline, late = time.monotonic() + seconds, False
         try:
             while (answer := read_answer(self._content, token)) is None:
-                left = deadline - time.monotonic()
-                if left <= 0.0:
+                if late:
                     return Ending(FailureKind.hung, "")
-                self._wait(min(left, _LOOK))
+                left = deadline - time.monotonic()
+                late = left <= 0.0  # and looks once more, for the owner too may have been held up
+                self._wait(min(max(left, 0.0), _LOOK))
         except Malformed as fault:
             return Ending(FailureKind.died, f"wrote {fault}")
-        except (EOFError, BrokenPipeError):
+        except EOFError:
             return Ending(FailureKind.died, self._how_it_ended())
         return answer
-
-    def speaks_unasked(self) -> bool:
-        """Whether there is an answer where no question is open; asked between calls."""
-        with suppress(EOFError):
-            self._read_answers()
-        return bool(self._content)
 
     def _wait(self, seconds: float) -> None:
         """Reads and writes what can be; EOFError where the process has ended."""
@@ -148,17 +142,21 @@ class StrategyProcess:
             self._read_output()
         if self._answers in ready:
             self._read_answers()
-        elif not ready and self.has_ended():
+        elif not ready and self._has_ended():
             raise EOFError
         if self._questions in ready:
             self._send()
 
     def _send(self) -> None:
-        with suppress(BlockingIOError):
+        try:
             while self._unsent:
                 self._unsent[0] = self._unsent[0][os.write(self._questions, self._unsent[0]) :]
                 if not self._unsent[0]:
                     self._unsent.popleft()
+        except BlockingIOError:
+            pass
+        except BrokenPipeError:  # answers that came before are still to be read, and then their end
+            self._unsent.clear()
 
     def _read_answers(self) -> None:
         with suppress(BlockingIOError):
@@ -185,7 +183,7 @@ class StrategyProcess:
         while read < _DRAINED_MAX and (more := self._read_output()):
             read += more
 
-    def has_ended(self) -> bool:
+    def _has_ended(self) -> bool:
         """Whether the process has ended by itself; it is left to be buried by `end`, so that its number stays its."""
         if not hasattr(os, "waitid"):
             return False
@@ -196,7 +194,7 @@ class StrategyProcess:
 
     def _how_it_ended(self) -> str:
         deadline = time.monotonic() + _PARTING
-        while not (ended := self.has_ended()) and time.monotonic() < deadline:
+        while not (ended := self._has_ended()) and time.monotonic() < deadline:
             time.sleep(0.005)
         self.end()
         code = self._process.returncode
