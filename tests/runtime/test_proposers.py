@@ -1,5 +1,6 @@
 """Strategies in a process of their own: what they do there costs their own answer, and good ones say the same bits."""
 
+import gc
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -182,6 +184,10 @@ def running(process: int) -> bool:
 ENDS = {
     # what it does: (the code, how it is said to have ended)
     "ends by its own system call": ("ctypes.CDLL(None)._exit(7)", "ended with exit code 7"),
+    "ends beside a child that holds its pipes": (
+        "os.fork() or (os.setsid(), time.sleep(4), os._exit(0)); ctypes.CDLL(None)._exit(7)",
+        "ended with exit code 7",
+    ),
     "kills itself": ("os.kill(os.getpid(), signal.SIGKILL)", "was ended by SIGKILL"),
     "crashes": ("ctypes.string_at(0)", "was ended by SIGSEGV"),
     "closes every descriptor": ("os.closerange(0, 4096)", "ended with exit code"),
@@ -305,6 +311,12 @@ def test_questions_longer_than_a_pipe_are_asked_and_an_answer_before_an_end_coun
     assert failed.kind is FailureKind.died
 
 
+def test_an_answer_counts_though_no_more_questions_are_read(proposers: Proposers) -> None:
+    long = replace(doing(""), bars=walk(1, HOUR, beyond=20_000))
+    told = proposers.propose([doing("os.close(200); time.sleep(0.3)"), long, long])
+    assert told == (Opinion(0.5, True),) * 3
+
+
 def test_no_bars_are_no_opinion(proposers: Proposers) -> None:
     assert proposers.propose([replace(GOOD, bars=BARS[:0])]) == (Opinion(0.0, False),)
     assert proposers.propose([]) == ()
@@ -316,7 +328,7 @@ def test_no_bars_are_no_opinion(proposers: Proposers) -> None:
 def test_nothing_of_the_owner_is_there(proposers: Proposers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RINGFENCE_DATABASE", "postgresql://user:secret@host/name")
     monkeypatch.setenv("PGPASSWORD", "secret")
-    with sqlite3.connect(tmp_path / "vaults.db") as connection, (tmp_path / "open").open("w") as stream:
+    with closing(sqlite3.connect(tmp_path / "vaults.db")) as connection, (tmp_path / "open").open("w") as stream:
         connection.execute("CREATE TABLE held (id)")
         os.set_inheritable(stream.fileno(), True)
         proposers.close()
@@ -413,6 +425,7 @@ def test_many_calls_and_restarts_leave_no_zombie_and_no_descriptor(plain: None) 
     def descriptors() -> int:
         return len(os.listdir("/proc/self/fd"))
 
+    gc.collect()  # what tests before have dropped
     before = descriptors()
     with Proposers(seconds=5.0) as proposers:
         first = process_of(proposers)
@@ -430,6 +443,26 @@ def test_many_calls_and_restarts_leave_no_zombie_and_no_descriptor(plain: None) 
 def test_a_process_killed_while_nobody_asks_is_nobody_s_fault(proposers: Proposers) -> None:
     os.kill(process_of(proposers), signal.SIGKILL)
     assert proposers.propose([doing("")]) == (Opinion(0.5, True),)
+
+
+def test_an_interrupted_call_ends_the_process(proposers: Proposers) -> None:
+    class Interrupted(Exception):
+        pass
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    process = process_of(proposers)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.5)
+    try:
+        with pytest.raises(Interrupted):
+            proposers.propose([GOOD, doing("time.sleep(60)"), GOOD])
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+        signal.signal(signal.SIGALRM, before)
+    assert not running(process)
+    assert proposers.propose([GOOD]) == (YES,)
 
 
 def test_threads_that_ask_at_once_each_get_their_own_answers(proposers: Proposers) -> None:
