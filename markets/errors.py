@@ -10,7 +10,10 @@ from ringfence.words.times import format_duration, utc
 
 __all__ = [
     "AmbiguousInstrument",
+    "ClockApart",
+    "ExchangeRefused",
     "Fault",
+    "FeedRefused",
     "Finding",
     "InvalidBars",
     "InvalidFunding",
@@ -18,7 +21,11 @@ __all__ = [
     "InvalidTimeframe",
     "MarketsRefused",
     "MisalignedMarket",
+    "NoAnswer",
+    "NotListed",
+    "PackageMissing",
     "SuspectData",
+    "UnknownExchange",
     "UnknownInstrument",
     "UnknownScenario",
     "UnreadableFile",
@@ -183,6 +190,88 @@ class UnreadableFile(RingfenceError):
     def __str__(self) -> str:
         where = f"{self.path}:{self.line}" if self.line is not None else str(self.path)
         return f"{where}: {self.found}; expected {self.expected}"
+
+
+class FeedRefused(RingfenceError):
+    """No feed was made; it cannot deliver what was asked of it."""
+
+    source: str
+    found: str
+    expected: str
+
+    def __str__(self) -> str:
+        return f"feed {self.source}: {self.found}; expected {self.expected}"
+
+
+class PackageMissing(RingfenceError):
+    """Nothing was started; what was asked for needs a package that is not installed."""
+
+    wanted_for: str
+    package: str
+    extra: str
+
+    def __str__(self) -> str:
+        return f"{self.wanted_for} needs {self.package}, which is not installed; it comes with the extra {self.extra!r}"
+
+
+class UnknownExchange(RingfenceError):
+    """No feed was made; no exchange of that name is known to the library that speaks to them."""
+
+    name: str
+    known: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"unknown exchange {self.name!r}; {near_or_known(self.name, self.known)}"
+
+
+class NotListed(RingfenceError):
+    """No bars of this symbol come; the exchange does not list it, and its other symbols go on."""
+
+    source: str
+    symbol: str
+    known: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.source} does not list {self.symbol}{did_you_mean(self.symbol, self.known)}"
+
+
+class NoAnswer(RingfenceError):
+    """Nothing is known that was not known before; what was asked for is asked for again by the next poll."""
+
+    transient = True
+
+    source: str
+    asked: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.source} gave no answer to {self.asked}: {self.reason}"
+
+
+class ExchangeRefused(RingfenceError):
+    """Nothing came of this request and nothing will while it stays the same; the others go on."""
+
+    source: str
+    asked: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.source} refused {self.asked}: {self.reason}"
+
+
+class ClockApart(RingfenceError):
+    """Bars are closed by the exchange's clock, and prices may be taken for stale or for future ones."""
+
+    transient = True
+
+    source: str
+    milliseconds: int
+    bound: int
+
+    def __str__(self) -> str:
+        where = "ahead of" if self.milliseconds > 0 else "behind"
+        apart, bound = format_duration(abs(self.milliseconds)), format_duration(self.bound)
+        return f"the clock of {self.source} is {apart} {where} this machine's; expected no more than {bound}"
 
 
 def _series_refused(what: str, symbol: str, faults: tuple[Fault, ...]) -> str:

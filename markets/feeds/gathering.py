@@ -1,0 +1,157 @@
+"""Gathering: bars that are over wait until their marks and funding stamps have come, so that they are recorded whole.
+
+What a recording has is never completed afterwards: a bar that is stored without its mark is lived by its last price,
+and a stamp that comes after its bar is refused. So the three are delivered together, or after a stated patience.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ringfence.markets.bars import Bars
+from ringfence.markets.feeds.closing import joined, traded
+from ringfence.markets.market import Funding
+from ringfence.words.times import format_duration, utc
+
+__all__ = ["Gathered", "Gathering"]
+
+_HOUR = 3_600_000
+"""Venues settle funding on full hours, and on no other moments."""
+
+
+@dataclass(frozen=True, eq=False)
+class Gathered:
+    """What of one symbol is whole, or has waited long enough."""
+
+    bars: Bars | None
+    marks: Bars | None
+    funding: Funding | None
+    until: int
+    notes: tuple[str, ...]
+
+
+class Gathering:
+    """One symbol's bars, marks and stamps on their way from a source.
+
+    A bar is let go when the marks go as far as its end and every stamp inside it is known; or when it has waited for
+    `patience` ms, without what is missing, which is told.
+    """
+
+    def __init__(self, symbol: str, timeframe: int, since: int, wants: tuple[bool, bool], patience: int) -> None:
+        self.symbol, self.timeframe, self.patience = symbol, timeframe, patience
+        self.marked, self.funded = wants
+        """Whether the source has marks, and whether it has funding stamps."""
+        self.until = self.bars_until = self.marks_until = self.funding_until = since
+        """Everything earlier (UTC ms) was let go, and is known, of each."""
+        self.due: int | None = None
+        """A stamp that the source announced and that is not known yet, UTC ms."""
+        self._bars: dict[int, Bars] = {}
+        self._came: dict[int, int] = {}
+        """When each of the bars came, UTC ms."""
+        self._marks: dict[int, Bars] = {}
+        self._stamps: dict[int, float] = {}
+        self._volume_known = False
+
+    def add_bars(self, bars: Bars, until: int, clock: int) -> None:
+        """Bars that are over and came at `clock`, and how far they are complete, both UTC ms."""
+        self._volume_known = self._volume_known or bars.volume_known
+        self._put(self._bars, bars)
+        for ts in bars.ts.tolist():
+            self._came.setdefault(ts, clock)
+        self.bars_until = max(self.bars_until, until)
+
+    def add_marks(self, marks: Bars, until: int) -> None:
+        """Marks of bars that are over, and how far (UTC ms) they are complete."""
+        self._put(self._marks, marks)
+        self.marks_until = max(self.marks_until, until)
+
+    def add_funding(self, funding: Funding, until: int) -> None:
+        """Stamps, and how far (UTC ms) they are complete; never beyond one that is announced and has not come."""
+        new = zip(funding.ts.tolist(), funding.rate.tolist(), strict=True)
+        self._stamps |= {ts: rate for ts, rate in new if ts >= self.until}
+        latest = int(funding.ts[-1]) if len(funding.ts) else -1
+        if self.due is not None and latest >= self.due:
+            self.due = None
+        self.funding_until = max(self.funding_until, until if self.due is None else min(until, self.due))
+
+    def announce(self, stamp: int, clock: int) -> None:
+        """The source says at `clock` that the next stamp will be at `stamp`, both UTC ms. An earlier one that was due
+        and has not come stays due."""
+        if self.due is None and stamp > clock and stamp not in self._stamps:
+            self.due = stamp
+
+    @property
+    def reached(self) -> tuple[int, int, int]:
+        """How far bars, marks and stamps are known, UTC ms."""
+        return self.bars_until, self.marks_until, self.funding_until
+
+    @property
+    def marks_wanted(self) -> bool:
+        """Whether a bar that is over waits for its mark."""
+        return self.marked and self.marks_until < self.bars_until
+
+    @property
+    def funding_wanted(self) -> bool:
+        """Whether a bar that is over waits for stamps."""
+        return self.funded and self._last_hour(self.bars_until) >= max(self.funding_until, self.until)
+
+    def let_go(self, clock: int) -> Gathered:
+        """What can be delivered at `clock` (UTC ms), the source's own."""
+        until, notes = self.until, list[str]()
+        for opens in sorted(self._bars):
+            end = opens + self.timeframe
+            lacking = self._lacking(opens, end)
+            if lacking and self._came[opens] + self.patience > clock:
+                break
+            notes += [
+                f"{self.symbol}: the bar of {utc(opens)} goes without its {what}, which did not come within "
+                f"{format_duration(self.patience)}"
+                for what in lacking
+            ]
+            until = end
+        else:
+            until = max(until, self.bars_until)
+        first, self.until = self.until, until
+        self._came = {ts: came for ts, came in self._came.items() if ts >= until}
+        bars, marks = self._taken(self._bars, until), self._taken(self._marks, until)
+        stamps = {ts: rate for ts, rate in sorted(self._stamps.items()) if first <= ts < until}
+        self._stamps = {ts: rate for ts, rate in self._stamps.items() if ts >= until}
+        funding = _funding(self.symbol, stamps) if stamps else None
+        return Gathered(*self._whole(bars, marks), funding, until, tuple(notes))
+
+    def _lacking(self, opens: int, end: int) -> list[str]:
+        hour = self._last_hour(end)
+        return [
+            *(["mark"] if self.marked and self.marks_until < end else []),
+            *(["funding rate"] if self.funded and opens <= hour and self.funding_until <= hour else []),
+        ]
+
+    @staticmethod
+    def _last_hour(end: int) -> int:
+        """The last moment before `end` at which a stamp may fall, UTC ms."""
+        return (end - 1) // _HOUR * _HOUR
+
+    def _put(self, into: dict[int, Bars], bars: Bars) -> None:
+        for row, ts in enumerate(bars.ts.tolist()):
+            if ts >= self.until:
+                into[ts] = bars[row : row + 1]
+
+    @staticmethod
+    def _taken(waiting: dict[int, Bars], until: int) -> list[Bars]:
+        return [waiting.pop(ts) for ts in sorted(waiting) if ts < until]
+
+    def _whole(self, bars: list[Bars], marks: list[Bars]) -> tuple[Bars | None, Bars | None]:
+        """The bars in which something was traded, and their own marks."""
+        if not bars:
+            return None, None
+        whole, own = joined(bars), joined(marks)
+        assert whole is not None
+        series = traded(replace(whole, volume_known=self._volume_known))
+        if own is not None:
+            own = own.chosen(np.isin(own.ts, series.ts))
+        return (series if len(series) else None), (own if own is not None and len(own) else None)
+
+
+def _funding(symbol: str, stamps: Mapping[int, float]) -> Funding:
+    return Funding(symbol, np.array(list(stamps), dtype=np.int64), np.array(list(stamps.values())))
