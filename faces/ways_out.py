@@ -44,6 +44,7 @@ WAYS_OUT: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "markets_refused": "correct the file, or leave such markets out with --leave-out".format_map,
     "no_bars": _bars,
     "not_a_database": "name another file with --db".format_map,
+    "package_missing": "pip install 'ringfence[{extra}]'".format_map,
     "recording_differs": "use the same files again, or another database with --db".format_map,
     "schema_missing": "a command that writes (`ringfence replay`) sets it up".format_map,
     "schema_newer": "or name another database with --db".format_map,

@@ -24,18 +24,17 @@ class Closed(NamedTuple):
     """Every bar that opens earlier (UTC ms) and will ever come has come; None where nothing is known."""
 
 
-def closed(bars: Bars, clock: int | None, grace: int = GRACE) -> Closed:
-    """The bars of an answer that are over, by a later one or by the source's clock (UTC ms, None where unknown).
+def closed(bars: Bars, clock: int, grace: int = GRACE) -> Closed:
+    """The bars of an answer that are over, by a later one or by the source's clock (UTC ms).
 
     A bar is over once a later one began, or its end lies `grace` ms or more before the clock. Bars that open after the
     clock have not begun and are left out. An answer without bars says nothing of how far it goes: silence is no proof.
     """
-    if clock is not None:
-        bars = bars[: int(np.searchsorted(bars.ts, clock, side="right"))]
+    bars = bars[: int(np.searchsorted(bars.ts, clock, side="right"))]
     if not len(bars):
         return Closed(bars, None)
     last = int(bars.ts[-1])
-    if clock is not None and last + bars.timeframe + grace <= clock:
+    if last + bars.timeframe + grace <= clock:
         return Closed(bars, last + bars.timeframe)
     return Closed(bars[:-1], last)
 

@@ -59,6 +59,9 @@ class Exchange:
         """Whether its list of markets is known, and whether it asked to be left alone."""
         self._ccxt: Any = ccxt
         self._api: Any = getattr(ccxt, name)({"enableRateLimit": True, "options": {"defaultType": "swap"}})
+        # ccxt hands on what is no JSON as text and makes an empty list, or no markets, of it.
+        self._raw: Any = None
+        self._fetch, self._api.fetch = self._api.fetch, self._fetched
         if address is not None:
             self._api.urls["api"] = _elsewhere(self._api.urls["api"], address)
         self._timeframe = self._named(timeframe)
@@ -67,11 +70,18 @@ class Exchange:
         """Whether the exchange can be asked for it, by ccxt's name: `fetchTime`."""
         return self._api.has.get(ability) is True
 
+    def begin(self) -> None:
+        """A new round of requests: that it asked to be left alone is forgotten."""
+        self.overloaded = False
+
     def load(self, budget: Budget) -> None:
         """The list of markets, once."""
-        if not self.loaded:
-            self._asked("its markets", budget, self._api.load_markets)
-            self.loaded = True
+        if self.loaded:
+            return
+        self._asked("its markets", budget, lambda: self._api.load_markets(True))
+        if not self._api.markets:
+            self._no_answer("its markets", "an answer without markets")
+        self.loaded = True
 
     def demand_listed(self, symbol: str) -> None:
         """Refused: NotListed."""
@@ -92,16 +102,21 @@ class Exchange:
         shaped = isinstance(rows, list) and all(
             isinstance(row, list) and len(row) >= 6 and isinstance(row[0], int) for row in rows
         )
-        return list(rows) if shaped else self._no_answer(what, "an answer that is no list of bars")
+        if not shaped or not (rows or _says_none(self._raw)):
+            self._no_answer(what, "an answer that is no list of bars")
+        return list(rows)
 
     def funding(self, symbol: str, since: int, most: int, budget: Budget) -> list[tuple[int, float]]:
         """Stamps (UTC ms) from `since` on, at most `most`, and their rates, ascending."""
         what = f"funding rates of {symbol}"
         rows = self._asked(what, budget, lambda: self._api.fetch_funding_rate_history(symbol, since, most))
         try:
-            return sorted((int(row["timestamp"]), float(row["fundingRate"])) for row in rows)
+            stamps = sorted((int(row["timestamp"]), float(row["fundingRate"])) for row in rows)
         except _UNREADABLE:
-            return self._no_answer(what, "an answer that is no list of rates")
+            self._no_answer(what, "an answer that is no list of rates")
+        if not stamps and not _says_none(self._raw):
+            self._no_answer(what, "an answer that is no list of rates")
+        return stamps
 
     def ticker(self, symbol: str, budget: Budget) -> Mapping[str, Any]:
         """The last price (`last`, `timestamp`), as ccxt names it; None where the answer lacks a field."""
@@ -135,6 +150,13 @@ class Exchange:
         except _UNREADABLE as failure:
             self._no_answer(what, f"an answer that cannot be read ({type(failure).__name__})")
 
+    def _fetched(self, *asked: Any, **named: Any) -> Any:
+        """What a request brought, if it is JSON."""
+        self._raw = self._fetch(*asked, **named)
+        if not isinstance(self._raw, dict | list):
+            raise self._ccxt.BadResponse(f"no JSON: {str(self._raw)[:40]!r}")
+        return self._raw
+
     def _no_answer(self, what: str, reason: str) -> NoReturn:
         raise NoAnswer(self.name, what, reason) from None
 
@@ -148,6 +170,13 @@ class Exchange:
                 return str(name)
         offered = ", ".join(self._api.timeframes or {}) or "none"
         raise ExchangeRefused(self.name, f"bars of {format_duration(timeframe)}", f"it offers {offered}")
+
+
+def _says_none(answer: Any) -> bool:
+    """Whether an answer has a list with nothing in it, at its top or inside: then it says that there is nothing."""
+    if isinstance(answer, dict):
+        return any(map(_says_none, answer.values()))
+    return isinstance(answer, list) and not answer
 
 
 def _elsewhere(urls: Any, address: str) -> Any:

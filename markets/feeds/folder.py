@@ -221,14 +221,17 @@ def _deliver(symbol: str, known: _Symbol, bars: Bars, found: _Found) -> None:
     """Puts what is new among the bars, with its marks and stamps, and the last bar where it is corrected."""
     known.volume_known = known.volume_known or bars.volume_known
     found.notes += bars.notes
+    begin, end = known.until, int(bars.ts[-1]) + bars.timeframe
+    known.until = max(begin, end)
+    if end < begin:
+        told = f"{len(bars):,} bars from {utc(int(bars.ts[0]))} lie before what was delivered"
+        found.notes.append(f"{symbol}: {told}, left out")
     bars = traded(replace(bars, volume_known=known.volume_known))
     corrected = _correction(known.last, bars)
-    begin = known.until
     new = bars.chosen(bars.ts >= (begin if corrected is None else corrected.ts[0]))
     if not len(new):
         return
     found.bars[symbol], known.last = new, new[-1:]
-    known.until = max(begin, int(new.ts[-1]) + new.timeframe)
     if known.marks is not None:
         if len(own := known.marks.chosen((known.marks.ts >= new.ts[0]) & (known.marks.ts < known.until))):
             found.marks[symbol] = own

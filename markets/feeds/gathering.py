@@ -34,8 +34,8 @@ class Gathered:
 class Gathering:
     """One symbol's bars, marks and stamps on their way from a source.
 
-    A bar is let go when the marks go as far as its end and every stamp inside it is known; or when it has waited for
-    `patience` ms, without what is missing, which is told.
+    A bar is let go when the marks go as far as its end and every stamp before its end is known, those in a hole before
+    it too; or when it has waited for `patience` ms, without what is missing, which is told.
     """
 
     def __init__(self, symbol: str, timeframe: int, since: int, wants: tuple[bool, bool], patience: int) -> None:
@@ -101,7 +101,7 @@ class Gathering:
         until, notes = self.until, list[str]()
         for opens in sorted(self._bars):
             end = opens + self.timeframe
-            lacking = self._lacking(opens, end)
+            lacking = self._lacking(until, end)
             if lacking and self._came[opens] + self.patience > clock:
                 break
             notes += [
@@ -111,7 +111,8 @@ class Gathering:
             ]
             until = end
         else:
-            until = max(until, self.bars_until)
+            if not self._stamps_lack(until, self.bars_until):
+                until = max(until, self.bars_until)
         first, self.until = self.until, until
         self._came = {ts: came for ts, came in self._came.items() if ts >= until}
         bars, marks = self._taken(self._bars, until), self._taken(self._marks, until)
@@ -120,12 +121,17 @@ class Gathering:
         funding = _funding(self.symbol, stamps) if stamps else None
         return Gathered(*self._whole(bars, marks), funding, until, tuple(notes))
 
-    def _lacking(self, opens: int, end: int) -> list[str]:
-        hour = self._last_hour(end)
+    def _lacking(self, begin: int, end: int) -> list[str]:
+        """What a bar that ends at `end` lacks, where all before `begin` is let go."""
         return [
             *(["mark"] if self.marked and self.marks_until < end else []),
-            *(["funding rate"] if self.funded and opens <= hour and self.funding_until <= hour else []),
+            *(["funding rate"] if self._stamps_lack(begin, end) else []),
         ]
+
+    def _stamps_lack(self, begin: int, end: int) -> bool:
+        """Whether a stamp may fall between the two that is not known."""
+        hour = self._last_hour(end)
+        return self.funded and begin <= hour and self.funding_until <= hour
 
     @staticmethod
     def _last_hour(end: int) -> int:

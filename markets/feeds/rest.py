@@ -120,6 +120,7 @@ class Rest:
     def _round(self, now: int) -> Delivery:
         # A tenth is left for what is done with the answers.
         about = _Round(now, Budget(self.asking.timeout * 9 // 10))
+        self._exchange.begin()
         with suppress(Spent):
             self._ask(about)
         gathered = {symbol: each.let_go(about.clock) for symbol, each in self._gatherings.items()}
@@ -131,6 +132,8 @@ class Rest:
             return
         if self._ahead is None or about.now - self._looked >= self.asking.clock_every:
             self._try(about, partial(self._look_at_clock, about))
+        if self._ahead is None:  # no bar could be told from one that is not over
+            return
         for symbol in tuple(self._order):
             if self._gives_up(about):
                 return
@@ -187,16 +190,16 @@ class Rest:
 
     def _over_by_now(self, gathering: Gathering, about: _Round) -> bool:
         """Whether another bar can be over."""
-        clock = self._clock_there(about)
-        return clock is None or gathering.bars_until + self._timeframe + self.asking.grace <= clock
+        return gathering.bars_until + self._timeframe + self.asking.grace <= self._clock_there(about)
 
     def _wanted(self, since: int, about: _Round) -> int:
         """Rows to ask for: exchanges charge a request by them."""
-        clock = self._clock_there(about)
-        return self.asking.page if clock is None else min(self.asking.page, (clock - since) // self._timeframe + 2)
+        return min(self.asking.page, (self._clock_there(about) - since) // self._timeframe + 2)
 
-    def _clock_there(self, about: _Round) -> int | None:
-        return None if self._ahead is None else about.clock + self._ahead
+    def _clock_there(self, about: _Round) -> int:
+        """The exchange's clock, UTC ms, once it is known."""
+        assert self._ahead is not None
+        return about.clock + self._ahead
 
     def _ask_bars(self, gathering: Gathering, about: _Round) -> None:
         symbol, since = gathering.symbol, gathering.bars_until
@@ -224,19 +227,17 @@ class Rest:
         clock = self._clock_there(about)
         unique = list({tuple(row[:6]): row for row in rows}.values())
         self.counts["duplicate"] += len(rows) - len(unique)
-        if clock is not None:
-            begun = [row for row in unique if row[0] <= clock + self.asking.apart]
-            self.counts["from the future"] += len(unique) - len(begun)
-            unique = begun
-        if not unique:
+        begun = [row for row in unique if row[0] <= clock + self.asking.apart]
+        self.counts["from the future"] += len(unique) - len(begun)
+        if not begun:
             return None
         try:
-            bars = _series(gathering.symbol, self._timeframe, unique, with_volume)
+            bars = _series(gathering.symbol, self._timeframe, begun, with_volume)
         except InvalidBars as fault:
             # What follows a wrong row is asked for again: a bar left out could not be put in afterwards.
             self._count(about, "wrong row", fault)
             wrong = min(ts for each in fault.faults for ts in each.first)
-            right = list(takewhile(lambda row: row[0] < wrong, unique))
+            right = list(takewhile(lambda row: row[0] < wrong, begun))
             if not right:
                 return None
             bars = _series(gathering.symbol, self._timeframe, right, with_volume)
@@ -247,8 +248,6 @@ class Rest:
         since = max(gathering.funding_until, gathering.until)
         asked_at = self._clock_there(about)
         rows = self._exchange.funding(gathering.symbol, since, self.asking.page, about.budget)
-        if asked_at is None:
-            return
         try:
             stamps = Funding.validated(gathering.symbol, [ts for ts, _ in rows], [rate for _, rate in rows])
         except InvalidFunding as fault:
@@ -269,9 +268,8 @@ class Rest:
         mark, index, rate = (_number(said.get(name)) for name in ("markPrice", "indexPrice", "fundingRate"))
         held = _whole(said.get("timestamp"))
         about.ticks.append(Tick(self.name, gathering.symbol, about.clock, held, None, mark, index, rate))
-        stamp, clock = _whole(said.get("fundingTimestamp")), self._clock_there(about)
-        if stamp is not None and clock is not None:
-            gathering.announce(stamp, clock)
+        if (stamp := _whole(said.get("fundingTimestamp"))) is not None:
+            gathering.announce(stamp, self._clock_there(about))
 
     def _tell_silence(self, about: _Round, now: int) -> None:
         if about.silent and not self._silent_since:

@@ -1,27 +1,20 @@
 """Ticks: prices of one symbol from one source at one moment, let in by rule and merged field by field."""
 
-import math
 from collections import Counter, deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from enum import Enum, StrEnum
-from typing import NamedTuple
+from enum import StrEnum
+from math import fsum, isfinite
+from typing import Literal, NamedTuple, get_args
 
 __all__ = ["FIELDS", "Dropped", "Field", "Intake", "Rules", "Seen", "Tick"]
 
 _SECOND = 1_000
 
 
-class Field(Enum):
-    """What a tick may tell."""
-
-    last = "last"
-    mark = "mark"
-    index = "index"
-    funding_rate = "funding_rate"
-
-
-FIELDS = tuple(Field)
+Field = Literal["last", "mark", "index", "funding_rate"]
+"""What a tick may tell."""
+FIELDS: tuple[Field, ...] = get_args(Field)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +37,6 @@ class Tick:
     def ts(self) -> int:
         """When it held, UTC ms; when it came, where the exchange does not say."""
         return self.received if self.exchange_ts is None else self.exchange_ts
-
-    def said(self) -> Iterator[tuple[Field, float]]:
-        """The fields that it has."""
-        for field in FIELDS:
-            value = getattr(self, field.value)
-            if value is not None:
-                yield field, value
 
 
 class Dropped(StrEnum):
@@ -115,62 +101,73 @@ class Intake:
 
     def __init__(self, symbols: Collection[str], rules: Rules | None = None) -> None:
         self.rules = rules or Rules()
-        self._known: dict[str, dict[Field, dict[str, _Track]]] = {
-            symbol: {field: {} for field in FIELDS} for symbol in symbols
-        }
+        self._known: dict[str, dict[str, dict[Field, _Track]]] = {symbol: {} for symbol in symbols}
+        """By symbol and source."""
         self._dropped: Counter[tuple[str, Dropped]] = Counter()
 
     def take(self, tick: Tick) -> Dropped | None:
         """Let the tick in, or drop it whole and return the rule that it breaks."""
-        rule = self._broken(tick)
-        if rule is not None:
+        prices: list[tuple[Field, float | None]] = [("last", tick.last), ("mark", tick.mark), ("index", tick.index)]
+        said = {field: price for field, price in prices if price is not None}
+        sources = self._known.get(tick.symbol)
+        known = None if sources is None else sources.get(tick.source, {})
+        rule = self._broken(tick, said, known)
+        if rule is not None or sources is None:
+            rule = rule or Dropped.unknown_symbol
             self._dropped[tick.source, rule] += 1
             return rule
-        fields = self._known[tick.symbol]
-        for field, value in tick.said():
-            track = fields[field].get(tick.source)
+        if tick.funding_rate is not None:
+            said["funding_rate"] = tick.funding_rate
+        tracks = sources.setdefault(tick.source, {})
+        for field, value in said.items():
+            track = tracks.get(field)
             if track is None:
-                track = fields[field][tick.source] = _Track(self.rules.window, field is not Field.funding_rate)
+                track = tracks[field] = _Track(self.rules.window, field != "funding_rate")
             track.put(value, tick.ts, tick.received)
         return None
 
     def seen(self, symbol: str, field: Field) -> dict[str, Seen]:
         """The latest of the field by source; a source that never said it is absent."""
-        return {source: track.seen() for source, track in self._known[symbol][field].items()}
+        return {source: tracks[field].seen() for source, tracks in self._known[symbol].items() if field in tracks}
 
     def dropped(self) -> dict[tuple[str, Dropped], int]:
         """How many ticks were dropped so far, by source and rule."""
         return dict(self._dropped)
 
-    def _broken(self, tick: Tick) -> Dropped | None:
-        if tick.symbol not in self._known:
+    def _broken(
+        self, tick: Tick, prices: Mapping[Field, float], known: "Mapping[Field, _Track] | None"
+    ) -> Dropped | None:
+        """The first rule that a tick with these prices breaks; `known` is None for a symbol that is not."""
+        if known is None:
             return Dropped.unknown_symbol
-        said, rules = tuple(tick.said()), self.rules
-        prices = [value for field, value in said if field is not Field.funding_rate]
-        if not all(math.isfinite(value) for _, value in said):
+        rules, rate, ts, received = self.rules, tick.funding_rate, tick.ts, tick.received
+        if not all(map(isfinite, prices.values())) or (rate is not None and not isfinite(rate)):
             return Dropped.not_finite
-        if any(price <= 0.0 for price in prices):
+        if prices and min(prices.values()) <= 0.0:
             return Dropped.not_positive
-        if tick.ts > tick.received + rules.future:
+        if ts > received + rules.future:
             return Dropped.from_the_future
-        if tick.ts < tick.received - rules.late:
+        if ts < received - rules.late:
             return Dropped.late
-        fields = self._known[tick.symbol]
-        known = [(value, fields[field].get(tick.source)) for field, value in said]
-        if any(track is not None and track.at > (tick.ts, tick.received) for _, track in known):
-            return Dropped.disordered
-        if all(track is not None and (track.value, track.at[0]) == (value, tick.ts) for value, track in known):
+        said = prices if rate is None else {**prices, "funding_rate": rate}
+        new = jumps = False
+        for field, value in said.items():
+            track = known.get(field)
+            if track is None:
+                new = True
+                continue
+            if track.at > (ts, received):
+                return Dropped.disordered
+            new = new or track.value != value or track.at[0] != ts
+            jumps = jumps or (field in prices and self._jumps(value, ts, track))
+        if not new:
             return Dropped.duplicate
-        if not all(rules.least <= price <= rules.most for price in prices):
+        if prices and not rules.least <= min(prices.values()) <= max(prices.values()) <= rules.most:
             return Dropped.impossible
-        if tick.funding_rate is not None and abs(tick.funding_rate) >= 1.0:
-            return Dropped.impossible
-        if any(self._jumps(value, tick.ts, track) for value, track in known):
-            return Dropped.impossible
-        return None
+        return Dropped.impossible if jumps or (rate is not None and abs(rate) >= 1.0) else None
 
-    def _jumps(self, value: float, ts: int, track: "_Track | None") -> bool:
-        if track is None or not track.is_price or ts - track.at[0] > self.rules.memory:
+    def _jumps(self, value: float, ts: int, track: "_Track") -> bool:
+        if ts - track.at[0] > self.rules.memory:
             return False
         return max(value, track.value) > min(value, track.value) * self.rules.jump
 
@@ -178,28 +175,34 @@ class Intake:
 class _Track:
     """The latest value of one field from one source, and the seconds behind it."""
 
-    __slots__ = ("_seconds", "_window", "at", "is_price", "value")
+    __slots__ = ("_is_price", "_mean", "_second", "_seconds", "_window", "at", "value")
 
     def __init__(self, window: int, is_price: bool) -> None:
-        self._window, self.is_price = window, is_price
-        self._seconds: deque[tuple[int, float, int]] = deque()
-        """Second since 1970, sum and number of its ticks."""
+        self._window, self._is_price = window, is_price
+        self._seconds: deque[tuple[int, float]] = deque()
+        """The seconds before this one: which since 1970, and the mean of its ticks."""
+        self._second = (0, 0.0, 0)
+        """The latest second: which, the sum and the number of its ticks."""
+        self._mean: float | None = None
         self.value = 0.0
         self.at = (0, 0)
         """When the latest held and when it came, UTC ms."""
 
     def put(self, value: float, ts: int, received: int) -> None:
         self.value, self.at = value, (ts, received)
-        if not self.is_price:
+        if not self._is_price:
             return
-        second, total, count = ts // _SECOND, 0.0, 0
-        if self._seconds and self._seconds[-1][0] == second:
-            _, total, count = self._seconds.pop()
-        self._seconds.append((second, total + value, count + 1))
-        while self._seconds[0][0] * _SECOND < ts - self._window:
+        (latest, total, count), second = self._second, ts // _SECOND
+        if second == latest:
+            self._second = (second, total + value, count + 1)
+            return
+        if count:
+            self._seconds.append((latest, total / count))
+        while self._seconds and self._seconds[0][0] * _SECOND < ts - self._window:
             self._seconds.popleft()
+        self._second, self._mean = (second, value, 1), None
 
     def seen(self) -> Seen:
-        earlier = [total / count for second, total, count in self._seconds if second < self.at[0] // _SECOND]
-        mean = math.fsum(earlier) / len(earlier) if earlier else None
-        return Seen(self.value, *self.at, mean)
+        if self._mean is None and self._seconds:
+            self._mean = fsum(mean for _, mean in self._seconds) / len(self._seconds)
+        return Seen(self.value, *self.at, self._mean)

@@ -135,6 +135,8 @@ def _spoiled(kind: str, rows: Any) -> Any:
             return [*rows[:-1], [rows[-1][0], "0", *rows[-1][2:]]]
         case "differing":
             return [*rows, [rows[-1][0], *rows[0][1:]]]
+        case "future":
+            return [*rows, [rows[-1][0] + 100 * MINUTE, *rows[-1][1:]]]
         case "short":
             return [row[:4] for row in rows]
     return rows

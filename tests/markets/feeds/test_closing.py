@@ -37,13 +37,12 @@ def minutes(series: Bars) -> list[int]:
         (2 * MINUTE, [0, 1], 2),
         (2 * MINUTE - 1, [0], 1),
         (MINUTE - 1, [], 0),
-        (None, [0, 1], 2),
     ],
 )
 def test_a_bar_is_over_once_a_later_one_began_or_its_end_lies_back_by_the_grace(
-    clock: int | None, over: list[int], until: int
+    clock: int, over: list[int], until: int
 ) -> None:
-    found = closed(bars(0, 1, 2), None if clock is None else START + clock)
+    found = closed(bars(0, 1, 2), START + clock)
     assert minutes(found.bars) == over
     assert found.until == START + until * MINUTE
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ringfence.markets.feeds.ticks import Dropped, Field, Intake, Rules, Tick
+from ringfence.markets.feeds.ticks import FIELDS, Dropped, Intake, Rules, Tick
 
 BTC = "BTC/USDT:USDT"
 NOW = 1_700_000_000_000
@@ -49,11 +49,11 @@ def taken(*ticks: Tick, rules: Rules | None = None) -> Intake:
 )
 def test_a_tick_that_breaks_a_rule_is_dropped_whole_and_counted(broken: Tick, rule: Dropped) -> None:
     intake = taken(tick(0, last=100.0))
-    before = intake.seen(BTC, Field.last)
+    before = intake.seen(BTC, "last")
     assert intake.take(broken) is rule
     assert intake.dropped() == {("a", rule): 1}
-    assert intake.seen(BTC, Field.last) == before
-    assert intake.seen(BTC, Field.mark) == intake.seen(BTC, Field.funding_rate) == {}
+    assert intake.seen(BTC, "last") == before
+    assert intake.seen(BTC, "mark") == intake.seen(BTC, "funding_rate") == {}
 
 
 @pytest.mark.parametrize(
@@ -73,27 +73,27 @@ def test_a_tick_at_the_bound_of_a_rule_is_let_in(just: Tick) -> None:
 
 def test_an_absent_field_neither_overwrites_a_known_one_nor_makes_it_look_younger() -> None:
     intake = taken(tick(0, last=100.0, mark=101.0), tick(5_000, last=102.0))
-    mark, last = intake.seen(BTC, Field.mark)["a"], intake.seen(BTC, Field.last)["a"]
+    mark, last = intake.seen(BTC, "mark")["a"], intake.seen(BTC, "last")["a"]
     assert (mark.value, mark.ts) == (101.0, NOW)
     assert (last.value, last.ts) == (102.0, NOW + 5_000)
 
 
 def test_of_equal_times_both_are_kept_and_the_later_received_wins_field_by_field() -> None:
     intake = taken(tick(0, last=100.0, mark=101.0), tick(0, received=1, last=102.0, index=99.0))
-    values = {field: intake.seen(BTC, field)["a"].value for field in (Field.last, Field.mark, Field.index)}
-    assert values == {Field.last: 102.0, Field.mark: 101.0, Field.index: 99.0}
+    values = {field: intake.seen(BTC, field)["a"].value for field in ("last", "mark", "index")}
+    assert values == {"last": 102.0, "mark": 101.0, "index": 99.0}
     assert intake.take(tick(0, last=103.0)) is Dropped.disordered, "it came before the one that is known"
 
 
 def test_a_field_of_its_own_time_is_not_held_against_the_others() -> None:
     """Marks and last prices come by requests of their own, and theirs is the older time now and then."""
     intake = taken(tick(500, last=100.0), tick(0, received=600, mark=101.0))
-    assert intake.seen(BTC, Field.mark)["a"].ts == NOW
+    assert intake.seen(BTC, "mark")["a"].ts == NOW
 
 
 def test_sources_are_not_held_against_each_other() -> None:
     intake = taken(tick(500, last=100.0), tick(0, source="b", received=600, last=250_000.0))
-    assert {source: seen.value for source, seen in intake.seen(BTC, Field.last).items()} == {"a": 100.0, "b": 250_000.0}
+    assert {source: seen.value for source, seen in intake.seen(BTC, "last").items()} == {"a": 100.0, "b": 250_000.0}
 
 
 def test_a_wrong_first_price_shuts_the_others_out_no_longer_than_the_memory() -> None:
@@ -104,23 +104,21 @@ def test_a_wrong_first_price_shuts_the_others_out_no_longer_than_the_memory() ->
 
 def test_a_tick_without_the_exchange_s_time_holds_when_it_came() -> None:
     intake = taken(Tick("a", BTC, NOW, last=100.0))
-    assert intake.seen(BTC, Field.last)["a"].ts == NOW
+    assert intake.seen(BTC, "last")["a"].ts == NOW
 
 
 def test_the_mean_is_of_the_seconds_before_each_weighing_the_same() -> None:
     burst = [tick(100 + at, last=200.0) for at in range(50)]
     intake = taken(tick(0, last=100.0), *burst, tick(1_000, last=150.0), tick(2_000, last=500.0))
     first = (100.0 + 50 * 200.0) / 51
-    assert intake.seen(BTC, Field.last)["a"].mean == pytest.approx((first + 150.0) / 2)
-    assert taken(tick(0, last=100.0)).seen(BTC, Field.last)["a"].mean is None
-    assert (
-        taken(tick(0, funding_rate=0.1), tick(5_000, funding_rate=0.2)).seen(BTC, Field.funding_rate)["a"].mean is None
-    )
+    assert intake.seen(BTC, "last")["a"].mean == pytest.approx((first + 150.0) / 2)
+    assert taken(tick(0, last=100.0)).seen(BTC, "last")["a"].mean is None
+    assert taken(tick(0, funding_rate=0.1), tick(5_000, funding_rate=0.2)).seen(BTC, "funding_rate")["a"].mean is None
 
 
 def test_the_mean_forgets_what_lies_before_its_window() -> None:
     intake = taken(tick(0, last=100.0), tick(250_000, last=200.0), tick(310_000, last=300.0))
-    assert intake.seen(BTC, Field.last)["a"].mean == 200.0
+    assert intake.seen(BTC, "last")["a"].mean == 200.0
 
 
 ticks = st.builds(
@@ -139,14 +137,14 @@ def test_whatever_comes_what_is_known_was_said_is_finite_and_never_goes_back(giv
     intake = Intake([BTC, "ETH/USDT:USDT"], Rules(future=5, late=20))
     counted: Counter[tuple[str, Dropped]] = Counter()
     for each in given_ticks:
-        before = {(symbol, field): intake.seen(symbol, field) for symbol in (BTC, "ETH/USDT:USDT") for field in Field}
+        before = {(symbol, field): intake.seen(symbol, field) for symbol in (BTC, "ETH/USDT:USDT") for field in FIELDS}
         rule = intake.take(each)
         if rule is not None:
             counted[each.source, rule] += 1
         for (symbol, field), old in before.items():
             new = intake.seen(symbol, field)
             own = rule is None and symbol == each.symbol
-            said = getattr(each, field.value) if own else None
+            said = getattr(each, field) if own else None
             expected = dict(old)
             if said is not None:
                 assert math.isfinite(said)
