@@ -15,7 +15,7 @@ __all__ = ["Budget", "Exchange", "Spent"]
 
 Answer = TypeVar("Answer")
 _SHOWN = 160
-_UNREADABLE = (AttributeError, IndexError, KeyError, TypeError, ValueError, ArithmeticError)
+_UNREADABLE = (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RecursionError, OSError)
 """What ccxt raises on an answer of another form than it knows."""
 
 

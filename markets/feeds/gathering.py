@@ -114,6 +114,8 @@ class Gathering:
             if not self._stamps_lack(until, self.bars_until):
                 until = max(until, self.bars_until)
         first, self.until = self.until, until
+        if self.due is not None and self.due < until:  # it did not come, and its bar is gone
+            self.due = None
         self._came = {ts: came for ts, came in self._came.items() if ts >= until}
         bars, marks = self._taken(self._bars, until), self._taken(self._marks, until)
         stamps = {ts: rate for ts, rate in sorted(self._stamps.items()) if first <= ts < until}

@@ -116,6 +116,29 @@ def test_a_stamp_that_was_announced_is_waited_for_however_much_later_is_known() 
     assert (opens(found.bars), opens(found.funding)) == ([60, 61], [60])
 
 
+def test_a_stamp_that_did_not_come_holds_nothing_back_after_its_bar_is_gone() -> None:
+    held = gathering(funded=True, since=60)
+    held.announce(at(60), at(59))
+    held.add_bars(bars(60), at(61), at(61))
+    held.add_funding(stamps(), at(60.5))
+    assert opens(held.let_go(at(61) + PATIENCE).bars) == [60]
+    held.add_bars(bars(119, 120), at(121), at(121))
+    held.add_funding(stamps(120), at(120.5))
+    found = held.let_go(at(121))
+    assert (opens(found.bars), opens(found.funding), found.notes) == ([119, 120], [120], ())
+
+
+def test_a_stamp_in_a_hole_is_waited_for_and_goes_with_the_next_bar() -> None:
+    held = gathering(funded=True, since=58)
+    held.add_bars(bars(58), at(59), at(59))
+    held.add_bars(bars(63), at(64), at(64))
+    found = held.let_go(at(64))
+    assert (opens(found.bars), found.until) == ([58], at(59))
+    held.add_funding(stamps(60), at(63))
+    found = held.let_go(at(64))
+    assert (opens(found.bars), opens(found.funding), found.until) == ([63], [60], at(64))
+
+
 def test_a_bar_without_trade_is_none_and_its_mark_goes_with_it() -> None:
     held = gathering(marked=True)
     held.add_bars(bars(1), at(2), at(2))

@@ -158,20 +158,18 @@ def test_ticks_carry_each_field_with_the_exchange_s_time(exchange: Standin) -> N
         ("future", None),
     ],
 )
-@pytest.mark.parametrize("what", ["klines", "markPriceKlines"])
-def test_after_any_fault_the_series_is_that_of_a_day_without(
-    fault: str, code: str | None, what: str, exchange: Standin
-) -> None:
-    exchange.faults = {what: [fault, "", fault]}
+def test_after_any_fault_the_series_is_that_of_a_day_without(fault: str, code: str | None, exchange: Standin) -> None:
+    exchange.faults = {"klines": [fault, "", fault], "markPriceKlines": ["", fault, ""]}
     source = feed(exchange)
     found = polled(source, exchange, 6)
+    assert not any(exchange.faults.values()), "a fault was never met"
     told = {each.code for delivery in found for each in delivery.faults}
     assert told == ({code} if code else set())
     last = found[-1].until[BTC]
     assert last >= START + 14 * MINUTE
     assert_true(together(found), 0, (last - START) // MINUTE - 1)
     assert_true(together(found, "marks"), 0, (last - START) // MINUTE - 1, below=1.0)
-    assert source.counts["no answer"] == (2 if code == "no_answer" else 0)
+    assert source.counts["no answer"] == (3 if code == "no_answer" else 0)
     assert (source.counts["duplicate"] > 0) == (fault == "twice")
     assert (source.counts["from the future"] > 0) == (fault == "future")
 
@@ -182,8 +180,8 @@ def test_a_fault_in_what_stands_around_the_bars_delays_and_changes_nothing(
     what: str, fault: str, exchange: Standin
 ) -> None:
     exchange.faults = {what: [fault]}
-    found = polled(feed(exchange), exchange, 3)
-    assert_true(together(found), 0, 11)
+    found = polled(feed(exchange), exchange, 2)
+    assert_true(together(found), 0, 10)
     assert found[0].faults[0].code == "no_answer"
     stamps = [each.funding[BTC].ts.tolist() for each in found if BTC in each.funding]
     assert stamps == [[START]]
@@ -212,6 +210,28 @@ def test_a_poll_waits_no_longer_than_its_timeout_and_the_next_one_has_it_all(fau
     while not deliveries[-1].bars and time.monotonic() - began < 30:
         deliveries.append(source.poll(exchange.clock))
     assert_true(together(deliveries), 10, 12)
+
+
+def test_a_symbol_that_catches_up_starves_no_other(exchange: Standin) -> None:
+    far = {BTC: START - 40_000 * MINUTE, ETH: START}
+    asking = Asking(timeout=1_500, ticks=False, page=100)
+    source = Rest("binanceusdm", far, MINUTE, asking, exchange.address)
+    first, second = source.poll(exchange.clock), source.poll(exchange.clock)
+    assert set(first.bars) == {BTC}
+    assert opens(second.bars[ETH]) == list(range(10))
+    assert first.until[BTC] < second.until[BTC] < START
+
+
+@pytest.mark.parametrize("fault", ["500", "html", "object", "empty", "broken"])
+def test_a_fault_in_a_price_makes_no_tick_that_is_let_in(fault: str, exchange: Standin) -> None:
+    source = feed(exchange, ticks=True)
+    exchange.faults = {"24hr": [fault], "premiumIndex": [fault]}
+    found = source.poll(exchange.clock)
+    assert_true(together([found]), 0, 9)
+    intake = Intake([BTC])
+    assert all(intake.take(tick) for tick in found.ticks)
+    assert (intake.seen(BTC, "last"), intake.seen(BTC, "mark")) == ({}, {})
+    assert [intake.take(tick) for tick in source.poll(exchange.clock).ticks] == [None, None]
 
 
 def test_silence_ends_a_round_and_its_end_is_told(exchange: Standin) -> None:
