@@ -23,7 +23,7 @@ from ringfence.runtime.database import in_unit, migrate, open_engine, unit_of_wo
 from ringfence.runtime.desk import Desk
 from ringfence.runtime.mandates import load
 from ringfence.vaults.mandate.terms import Mandate
-from ringfence.vaults.tables import bar, bar_series, vault
+from ringfence.vaults.tables import bar, bar_series, fed, vault
 
 ROOT = Path(__file__).resolve().parent.parent
 HOUR = 3_600_000
@@ -51,6 +51,7 @@ def recorded(engine: Engine, mandate: Mandate, slots: int) -> None:
                 for at, (opens, highs, lows, closes) in enumerate(columns)
             ]  # fmt: skip
             connection.execute(insert(bar), rows)
+            connection.execute(insert(fed).values(instrument=instrument_key(symbol), until=START + slots * HOUR))
 
     in_unit(engine, work)
 
@@ -84,7 +85,8 @@ class History:
     def whole(self) -> float:
         """Seconds of reading every recorded bar."""
         symbols = tuple(position.symbol for position in self.mandate.positions.values())
-        recorded = Recorded((START + (self.slots - 1) * HOUR,) * len(symbols), (0,) * len(symbols))
+        last = START + (self.slots - 1) * HOUR
+        recorded = Recorded((last,) * len(symbols), (0,) * len(symbols), last + HOUR)
         with unit_of_work(self.engine, writes=False) as connection:
             begin = time.perf_counter()
             load_window(connection, symbols, HOUR, self.slots, recorded, recorded.latest[0] - HOUR)

@@ -17,10 +17,10 @@ from ringfence.markets.market import Funding, Market, align
 from ringfence.markets.slots import Slots
 from ringfence.risk.book import Ints
 from ringfence.runtime.errors import RecordingDiffers
-from ringfence.vaults.tables import bar, bar_series, funding, journal, position, vault
+from ringfence.vaults.tables import LATEST, bar, bar_series, fed, funding, journal, position, vault
 from ringfence.words.times import utc
 
-__all__ = ["Recorded", "Window", "last_recorded", "load_window", "store_bars"]
+__all__ = ["Recorded", "Window", "feed_until", "last_bar", "last_recorded", "load_window", "store_bars"]
 
 _PRICES = ("open", "high", "low", "close", "volume")
 _MARKS = ("mark_open", "mark_high", "mark_low", "mark_close")
@@ -61,6 +61,11 @@ _CORRECT = (
     .where(bar.c.instrument == bindparam("of"), bar.c.ts == bindparam("at"))
     .values({name: bindparam(f"new_{name}") for name in _FIGURES})
 )
+_FEED = text(
+    "INSERT INTO fed (instrument, until) "
+    "SELECT instrument, CAST(:until AS BIGINT) FROM bar_series WHERE instrument = :of "
+    "ON CONFLICT (instrument) DO UPDATE SET until = :until WHERE fed.until < :until"
+)
 _COUNT = (
     update(bar_series).where(bar_series.c.instrument == bindparam("of")).values(corrected=bar_series.c.corrected + 1)
 )
@@ -80,9 +85,10 @@ def _rows(market: Market, column: int) -> list[dict[str, object]]:
     ]
 
 
-def store_bars(connection: Connection, market: Market) -> int:
+def store_bars(connection: Connection, market: Market, until: int | None = None) -> int:
     """Append the bars and funding stamps that are not recorded yet, correct the last bar, and return the number of bars
-    that were written.
+    that were written. From then on the series are fed up to `until` (UTC ms; None: the market's last close), so that
+    the slots that close by then may be lived.
 
     Bars already recorded must be the same to the last bit, but for the last of its symbol, which may differ as long as
     no vault has lived it. New ones must be later than every recorded one of their symbol and no earlier than the close
@@ -109,8 +115,26 @@ def store_bars(connection: Connection, market: Market) -> int:
             connection.execute(insert(bar), fresh[start : start + _BATCH])
         for start in range(0, len(stamps), _BATCH):
             connection.execute(insert(funding), stamps[start : start + _BATCH])
+        feed_until(connection, symbol, market.close_ts if until is None else until)
         written += len(fresh) + (corrected is not None)
     return written
+
+
+def feed_until(connection: Connection, symbol: str, until: int) -> None:
+    """Every bar of the symbol that opens before `until` (UTC ms) and ever comes is recorded; nothing, for a series of
+    which no bar is."""
+    connection.execute(_FEED, {"of": instrument_key(symbol), "until": until})
+
+
+def last_bar(connection: Connection, symbol: str) -> Market | None:
+    """The last recorded bar of a symbol, with its marks; None where none is recorded."""
+    key = instrument_key(symbol)
+    found = connection.execute(_BEFORE, {"instrument": key, "ts": LATEST, "most": 1}).all()
+    if not found:
+        return None
+    about = select(bar_series.c.timeframe, bar_series.c.volume_known).where(bar_series.c.instrument == key)
+    timeframe, volume_known = connection.execute(about).one()
+    return _market({symbol: _series(symbol, timeframe, bool(volume_known), found, ())})
 
 
 def _claim(connection: Connection, market: Market, column: int) -> None:
@@ -213,6 +237,8 @@ class Recorded(NamedTuple):
     """The last recorded bar of each symbol, UTC ms; -1 for none."""
     corrected: tuple[int, ...]
     """How many times the last bar of each was corrected."""
+    until: int
+    """UTC ms up to which all of them are fed."""
 
 
 def last_recorded(connection: Connection, symbols: tuple[str, ...]) -> Recorded:
@@ -221,8 +247,10 @@ def last_recorded(connection: Connection, symbols: tuple[str, ...]) -> Recorded:
     keys = list(map(instrument_key, symbols))
     each = [select(func.max(bar.c.ts)).where(bar.c.instrument == key).scalar_subquery() for key in keys]
     times = [select(bar_series.c.corrected).where(bar_series.c.instrument == key).scalar_subquery() for key in keys]
-    found = [-1 if value is None else int(value) for value in connection.execute(select(*each, *times)).one()]
-    return Recorded(tuple(found[: len(keys)]), tuple(found[len(keys) :]))
+    ends = [select(fed.c.until).where(fed.c.instrument == key).scalar_subquery() for key in keys]
+    row = connection.execute(select(*each, *times, *ends)).one()
+    found, count = [-1 if value is None else int(value) for value in row], len(keys)
+    return Recorded(tuple(found[:count]), tuple(found[count : 2 * count]), max(0, min(found[2 * count :])))
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,8 +278,8 @@ def load_window(
     recorded: Recorded,
     last_bar: int,
 ) -> Window | None:
-    """The slots of `timeframe` ms after `last_bar` (UTC ms), as many as one load brings, behind `lookback` slots with
-    bars of each symbol; None where no bar is later.
+    """The slots of `timeframe` ms after `last_bar` (UTC ms) that all symbols are fed for, as many as one load brings,
+    behind `lookback` slots with bars of each symbol; None where no bar is later.
 
     All symbols have recorded bars. What is read does not grow with the history: by rows
     backwards, by time forwards.
@@ -269,6 +297,8 @@ def load_window(
     spacing = {key: timeframe for key, timeframe, _ in claimed}
     with_volume = {key: bool(known) for key, _, known in claimed}
     start = min(later) // timeframe * timeframe
+    if recorded.until < start + timeframe:
+        return None
     each = max(1, timeframe // spacing[keys[0]])  # slots shorter than bars are refused by the slots themselves
     stop = start + max(1, _AHEAD // each) * timeframe
     series = {}
@@ -284,8 +314,8 @@ def load_window(
         span = {"instrument": key, "start": found[0].ts, "stop": found[-1].ts + spacing[key]}
         stamps = connection.execute(_FUNDED, span).all()
         series[symbol] = _series(symbol, spacing[key], with_volume[key], found, stamps)
-    until = min(stop, max(recorded.latest) + spacing[keys[0]])
-    return Window(Slots(_market(series).before(stop), timeframe, until), recorded, start)
+    until = min(stop, recorded.until // timeframe * timeframe)  # no part of a slot that is not fed whole
+    return Window(Slots(_market(series).before(until), timeframe, until), recorded, start)
 
 
 class _Series(NamedTuple):

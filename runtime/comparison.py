@@ -7,18 +7,18 @@ and both sides are read in the order of its key, so that a million rows need no 
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Table, Text, or_, select
+from sqlalchemy import Column, ColumnElement, Connection, Table, Text, func, or_, select
 
 from ringfence.runtime.database import SCHEMA
 from ringfence.vaults.ledger import Breach
-from ringfence.vaults.tables import APPEND_ONLY, bar, bar_series, funding, mandate, metadata, vault
+from ringfence.vaults.tables import APPEND_ONLY, bar, bar_series, fed, funding, mandate, metadata, vault
 
 __all__ = ["differences", "owner", "strays"]
 
 _BATCH = 1_000
 """Rows that a server hands over at a time."""
 
-SERIES = (bar, bar_series, funding)
+SERIES = (bar, bar_series, fed, funding)
 """What vaults are lived on: a slot's bars and stamps are hashed into the journal's row that decided on them."""
 
 
@@ -134,7 +134,10 @@ def strays(connection: Connection, lived: Iterable[str]) -> Iterator[Breach]:
 
 def _of_series(connection: Connection) -> Iterator[Breach]:
     spacing = dict(connection.execute(select(bar_series.c.instrument, bar_series.c.timeframe)).all())
+    ends = dict(connection.execute(select(fed.c.instrument, fed.c.until)).all())
     recorded = set(connection.execute(select(bar.c.instrument).distinct()).scalars())
+    for instrument in sorted(ends.keys() - recorded, key=_rank):
+        yield Breach("L2", f"fed {instrument}", "bars of it", "none")
     for instrument in connection.execute(select(funding.c.instrument).distinct()).scalars():
         if instrument not in recorded:
             yield Breach("L2", f"funding of {instrument}", "bars that settle it", "none")
@@ -149,6 +152,10 @@ def _of_series(connection: Connection) -> Iterator[Breach]:
             ts = connection.execute(off).scalar()
             if ts is not None:
                 yield Breach("L2", f"bar {instrument}, {ts}", f"a multiple of {timeframe} ms", str(ts))
+            end = connection.execute(select(func.max(bar.c.ts)).where(bar.c.instrument == instrument)).scalar_one()
+            until = ends.get(instrument)
+            if not isinstance(until, int) or until < end + timeframe:
+                yield Breach("L2", f"fed {instrument}", f"at least its last bar's close, {end + timeframe}", str(until))
 
 
 def _of_schema(connection: Connection) -> Iterator[Breach]:

@@ -6,6 +6,7 @@ kept between calls cannot be stale: a mandate is found by its fingerprint, and a
 its symbols was recorded or corrected.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,7 +18,7 @@ from ringfence.runtime.errors import NoBars
 from ringfence.runtime.setup import Setup, set_up
 from ringfence.runtime.step import book_of, live_through, slot_inputs
 from ringfence.vaults.mandate.terms import Mandate
-from ringfence.vaults.tables import mandate
+from ringfence.vaults.tables import LATEST, mandate
 from ringfence.vaults.vault import Vault
 
 __all__ = ["WINDOWS_KEPT", "Desk"]
@@ -41,11 +42,21 @@ class Desk:
         the slots before it along, so that repeated and disordered calls end in the same ledger.
         """
         stepped = 0
-        while (done := in_unit(self.engine, lambda connection: self._step_next(connection, vault, slot))) is not None:
+        while (done := self._step(vault, slot)) is not None:
             stepped += 1
             if done == slot:
                 break
         return stepped
+
+    def catch_up(self, vault: str, more: Callable[[], bool]) -> int:
+        """Bring a vault up to what is fed, as long as there is `more` time; returns how many slots it stepped."""
+        stepped = 0
+        while more() and self._step(vault, LATEST) is not None:
+            stepped += 1
+        return stepped
+
+    def _step(self, vault: str, slot: int) -> int | None:
+        return in_unit(self.engine, lambda connection: self._step_next(connection, vault, slot))
 
     def _step_next(self, connection: Connection, name: str, slot: int) -> int | None:
         """Step the vault's next slot if it opens no later than `slot`; returns its open, None for none."""

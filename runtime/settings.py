@@ -11,7 +11,7 @@ from ringfence.words.addresses import concealed
 __all__ = ["Settings", "settings"]
 
 DATABASE_SCHEMES = ("sqlite", "postgresql", "postgresql+psycopg", "postgres")
-BROKER_SCHEMES = ("redis", "rediss", "memory")
+BROKER_SCHEMES = ("redis", "rediss", "redis+socket", "memory")
 
 
 class Settings(BaseSettings):

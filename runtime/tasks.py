@@ -1,23 +1,34 @@
-"""The Celery app and its one task: step a vault to a slot. Redis is the doorbell; the database knows what is due.
+"""The Celery app and its tasks: step vaults to what is fed, or one to a slot. Redis is the doorbell; the database knows
+what is due.
 
-A message may come twice, late, out of order or never: the task reads the vault under its lock and steps what is
-missing up to the slot, so that each of those ends in the same ledger.
+A message may come twice, late, out of order or never: a task reads each vault under its lock and steps what is missing,
+so that each of those ends in the same ledger.
 """
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from celery import Celery
 from celery.signals import worker_process_init, worker_process_shutdown
+from celery.utils.log import get_task_logger
 
 from ringfence.runtime.database import open_engine
 from ringfence.runtime.desk import Desk
+from ringfence.runtime.duties import claim, let_go, put_off
 from ringfence.runtime.errors import DatabaseReplaced
 from ringfence.runtime.settings import settings
 
-__all__ = ["app", "step", "using"]
+__all__ = ["SETTLEMENT", "TIME", "app", "clock", "settle", "step", "using"]
+
+TIME = 8.0
+"""Seconds for which a task goes on to the next slot or vault; less than a claim holds."""
+SETTLEMENT = "settlement"
+"""The queue of what is due at a slot's close."""
+
+log = get_task_logger(__name__)
 
 app = Celery("ringfence", broker=settings().broker, set_as_current=False)
 app.conf.update(
@@ -48,9 +59,15 @@ app.conf.update(
     task_serializer="json",
     enable_utc=True,
     task_publish_retry_policy={"max_retries": 2, "interval_start": 0.1, "interval_max": 0.5},
-    task_default_queue="settlement",
+    task_default_queue=SETTLEMENT,
     worker_log_color=False,  # a log holds text alone; runtime.worker writes everything else out
 )
+
+
+def clock() -> int:
+    """Now, UTC ms."""
+    return time.time_ns() // 1_000_000
+
 
 _desks: list[Desk] = []
 _is_child = False
@@ -81,6 +98,34 @@ def _leave_desk(**_: object) -> None:
         _desks.pop().engine.dispose()
 
 
+@app.task(name="ringfence.settle")  # type: ignore[untyped-decorator]
+def settle(vaults: list[str]) -> int:
+    """Bring these vaults, as far as nobody else is at it, up to what is fed; returns how many slots were stepped.
+
+    Each slot is a unit of work of its own. One vault's fault is written down for it and touches no other. What is not
+    begun within `TIME` is let go, since the scheduler rings again. Refused, with nothing done: TypeError for what is no
+    list of names.
+    """
+    if not isinstance(vaults, list) or not all(isinstance(name, str) for name in vaults):
+        raise TypeError(f"settle({vaults!r:.80}): expected a list of vaults' names")
+    desk, begun = _desk(), time.monotonic()
+    stepped, left = 0, list(claim(desk.engine, vaults, clock()))
+    done = []
+    while left and time.monotonic() - begun < TIME:
+        name = left.pop(0)
+        try:
+            stepped += desk.catch_up(name, lambda: time.monotonic() - begun < TIME)
+            done.append(name)
+        except DatabaseReplaced:
+            _end_worker()
+            raise
+        except Exception as failure:
+            log.exception("vault %s could not be stepped", name)
+            put_off(desk.engine, name, f"{type(failure).__name__}: {failure}", clock())
+    let_go(desk.engine, [*done, *left])
+    return stepped
+
+
 @app.task(name="ringfence.step")  # type: ignore[untyped-decorator]
 def step(vault: str, slot: int) -> int:
     """Bring `vault` up to the slot that opens at `slot` (UTC ms); returns how many slots were stepped.
@@ -89,11 +134,20 @@ def step(vault: str, slot: int) -> int:
     """
     if not isinstance(vault, str) or type(slot) is not int:
         raise TypeError(f"step({vault!r:.80}, {slot!r:.80}): expected a vault's name and a slot's open in UTC ms")
+    try:
+        return _desk().step(vault, slot)
+    except DatabaseReplaced:
+        _end_worker()
+        raise
+
+
+def _desk() -> Desk:
     if not _desks:
         raise RuntimeError("no desk to step at: this process is no child of a worker, and `using` names none")
-    try:
-        return _desks[-1].step(vault, slot)
-    except DatabaseReplaced:
-        if _is_child:
-            os.kill(os.getppid(), signal.SIGTERM)  # no message can be served any more: the worker ends
-        raise
+    return _desks[-1]
+
+
+def _end_worker() -> None:
+    """No message can be served any more: the worker ends."""
+    if _is_child:
+        os.kill(os.getppid(), signal.SIGTERM)

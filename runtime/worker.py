@@ -6,9 +6,11 @@ import os
 from celery.signals import after_setup_logger, after_setup_task_logger
 
 from ringfence.runtime.errors import BrokerUnreachable
+from ringfence.runtime.lifeline import hold_lifeline
+from ringfence.runtime.logs import Plain
 from ringfence.runtime.settings import settings
+from ringfence.runtime.warmth import warm
 from ringfence.words.addresses import concealed, without_passwords
-from ringfence.words.terminal import printable
 
 __all__ = ["serve"]
 
@@ -28,28 +30,19 @@ def serve(database: str, broker: str | None, concurrency: int) -> int:
     from ringfence.runtime.tasks import app
 
     _answers(app, address)
+    hold_lifeline()
+    warm()  # here, so that the children have it from their birth
     worker = app.Worker(concurrency=concurrency, pool="prefork", loglevel="INFO", optimization="fair")
     worker.start()
     return int(worker.exitcode or 0)
-
-
-class _Plain(logging.Formatter):
-    """Another formatter's lines, tracebacks included, as text and without the password of any address in them."""
-
-    def __init__(self, inner: logging.Formatter) -> None:
-        super().__init__()
-        self._inner = inner
-
-    def format(self, record: logging.LogRecord) -> str:
-        return printable(without_passwords(self._inner.format(record)))
 
 
 @after_setup_logger.connect  # type: ignore[untyped-decorator]
 @after_setup_task_logger.connect  # type: ignore[untyped-decorator]
 def _write_plainly(logger: logging.Logger, **_: object) -> None:
     for handler in logger.handlers:
-        if not isinstance(handler.formatter, _Plain):
-            handler.setFormatter(_Plain(handler.formatter or logging.Formatter()))
+        if not isinstance(handler.formatter, Plain):
+            handler.setFormatter(Plain(handler.formatter or logging.Formatter()))
 
 
 def _answers(app: "object", address: str) -> None:

@@ -24,9 +24,9 @@ from sqlmodel import Field, SQLModel
 
 from ringfence.risk.edges import MAY_BE_NEGATIVE, AccountKind, Edge
 
-__all__ = ["APPEND_ONLY", "LATEST", "TOLD", "Account", "Bar", "BarSeries", "Command", "Flow", "Funding", "Holding",
-           "Journal", "Mandate", "Position", "Transfer", "Vault", "account", "bar", "bar_series", "command", "flow",
-           "funding", "holding", "journal", "mandate", "metadata", "position", "telling", "transfer",
+__all__ = ["APPEND_ONLY", "LATEST", "TOLD", "Account", "Bar", "BarSeries", "Command", "Fed", "Flow", "Funding",
+           "Holding", "Journal", "Mandate", "Position", "Transfer", "Vault", "account", "bar", "bar_series", "command",
+           "fed", "flow", "funding", "holding", "journal", "mandate", "metadata", "position", "telling", "transfer",
            "vault"]  # fmt: skip
 
 metadata = MetaData(
@@ -339,11 +339,20 @@ class Funding(_Row, table=True):
     __table_args__ = (_check("rate", "rate BETWEEN -1 AND 1"), _integers("ts"))
 
 
+class Fed(_Row, table=True):
+    """How far a series is fed: every bar that opens before `until` (UTC ms) and ever comes is recorded."""
+
+    instrument: str = Field(primary_key=True, sa_type=Text, sa_column_args=(ForeignKey("bar_series.instrument"),))
+    until: int = Field(sa_type=BigInteger)
+
+    __table_args__ = (_check("until", "until >= 0"), _integers("until"))
+
+
 def _table(name: str) -> Table:
     return metadata.tables[name]
 
 
 account, bar, bar_series, command = _table("account"), _table("bar"), _table("bar_series"), _table("command")
-flow, funding, holding = _table("flow"), _table("funding"), _table("holding")
+fed, flow, funding, holding = _table("fed"), _table("flow"), _table("funding"), _table("holding")
 journal, mandate, position = _table("journal"), _table("mandate"), _table("position")
 transfer, vault = _table("transfer"), _table("vault")

@@ -207,6 +207,7 @@ def _print_end(found: "Demo", seconds: float) -> None:
     vault = liquidated[0] if liquidated else found.runs[0].vault
     for words in ("vaults", f"events {vault} --kind liquidation", "statement alice", "verify"):
         print(f"  {program()} {words} --db {found.database}")
+    print(f"  {program()} up --demo   (vaults that live by themselves, until Ctrl-C)")
 
 
 def _money(amount: int, decimals: int, *, signed: bool = False) -> str:

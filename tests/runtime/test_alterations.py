@@ -171,7 +171,7 @@ def added(table: str) -> Alteration:
         for at, column in enumerate(columns):
             if TABLES[table].c[column].unique or (is_key(table, column) and column not in ("vault_id", "instrument")):
                 values[at] = OTHER[editor.kind(table, column, row)](values[at])
-        if table == "bar_series":
+        if table in ("bar_series", "fed"):
             values[0] = f"{values[0]}x"
         marks = ", ".join("?" * len(columns))
         editor.file.execute(f'INSERT INTO "{table}" VALUES ({marks})', values)
@@ -263,8 +263,10 @@ FROM_OUTSIDE = ("bar.", "bar:", "bar_series.", "funding.", "funding:")
 """Bars that no vault has lived through, and what does not move a decision, are seen with the heads alone."""
 
 SAYS_NOTHING = ("bar_series.corrected of the first row changed", "bar_series.corrected of the last row changed",
-                "bar_series.corrected no text at all")  # fmt: skip
-"""A count that only makes a desk read its window again; nothing is decided, paid or promised by it."""
+                "bar_series.corrected no text at all", "fed.until of the first row changed",
+                "fed.until of the last row changed")  # fmt: skip
+"""A count that only makes a desk read its window again, and a later end of what is fed, at which slots fall due:
+nothing is paid or promised by either, and what a slot was decided on is hashed into its row."""
 
 
 def verdicts(file: Path, expected: Heads | None = None) -> list[Verdict]:

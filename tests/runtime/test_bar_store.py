@@ -16,7 +16,7 @@ from ringfence.markets.bars import Bars
 from ringfence.markets.files import read_bars
 from ringfence.markets.market import Funding, Market, align
 from ringfence.runtime.acts import open_vault
-from ringfence.runtime.bar_store import Recorded, Window, last_recorded, load_window, store_bars
+from ringfence.runtime.bar_store import Recorded, Window, feed_until, last_recorded, load_window, store_bars
 from ringfence.runtime.database import in_unit, migrate, open_engine, unit_of_work
 from ringfence.runtime.desk import Desk
 from ringfence.runtime.errors import RecordingDiffers
@@ -342,13 +342,16 @@ def test_a_refusal_for_one_symbol_leaves_nothing_of_the_others(engine: Engine) -
 
 
 def test_bars_that_a_vault_has_already_lived_without_are_refused(engine: Engine, project: Path) -> None:
-    """Bitcoin's bars arrive, the vault steps with ether missing, then ether's bars of that time arrive: too late."""
+    """Bitcoin's bars arrive and the vault waits for ether's; it is said that there are none, and it steps; then they
+    arrive: too late."""
     market = align({symbol: gappy_market().bars(column) for column, symbol in enumerate((BTC, ETH))})
     setup = set_up(load_mandate(project / "tests" / "reference" / "mandates" / "btc-eth-shield.yaml"))
     record(engine, until(market, 20))
     open_vault(engine, setup.mandate, START)
     record(engine, align({BTC: market.bars(0)[:27]}))
-    assert Desk(engine).step("btc-eth-shield", START + 25 * HOUR) == 24  # no bars at 8 and at 21 o'clock
+    assert Desk(engine).step("btc-eth-shield", START + 25 * HOUR) == 20
+    in_unit(engine, lambda connection: feed_until(connection, ETH, START + 27 * HOUR))
+    assert Desk(engine).step("btc-eth-shield", START + 25 * HOUR) == 4  # no bars at 8 and at 21 o'clock
     late = r"the bar of 2020-03-09T21:00:00Z is new, but btc-eth-shield has lived up to 2020-03-10T02:00:00Z"
     with pytest.raises(RecordingDiffers, match=late):
         record(engine, market)

@@ -15,6 +15,7 @@ from sqlalchemy import Engine, Table, func, insert, inspect, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 import ringfence.runtime.database
+from ringfence.runtime import duties
 from ringfence.runtime.database import SCHEMA, check_schema, migrate, open_engine, unit_of_work
 from ringfence.runtime.errors import ForeignDatabase, SchemaMissing, SchemaNewer, SchemaOlder, SchemaRetired
 from ringfence.vaults import tables
@@ -41,7 +42,10 @@ ROWS: dict[str, dict[str, object]] = {
     "bar": {"instrument": "binance:BTC/USDT:USDT", "ts": 1, "open": 1.0, "high": 1.0, "low": 1.0, "close": 1.0,
             "volume": 0.0, "mark_open": None, "mark_high": None, "mark_low": None, "mark_close": None},
     "funding": {"instrument": "binance:BTC/USDT:USDT", "ts": 1, "rate": 0.0001},
+    "fed": {"instrument": "binance:BTC/USDT:USDT", "until": 1},
+    "duty": {"vault_id": 1, "attempts": 1, "not_before": 1, "failure": None},
 }  # fmt: skip
+TABLES = {**tables.metadata.tables, **duties.metadata.tables}
 
 
 @pytest.fixture
@@ -56,7 +60,7 @@ def engine(database_url: str) -> Iterator[Engine]:
 def filled(engine: Engine) -> Engine:
     with unit_of_work(engine) as connection:
         for name, row in ROWS.items():
-            connection.execute(insert(tables.metadata.tables[name]), row)
+            connection.execute(insert(TABLES[name]), row)
     return engine
 
 
@@ -80,7 +84,7 @@ def _shape(engine: Engine) -> dict[str, object]:
 def test_the_migrated_schema_is_the_one_the_tables_describe(engine: Engine) -> None:
     with unit_of_work(engine, writes=False) as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
-        assert compare_metadata(context, tables.metadata) == []
+        assert compare_metadata(context, [tables.metadata, duties.metadata]) == []
 
 
 def test_keys_checks_and_types_are_the_same_whether_migrated_or_made_from_the_tables(
@@ -92,12 +96,14 @@ def test_keys_checks_and_types_are_the_same_whether_migrated_or_made_from_the_ta
         direct = open_engine(f"sqlite:///{tmp_path / 'direct.db'}", create=True)
         with unit_of_work(direct) as connection:
             tables.metadata.create_all(connection)
+            duties.metadata.create_all(connection)
     else:
         direct = engine
         with unit_of_work(engine) as connection:
             connection.execute(text("DROP SCHEMA public CASCADE"))
             connection.execute(text("CREATE SCHEMA public"))
             tables.metadata.create_all(connection)
+            duties.metadata.create_all(connection)
     assert _shape(direct) == migrated
     direct.dispose()
 
@@ -161,8 +167,8 @@ def test_an_empty_database_an_older_and_a_newer_schema_are_told_apart(
     with pytest.raises(SchemaMissing, match="holds no vaults"):
         check_schema(engine)
     migrate(engine)
-    monkeypatch.setattr(ringfence.runtime.database, "SCHEMA", "0004")
-    with pytest.raises(SchemaOlder, match="its schema is 0003, this version reads 0004"):
+    monkeypatch.setattr(ringfence.runtime.database, "SCHEMA", "0005")
+    with pytest.raises(SchemaOlder, match="its schema is 0004, this version reads 0005"):
         check_schema(engine)
     monkeypatch.undo()
     with unit_of_work(engine) as connection:
@@ -212,7 +218,7 @@ def test_an_append_only_row_is_neither_changed_nor_removed(filled: Engine, name:
     with pytest.raises(DBAPIError, match="append-only"), unit_of_work(filled) as connection:
         connection.execute(text(statement.format(name)))
     with unit_of_work(filled, writes=False) as connection:
-        assert connection.execute(select(tables.metadata.tables[name].c.ts)).scalars().all() == [1]
+        assert connection.execute(select(TABLES[name].c.ts)).scalars().all() == [1]
 
 
 @pytest.mark.parametrize("name", tables.APPEND_ONLY)
@@ -275,6 +281,9 @@ WRONG = [
     ("bar", {"ts": 2, "mark_close": -1.0}, "mark_close"),
     ("bar", {"ts": 2, "volume": -1.0}, "volume"),
     ("funding", {"ts": 2, "rate": 1.5}, "rate"),
+    ("fed", {"instrument": "binance:ETH/USDT:USDT", "until": -1}, "until"),
+    ("duty", {"vault_id": 2, "attempts": -1}, "attempts"),
+    ("duty", {"vault_id": 2, "not_before": -1}, "attempts"),
     ("bar", {"ts": 2, "open": float("nan")}, "open"),
 ]
 
@@ -284,7 +293,7 @@ def test_the_schema_itself_refuses_a_wrong_row(
     filled: Engine, name: str, change: dict[str, object], guard: str
 ) -> None:
     with pytest.raises(IntegrityError) as caught, unit_of_work(filled) as connection:
-        connection.execute(insert(tables.metadata.tables[name]), ROWS[name] | change)
+        connection.execute(insert(TABLES[name]), ROWS[name] | change)
     assert re.search(rf"ck_{name}_{guard}\b|NOT NULL constraint failed: {name}\.{guard}", str(caught.value.orig))
 
 
@@ -306,7 +315,7 @@ def _integer_columns(table: Table) -> list[str]:
     ]
 
 
-INTEGERS = [(name, column) for name in ROWS for column in _integer_columns(tables.metadata.tables[name])]
+INTEGERS = [(name, column) for name in ROWS for column in _integer_columns(TABLES[name])]
 
 
 @pytest.mark.parametrize(("name", "column"), INTEGERS, ids=[f"{n}.{c}" for n, c in INTEGERS])

@@ -36,12 +36,6 @@ def seen(value: float, age: int = 0, mean: float | None = None) -> Seen:
             Quality.disagreeing,
             "2 of 3 sources stand apart: a, c more than 0.5% from the median",
         ),
-        (
-            {"a": seen(90.0), "b": seen(100.0), "c": seen(100.0), "d": seen(110.0)},
-            100.0,
-            Quality.disagreeing,
-            "2 of 4 sources stand apart: a, d more than 0.5% from the median",
-        ),
         ({"a": seen(100.0), "b": seen(200.0, age=15_001)}, 100.0, Quality.single, "a alone is fresh"),
         (
             {"a": seen(100.0, age=60_000), "b": seen(200.0, age=15_001)},

