@@ -207,7 +207,7 @@ def _print_end(found: "Demo", seconds: float) -> None:
     vault = liquidated[0] if liquidated else found.runs[0].vault
     for words in ("vaults", f"events {vault} --kind liquidation", "statement alice", "verify"):
         print(f"  {program()} {words} --db {found.database}")
-    print(f"  {program()} up --demo   (vaults that live by themselves, until Ctrl-C)")
+    print(f"\nLet vaults live by themselves, until Ctrl-C:\n  {program()} up --demo")
 
 
 def _money(amount: int, decimals: int, *, signed: bool = False) -> str:

@@ -6,8 +6,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
@@ -251,10 +253,27 @@ def test_the_demo_tells_every_margin_call_liquidation_and_refusal_with_its_cause
 def test_the_commands_that_the_demo_proposes_work(demo: tuple[Path, str]) -> None:
     folder, told = demo
     proposed = [line.split()[1:] for line in told.splitlines() if line.startswith("  ringfence ")]
-    assert len(proposed) == 4
-    for arguments in proposed:
+    assert len(proposed) == 5
+    for arguments in proposed[:4]:
         ended = ringfence(*arguments, cwd=folder)
         assert ended.returncode == 0, (arguments, ended.stderr)
+    assert proposed[4] == ["up", "--demo"]
+
+
+def test_the_vaults_of_the_demo_live_by_themselves_until_ctrl_c(tmp_path: Path) -> None:
+    environment = {name: text for name, text in os.environ.items() if not name.startswith("RINGFENCE_")}
+    with subprocess.Popen(
+        [SCRIPT, "up", "--demo"], cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        text=True, start_new_session=True,
+    ) as living:  # fmt: skip
+        patience = threading.Timer(120, living.kill)
+        patience.start()
+        assert living.stdout is not None
+        decided = next((line for line in living.stdout if " USDT, " in line), "nothing")
+        living.send_signal(signal.SIGINT)
+        assert living.wait() == 0
+        patience.cancel()
+    assert "NAV 8" in decided, "three holders paid in 85,000.50"
 
 
 def test_a_command_is_proposed_by_its_path_where_its_name_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
