@@ -52,11 +52,11 @@ def _check(name: str, condition: str) -> CheckConstraint:
     return CheckConstraint(condition, name=name)
 
 
-def _integers(*columns: str, optional: tuple[str, ...] = ()) -> CheckConstraint:
+def _integers(*columns: str, optional: tuple[str, ...] = (), name: str = "integers") -> CheckConstraint:
     """SQLite only: the columns hold integers, not texts or floats."""
     parts = [f"typeof({column}) = 'integer'" for column in columns]
     parts += [f"typeof({column}) IN ('integer', 'null')" for column in optional]
-    constraint = CheckConstraint(" AND ".join(parts), name="integers")
+    constraint = CheckConstraint(" AND ".join(parts), name=name)
     return constraint.ddl_if(dialect="sqlite")
 
 
@@ -114,7 +114,7 @@ class Vault(_Row, table=True):
     opened: int = Field(sa_type=BigInteger)
     """UTC ms: the first slot that it lives through is the first that closes later."""
     last_bar: int | None = Field(default=None, sa_type=BigInteger)
-    """Open (UTC ms) of the last bar that was lived through: the vault's clock."""
+    """Open (UTC ms) of the last bar that was lived through."""
     last_nav: int = Field(default=0, sa_type=BigInteger)
     price_low: float = Field(default=float("inf"), sa_type=Double)
     distance_low: float = Field(default=float("inf"), sa_type=Double)
@@ -128,6 +128,10 @@ class Vault(_Row, table=True):
     journal_ts: int = Field(sa_type=BigInteger)
     """Of the last row: no later one lies before it."""
     transfer_seq: int = Field(default=0, sa_type=BigInteger)
+    clock: int = Field(sa_type=BigInteger)
+    """UTC ms up to which it has lived: its opening, the close of a slot that it decided or of a bar inside one."""
+    nav_low: int | None = Field(default=None, sa_type=BigInteger)
+    """Lowest NAV at any bar's worst point since the last decision, while the vault stands inside a slot."""
 
     __table_args__ = (
         _check("decimals", "decimals BETWEEN 0 AND 8"),
@@ -135,6 +139,7 @@ class Vault(_Row, table=True):
         _check("high_water_mark", "high_water_mark >= 0"),
         _check("last_nav", "last_nav >= 0"),
         _check("times", f"opened BETWEEN 0 AND {LATEST} AND journal_ts BETWEEN opened AND {LATEST}"),
+        _check("clock", f"clock BETWEEN 0 AND {LATEST} AND nav_low >= 0"),
         _check("locked", "rebase_at IS NULL OR locked_since IS NOT NULL"),
         _check("sequences", "version >= 0 AND journal_seq >= 0 AND transfer_seq >= 0"),
         _check("journal_hash", "length(journal_hash) = 64"),
@@ -151,6 +156,7 @@ class Vault(_Row, table=True):
             "journal_ts",
             optional=("last_bar", "locked_since", "rebase_at"),
         ),
+        _integers("clock", optional=("nav_low",), name="clock_integers"),
     )
 
 

@@ -26,7 +26,7 @@ ROWS: dict[str, dict[str, object]] = {
     "vault": {"id": 1, "name": "shield", "mandate": "f", "currency": "USDT", "decimals": 6, "shares": 5, "waiting": 1,
               "high_water_mark": 7, "opened": 1, "last_bar": None, "last_nav": 3, "price_low": 1.0,
               "distance_low": 1.0, "locked_since": None, "rebase_at": None, "version": 1, "journal_seq": 1,
-              "journal_hash": EMPTY_HASH, "journal_ts": 1, "transfer_seq": 1},
+              "journal_hash": EMPTY_HASH, "journal_ts": 1, "transfer_seq": 1, "clock": 1, "nav_low": None},
     "account": {"vault_id": 1, "name": "cushion", "balance": 5},
     "transfer": {"vault_id": 1, "seq": 1, "edge": 16, "position": None, "amount": 5, "ts": 1, "journal_seq": 1},
     "position": {"vault_id": 1, "name": "btc", "ordinal": 0, "instrument": "binance:BTC/USDT:USDT", "quantity": 1,
