@@ -14,8 +14,10 @@ from ringfence.vaults.entries import (
     DepositAsked,
     Entry,
     Happened,
+    Lived,
     Opened,
     RedemptionAsked,
+    Walked,
 )
 from ringfence.vaults.journal import Row
 from ringfence.vaults.mandate.recorded import instruments_of
@@ -34,6 +36,7 @@ KINDS_TOLD = {
     "cancelled": "a holder took back an order before its strike",
     "returned": "a deposit bought no share at its strike and went back",
     "ratchet": "the high-water mark rose: money went behind the wall",
+    "strategy_failure": "a strategy gave no proposal, and why: the mandate says what is done without it",
     Kind.resize.name: "a position was made larger or smaller at a decision",
     Kind.collateral.name: "margin was moved into a position or out of it",
     Kind.funding.name: "a funding stamp was paid or received",
@@ -59,6 +62,7 @@ _FOUND_IN: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "cancelled": ((Cancelled.kind,), ()),
     "returned": ((), (_SIDE.format("deposit"),)),
     "ratchet": ((), (f'"edge":"{Edge.ratchet.name}"',)),
+    "strategy_failure": ((), ('"failed":{"',)),
 }
 
 
@@ -94,10 +98,12 @@ def _told(entry: Entry, mandate: Mandate, decimals: int) -> Iterator[dict[str, A
             amount = entry.remaining if entry.side == "deposit" else None
             what = "the deposit" if amount is not None else f"{format_shares(entry.remaining, decimals)} shares"
             yield _plain("cancelled", f"{entry.holder} took {what} back before the strike", amount, decimals)
+        case Walked():
+            yield from _events(entry, mandate, decimals)
         case Decided():
-            traded = instruments_of(mandate) if entry.events else {}
-            for event in entry.events:
-                yield from _event(event, traded, decimals)
+            for name, failure in entry.failed.items():
+                yield _plain("strategy_failure", f"no proposal ({failure.kind}): {failure.told}") | {"position": name}
+            yield from _events(entry, mandate, decimals)
             raised = sum(moved.amount for moved in entry.transfers if moved.edge == Edge.ratchet)
             if raised:
                 yield _plain("ratchet", "high-water mark raised: cushion to reserve", raised, decimals, None,
@@ -117,6 +123,12 @@ def _settled(settlements: Iterable[Settlement], decimals: int) -> Iterator[dict[
             yield _plain("deposit", f"{one.holder} paid in{cost}", one.assets, decimals, None, shares)
         else:
             yield _plain("returned", f"{one.holder}'s deposit buys no share and went back{cost}", -one.paid, decimals)
+
+
+def _events(entry: Lived, mandate: Mandate, decimals: int) -> Iterator[dict[str, Any]]:
+    traded = instruments_of(mandate) if entry.events else {}
+    for event in entry.events:
+        yield from _event(event, traded, decimals)
 
 
 def _event(event: Happened, traded: Mapping[str, Instrument], decimals: int) -> Iterator[dict[str, Any]]:

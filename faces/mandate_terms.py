@@ -65,6 +65,7 @@ def sentences(mandate: Mandate) -> Iterator[str]:
     )
     yield _SWEPT[mandate.sweep]
     yield _at_wall(mandate.at_wall)
+    yield _ON_FAILURE[mandate.on_strategy_failure]
 
 
 _SWEPT = {
@@ -72,6 +73,14 @@ _SWEPT = {
     "again (sweep: roll).",
     "trim": "Open profit that the wall needs in cash is realised at a strike by a trim: lots are closed and not opened "
     "again (sweep: trim).",
+}
+
+
+_ON_FAILURE = {
+    "hold": "A strategy that fails or gives no answer in time is done without: its position may only shrink "
+    "(on_strategy_failure: hold).",
+    "derisk": "A strategy that fails or gives no answer in time is done without: its position is closed "
+    "(on_strategy_failure: derisk).",
 }
 
 

@@ -1,5 +1,6 @@
 """The market: several symbols' bars, marks and funding on one clock, as the arrays that a simulation walks through."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -8,12 +9,14 @@ import numpy.typing as npt
 
 from ringfence.markets.bars import Bars
 from ringfence.markets.errors import Fault, InvalidFunding, InvalidTimeframe, MisalignedMarket
-from ringfence.risk.book import STAMP, Flags, Floats, Ints, Rows
+from ringfence.risk.book import BAR, STAMP, Flags, Floats, Ints, Rows
 from ringfence.risk.book import rows as rows_of
 from ringfence.words.times import format_duration, utc
 
 __all__ = ["Funding", "Market", "align"]
 
+_PRICES = ("open", "high", "low", "close", "mark_open", "mark_high", "mark_low", "mark_close")
+_STAMPS = ("stamps_from", "stamps_to")
 _MINUTE, _LATE, _EARLY = 60_000, 10_000, 1_000
 """Milliseconds: of a minute, and how far from it a stamp may lie and still be meant for it."""
 
@@ -118,10 +121,33 @@ class Market:
 
     def before(self, ts: int) -> "Market":
         """The rows that open before `ts` (UTC ms)."""
-        end = int(np.searchsorted(self.ts, ts))
-        columns = ("ts", "open", "high", "low", "close", "volume", "valid", "mark_open", "mark_high", "mark_low",
-                   "mark_close", "stamps_from", "stamps_to")  # fmt: skip
-        return replace(self, **{name: getattr(self, name)[:end] for name in columns})
+        return self._cut(slice(0, int(np.searchsorted(self.ts, ts))))
+
+    def after(self, ts: int) -> "Market":
+        """The rows that open after `ts` (UTC ms); what came before shows in the cells without a bar alone."""
+        return self._cut(slice(int(np.searchsorted(self.ts, ts, side="right")), None))
+
+    def _cut(self, span: slice) -> "Market":
+        columns = ("ts", *_PRICES, "volume", "valid", *_STAMPS)
+        return replace(self, **{name: getattr(self, name)[span] for name in columns})
+
+    @property
+    def rows(self) -> Rows:
+        """(T, N) of BAR, as the kernel walks them."""
+        columns = {name: getattr(self, name) for name in _PRICES}
+        return rows_of(BAR, self.open.shape, **columns, valid=self.valid,
+                    volume=np.where(self.volume_known, self.volume, np.inf),
+                    stamps_from=self.stamps_from, stamps_to=self.stamps_to,
+                    funding=self.stamps_from < self.stamps_to)  # fmt: skip
+
+    def fingerprint(self, first: int, last: int) -> str:
+        """SHA-256 over every figure of the rows from `first` up to but without `last`."""
+        content = hashlib.sha256(self.ts[first:last].tobytes())
+        for name in (*_PRICES, "volume", "valid"):
+            content.update(getattr(self, name)[first:last].tobytes())
+        for start, stop in zip(*(getattr(self, name)[first:last].ravel().tolist() for name in _STAMPS), strict=True):
+            content.update(self.stamps[start:stop].tobytes() + b"|")
+        return content.hexdigest()
 
     def bars(self, symbol: int) -> Bars:
         """The bars that the symbol in column `symbol` really has."""

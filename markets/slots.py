@@ -1,6 +1,5 @@
 """Slots: a market cut into the stretches that end with a decision, as the kernel walks it and as strategies see it."""
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -8,12 +7,9 @@ import numpy as np
 
 from ringfence.markets.bars import Bars
 from ringfence.markets.market import Market
-from ringfence.risk.book import BAR, Ints, Rows, Walk, rows
+from ringfence.risk.book import Ints, Rows, Walk
 
 __all__ = ["Slots"]
-
-_STAMPS = ("stamps_from", "stamps_to")
-_PRICES = ("open", "high", "low", "close", "mark_open", "mark_high", "mark_low", "mark_close")
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,12 +25,7 @@ class Slots:
     @cached_property
     def rows(self) -> Rows:
         """(T, N) of BAR."""
-        market = self.market
-        columns = {name: getattr(market, name) for name in _PRICES}
-        return rows(BAR, market.open.shape, **columns, valid=market.valid,
-                    volume=np.where(market.volume_known, market.volume, np.inf),
-                    stamps_from=market.stamps_from, stamps_to=market.stamps_to,
-                    funding=market.stamps_from < market.stamps_to)  # fmt: skip
+        return self.market.rows
 
     @cached_property
     def _cut(self) -> tuple[Ints, Ints]:
@@ -70,24 +61,36 @@ class Slots:
             self.market.bars(column).resample(self.timeframe, until=clock) for column in range(len(self.market.symbols))
         )
 
-    def walk(self, proposals: Rows, slot: int | None = None) -> Walk:
-        """The bars of slot number `slot`, decided on row 0 of `proposals`, or of all slots, each on its own row."""
+    def walk(self, proposals: Rows, slot: int | None = None, after: int | None = None) -> Walk:
+        """The bars of slot number `slot` that open after `after` (UTC ms; None: all of them), decided on row 0 of
+        `proposals`; or all slots, each on its own row.
+
+        A slot whose last bar was lived through before its end was known is decided on that bar's last prices.
+        """
         market = self.market
         if slot is None:
-            bars, closes = slice(None), self.closes
-        else:
-            bars = slice(*self.span(slot))
-            closes = np.where(self.closes[bars] >= 0, 0, -1)
-        return Walk(self.rows[bars], market.ts[bars], market.timeframe, market.stamps, closes, proposals)
+            return Walk(self.rows, market.ts, market.timeframe, market.stamps, self.closes, proposals)
+        first, last = self.rest(slot, after)
+        bars = slice(first, last) if first < last else slice(last - 1, last)
+        walked = self.rows[bars] if first < last else _over(self.rows[bars])
+        closes = np.where(self.closes[bars] >= 0, 0, -1)
+        return Walk(walked, market.ts[bars], market.timeframe, market.stamps, closes, proposals)
+
+    def rest(self, slot: int, after: int | None) -> tuple[int, int]:
+        """First and one past the last bar of slot number `slot` that open after `after`, UTC ms; None: all."""
+        first, last = self.span(slot)
+        return (first if after is None else max(first, int(np.searchsorted(self.market.ts, after, side="right")))), last
 
     def fingerprint(self, slot: int) -> str:
         """SHA-256 over every figure of the slot's bars."""
-        first, last = self.span(slot)
-        content = hashlib.sha256(self.market.ts[first:last].tobytes())
-        for name in (*_PRICES, "volume", "valid"):
-            content.update(getattr(self.market, name)[first:last].tobytes())
-        for start, stop in zip(
-            *(getattr(self.market, name)[first:last].ravel().tolist() for name in _STAMPS), strict=True
-        ):
-            content.update(self.market.stamps[start:stop].tobytes() + b"|")
-        return content.hexdigest()
+        return self.market.fingerprint(*self.span(slot))
+
+
+def _over(bars: Rows) -> Rows:
+    """The bars once they are over: all that is left of each is its close."""
+    over = bars.copy()
+    for last, names in (("close", ("open", "high", "low")), ("mark_close", ("mark_open", "mark_high", "mark_low"))):
+        for name in names:
+            over[name] = over[last]
+    over.funding, over.stamps_to = False, over.stamps_from
+    return over

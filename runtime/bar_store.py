@@ -17,11 +17,11 @@ from ringfence.markets.market import Funding, Market, align
 from ringfence.markets.slots import Slots
 from ringfence.risk.book import Ints
 from ringfence.runtime.errors import RecordingDiffers
-from ringfence.vaults.tables import LATEST, bar, bar_series, fed, funding, journal, position, vault
+from ringfence.vaults.tables import LATEST, bar, bar_series, fed, funding, position, vault
 from ringfence.words.times import utc
 
-__all__ = ["Recorded", "Window", "feed_until", "last_bar", "last_recorded", "load_window", "recorded_stamps",
-           "store_bars", "store_stamps"]  # fmt: skip
+__all__ = ["Recorded", "Window", "feed_until", "last_bar", "last_recorded", "load_inside", "load_window",
+           "recorded_stamps", "store_bars", "store_stamps"]  # fmt: skip
 
 _PRICES = ("open", "high", "low", "close", "volume")
 _MARKS = ("mark_open", "mark_high", "mark_low", "mark_close")
@@ -192,14 +192,11 @@ def _lived_through(connection: Connection, keys: tuple[str, ...]) -> dict[str, t
     trading = select(position.c.vault_id).where(position.c.instrument.in_(keys))
     locked = select(vault.c.id).where(vault.c.id.in_(trading)).order_by(vault.c.id).with_for_update()
     identities = connection.execute(locked).scalars().all()
-    # The last row of a journal that has slots stands at the close of the last one.
-    last_row = (journal.c.vault_id == vault.c.id) & (journal.c.seq == vault.c.journal_seq)
     found = connection.execute(
-        select(position.c.instrument, vault.c.name, journal.c.ts)
+        select(position.c.instrument, vault.c.name, vault.c.clock)
         .join(vault, vault.c.id == position.c.vault_id)
-        .join(journal, last_row)
         .where(vault.c.id.in_(identities), vault.c.last_bar.is_not(None))
-        .order_by(journal.c.ts)
+        .order_by(vault.c.clock)
     )
     return {key: (name, close) for key, name, close in found}
 
@@ -296,11 +293,14 @@ class Window:
     first: int
     """Open of the first slot that can be decided from it, UTC ms."""
 
-    def reaches(self, recorded: Recorded, last_bar: int) -> bool:
-        """Whether nothing was recorded since, and the first slot after `last_bar` can be decided from it."""
-        opens = self.slots.opens
-        later = int(np.searchsorted(opens, last_bar, side="right"))
-        return recorded == self.recorded and later < len(opens) and opens[later] >= self.first
+    def reaches(self, recorded: Recorded, clock: int) -> bool:
+        """Whether nothing was recorded since, and the first slot that closes after `clock` can be decided from it."""
+        later = self.after(clock)
+        return recorded == self.recorded and later < len(self.slots) and self.slots.opens[later] >= self.first
+
+    def after(self, clock: int) -> int:
+        """Number of the first slot that closes after `clock`, UTC ms."""
+        return int(np.searchsorted(self.slots.opens, clock - self.slots.timeframe, side="right"))
 
 
 def load_window(
@@ -309,19 +309,19 @@ def load_window(
     timeframe: int,
     lookback: int,
     recorded: Recorded,
-    last_bar: int,
+    clock: int,
 ) -> Window | None:
-    """The slots of `timeframe` ms after `last_bar` (UTC ms) that all symbols are fed for, as many as one load brings,
-    behind `lookback` slots with bars of each symbol; None where no bar is later.
+    """The slots of `timeframe` ms that close after `clock` (UTC ms) and that all symbols are fed for, as many as one
+    load brings, behind `lookback` slots with bars of each symbol; None where there is none.
 
     All symbols have recorded bars. What is read does not grow with the history: by rows
     backwards, by time forwards.
     """
-    keys = tuple(map(instrument_key, symbols))
+    keys, since = tuple(map(instrument_key, symbols)), clock // timeframe * timeframe - 1
     later = [
         first
         for key in keys
-        if (first := connection.execute(_NEXT, {"instrument": key, "ts": last_bar}).scalar()) is not None
+        if (first := connection.execute(_NEXT, {"instrument": key, "ts": since}).scalar()) is not None
     ]
     if not later:
         return None
@@ -349,6 +349,33 @@ def load_window(
         series[symbol] = _series(symbol, spacing[key], with_volume[key], found, stamps)
     until = min(stop, recorded.until // timeframe * timeframe)  # no part of a slot that is not fed whole
     return Window(Slots(_market(series).before(until), timeframe, until), recorded, start)
+
+
+def load_inside(
+    connection: Connection, symbols: tuple[str, ...], timeframe: int, until: int, last_bar: int
+) -> Market | None:
+    """The bars after `last_bar` (UTC ms) and before `until` that lie inside the slot of `timeframe` ms that they begin
+    in: all but the one that ends with it; None where there is none."""
+    keys, series = tuple(map(instrument_key, symbols)), {}
+    about = select(bar_series.c.instrument, bar_series.c.timeframe, bar_series.c.volume_known)
+    known = {key: (length, bool(volume)) for key, length, volume in connection.execute(
+        about.where(bar_series.c.instrument.in_(keys)))}  # fmt: skip
+    stop = min(until, (last_bar // timeframe + 2) * timeframe)
+    for symbol, key in zip(symbols, keys, strict=True):
+        length, with_volume = known[key]
+        before = connection.execute(_BEFORE, {"instrument": key, "ts": last_bar + 1, "most": 1}).all()
+        ahead = connection.execute(_BETWEEN, {"instrument": key, "start": last_bar + 1, "stop": stop}).all()
+        found: Sequence[Any] = [*before, *ahead]
+        if not found:  # it begins later: the column is there, without a bar
+            at = connection.execute(_NEXT, {"instrument": key, "ts": last_bar}).scalar_one()
+            found = connection.execute(_BETWEEN, {"instrument": key, "start": at, "stop": at + 1}).all()
+        span = {"instrument": key, "start": found[0].ts, "stop": found[-1].ts + length}
+        series[symbol] = _series(symbol, length, with_volume, found, connection.execute(_FUNDED, span).all())
+    market = _market(series).after(last_bar).before(stop)
+    if not len(market):
+        return None
+    market = market.before((int(market.ts[0]) // timeframe + 1) * timeframe - market.timeframe)
+    return market if len(market) else None
 
 
 class _Series(NamedTuple):

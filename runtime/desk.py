@@ -1,31 +1,66 @@
 """The desk: one process's hold on a database of vaults, and the one function that steps a vault.
 
-A step is load, decide, store: the vault's row is locked and read, with the window of bars that its next slot is decided
-from; the pure step makes an entry of them; the vault books it. The Celery task and the replay go through here. What is
-kept between calls cannot be stale: a mandate is found by its fingerprint, and a window is loaded anew whenever a bar of
-its symbols was recorded or corrected.
+A step is look, propose, decide, store. First the vault's row and the window of bars that its next slots are decided
+from are read and the strategies asked, with nothing locked. Then the row is locked; if the vault, its mandate and its
+bars are still what they were, the pure step makes entries of them and the vault books them, several slots in one unit
+of work where it catches up. The Celery tasks and the replay go through here. What is kept between calls cannot be
+stale: a mandate is found by its fingerprint, and a window is loaded anew whenever a bar of its symbols was recorded or
+corrected.
 """
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from sqlalchemy import Connection, Engine, select
 
-from ringfence.runtime.bar_store import Window, last_recorded, load_window
-from ringfence.runtime.database import in_unit, lock_vault
+from ringfence.markets.market import Market
+from ringfence.runtime.bar_store import Window, last_recorded, load_inside, load_window
+from ringfence.runtime.database import in_unit, lock_vault, unit_of_work
+from ringfence.runtime.duties import look
 from ringfence.runtime.errors import NoBars
-from ringfence.runtime.setup import Setup, set_up
-from ringfence.runtime.step import book_of, live_through, slot_inputs
+from ringfence.runtime.proposals import Here, Proposed, Proposer
+from ringfence.runtime.setup import Setup
+from ringfence.runtime.step import Step, book_of, live_through, rest_of_slot, unfinished
+from ringfence.vaults.entries import Decided
 from ringfence.vaults.mandate.terms import Mandate
 from ringfence.vaults.tables import LATEST, mandate
 from ringfence.vaults.vault import Vault
 
-__all__ = ["WINDOWS_KEPT", "Desk"]
+__all__ = ["UNIT", "WINDOWS_KEPT", "Desk", "take"]
+
+UNIT = 1.0
+"""Seconds after which a vault that catches up commits what it has decided."""
+_AT_ONCE = 64
+"""Slots that are proposed for at once, at most."""
 
 WINDOWS_KEPT = 32
 """Windows of this many mandates are kept, those that were loaded last: one that catches
 up holds some thousand bars of each symbol."""
+
+
+class _Ahead(NamedTuple):
+    """What a vault decides next, as far as it can be known without holding it."""
+
+    setup: Setup
+    window: Window
+    clock: int
+    """UTC ms up to which the vault had lived."""
+    mandate: str
+    """Fingerprint."""
+    proposed: Mapping[int, Proposed]
+    """By number of the slot."""
+
+
+def take(vault: Vault, step: Step) -> None:
+    """Hand a step's entry to the vault."""
+    if isinstance(step.entry, Decided):
+        vault.accept(step.close, step.entry, step.balances)
+    else:
+        vault.walk(step.close, step.entry, step.balances)
 
 
 @dataclass(eq=False)
@@ -33,68 +68,112 @@ class Desk:
     engine: Engine
     setups: dict[str, Setup] = field(default_factory=dict, repr=False)
     """By fingerprint: mandates that are ready to run."""
+    proposer: Proposer = field(default_factory=Here, repr=False)
     _windows: dict[Setup, Window] = field(default_factory=dict, repr=False)
 
     def step(self, vault: str, slot: int) -> int:
-        """Bring a vault up to the slot that opens at `slot` (UTC ms), and return how many slots it stepped.
+        """Bring a vault up to the slot that opens at `slot` (UTC ms), and return how many slots it decided.
 
-        Each slot is a unit of work of its own. A slot that is behind the vault is a no-op, and one that is ahead takes
-        the slots before it along, so that repeated and disordered calls end in the same ledger.
+        A slot that is behind the vault is a no-op, and one that is ahead takes the slots before it along, so that
+        repeated and disordered calls end in the same ledger.
         """
-        stepped = 0
-        while (done := self._step(vault, slot)) is not None:
-            stepped += 1
-            if done == slot:
-                break
-        return stepped
+        return self._live(vault, slot, lambda: True)
 
     def catch_up(self, vault: str, more: Callable[[], bool]) -> int:
-        """Bring a vault up to what is fed, as long as there is `more` time; returns how many slots it stepped."""
-        stepped = 0
-        while more() and self._step(vault, LATEST) is not None:
-            stepped += 1
-        return stepped
+        """Bring a vault up to what is fed, as long as there is `more` time; returns how many slots it decided."""
+        return self._live(vault, LATEST, more)
 
-    def _step(self, vault: str, slot: int) -> int | None:
-        return in_unit(self.engine, lambda connection: self._step_next(connection, vault, slot))
+    def guard(self, vault: str) -> int:
+        """Let a vault live through what is fed inside its slot, up to the last bar at which money moves; returns at how
+        many it did. No strategy is asked."""
+        return in_unit(self.engine, lambda connection: self._guard(connection, vault))
 
-    def _step_next(self, connection: Connection, name: str, slot: int) -> int | None:
-        """Step the vault's next slot if it opens no later than `slot`; returns its open, None for none."""
+    def _guard(self, connection: Connection, name: str) -> int:
         row = lock_vault(connection, name)
-        setup = self.setup(connection, row["mandate"])
-        last_bar = row["last_bar"]
-        if last_bar is None:  # it lives from its opening on: the first slot is the first that closes later
-            last_bar = row["opened"] // setup.mandate.timeframe * setup.mandate.timeframe - 1
-        if last_bar >= slot:
-            return None
-        window = self.window(connection, setup, last_bar)
+        if row["last_bar"] is None:
+            return 0
+        setup, acted = self.setup(connection, row["mandate"]), 0
+        vault, until = Vault(connection, row, setup.mandate), last_recorded(connection, setup.symbols).until
+        look(connection, row["id"], until)
+        with vault.together():
+            while (rest := self._inside(connection, setup, vault, until)) is not None:
+                step = live_through(setup, book_of(vault, vault.strike_of(vault.clock)), unfinished(rest))
+                if step is None:
+                    break
+                take(vault, step)
+                acted += 1
+        return acted
+
+    @staticmethod
+    def _inside(connection: Connection, setup: Setup, vault: Vault, until: int) -> Market | None:
+        assert vault.last_bar is not None
+        return load_inside(connection, setup.symbols, setup.mandate.timeframe, until, vault.last_bar)
+
+    def _live(self, name: str, slot: int, more: Callable[[], bool]) -> int:
+        decided = 0
+        while more() and (ahead := self._ahead(name, slot)) is not None:
+            done = in_unit(self.engine, partial(self._decide, name=name, ahead=ahead))
+            decided += done
+            if done == len(ahead.proposed) and ahead.window.slots.opens[max(ahead.proposed)] == slot:
+                break
+        return decided
+
+    def _ahead(self, name: str, slot: int) -> "_Ahead | None":
+        """The vault's next slots that are fed and open no later than `slot`, with what is proposed for them; None where
+        there is none. Nothing is locked meanwhile."""
+        with unit_of_work(self.engine, writes=False) as connection:
+            row = lock_vault(connection, name)
+            setup, clock = self.setup(connection, row["mandate"]), row["clock"]
+            window = self.window(connection, setup, clock) if slot + setup.mandate.timeframe > clock else None
         if window is None:
             return None
-        number = int(np.searchsorted(window.slots.opens, last_bar, side="right"))
-        if number == len(window.slots) or window.slots.opens[number] > slot:
+        first = window.after(clock)
+        last = min(int(np.searchsorted(window.slots.opens, slot, side="right")), first + _AT_ONCE)
+        numbers = range(first, last)
+        if not numbers:
             return None
-        vault = Vault(connection, row, setup.mandate)
-        inputs = slot_inputs(setup, window.slots, number)
-        decision = live_through(setup, book_of(vault, inputs.close), inputs)
-        vault.accept(decision.close, decision.entry, decision.balances)
-        return decision.entry.slot
+        proposed = self.proposer.propose(setup, window.slots, numbers)
+        return _Ahead(setup, window, clock, row["mandate"], dict(zip(numbers, proposed, strict=True)))
+
+    def _decide(self, connection: Connection, name: str, ahead: "_Ahead") -> int:
+        """Decide what was looked up before, as far as it goes in UNIT, unless something has moved since."""
+        row = lock_vault(connection, name)
+        setup, window = ahead.setup, ahead.window
+        moved = (row["clock"], row["mandate"]) != (ahead.clock, ahead.mandate)
+        if moved or last_recorded(connection, setup.symbols) != window.recorded:
+            return 0
+        vault, begun, decided = Vault(connection, row, setup.mandate), time.monotonic(), 0
+        with vault.together():
+            for number, proposed in ahead.proposed.items():
+                if decided and time.monotonic() - begun > UNIT:
+                    break
+                is_over = False
+                while not is_over:
+                    stretch = rest_of_slot(window.slots, number, vault.last_bar, proposed)
+                    step = live_through(setup, book_of(vault, stretch.close), stretch)
+                    assert step is not None
+                    take(vault, step)
+                    is_over = isinstance(step.entry, Decided)
+                decided += 1
+        return decided
 
     def setup(self, connection: Connection, fingerprint: str) -> Setup:
         """The database's mandate of this fingerprint, ready to run."""
         if fingerprint not in self.setups:
             body = connection.execute(select(mandate.c.body).where(mandate.c.fingerprint == fingerprint)).scalar_one()
-            self.setups[fingerprint] = set_up(Mandate.from_canonical(body))
+            self.setups[fingerprint] = self.proposer.set_up(Mandate.from_canonical(body))
         return self.setups[fingerprint]
 
-    def window(self, connection: Connection, setup: Setup, last_bar: int) -> Window | None:
-        """The recorded bars around the first slot after `last_bar`; None where no bar is later. Refused: NoBars."""
+    def window(self, connection: Connection, setup: Setup, clock: int) -> Window | None:
+        """The recorded bars around the first slot that closes after `clock` (UTC ms); None where none is fed. Refused:
+        NoBars."""
         recorded = last_recorded(connection, setup.symbols)
         if -1 in recorded.latest:
             missing = (symbol for symbol, ts in zip(setup.symbols, recorded.latest, strict=True) if ts < 0)
             raise NoBars(setup.mandate.name, tuple(missing))
         kept = self._windows.get(setup)
-        if kept is None or not kept.reaches(recorded, last_bar):
-            kept = load_window(connection, setup.symbols, setup.mandate.timeframe, setup.lookback, recorded, last_bar)
+        if kept is None or not kept.reaches(recorded, clock):
+            kept = load_window(connection, setup.symbols, setup.mandate.timeframe, setup.lookback, recorded, clock)
             if kept is not None:
                 self._windows.pop(setup, None)
                 while len(self._windows) >= WINDOWS_KEPT:

@@ -27,6 +27,7 @@ from sqlalchemy import (
     func,
     insert,
     select,
+    text,
     update,
 )
 
@@ -34,7 +35,8 @@ from ringfence.runtime.database import in_unit, unit_of_work
 from ringfence.vaults.mandate.terms import Mandate
 from ringfence.vaults.tables import bar, fed, mandate, position, vault
 
-__all__ = ["CLAIM", "MOST", "Due", "Duties", "claim", "let_go", "put_off", "released", "troubles"]
+__all__ = ["CLAIM", "MOST", "Due", "Duties", "claim", "keep_slow", "let_go", "look", "looked", "put_off", "released",
+           "troubles"]  # fmt: skip
 
 CLAIM = 20_000
 """How long (ms) a claim holds."""
@@ -53,18 +55,40 @@ duty = Table(
     Column("attempts", Integer, nullable=False),
     Column("not_before", BigInteger, nullable=False),
     Column("failure", Text),
+    Column("slow", Integer, nullable=False),
     PrimaryKeyConstraint("vault_id", name="pk_duty"),
     ForeignKeyConstraint(["vault_id"], [vault.c.id], name="fk_duty_vault_id"),
     CheckConstraint("attempts >= 0 AND not_before >= 0", name="ck_duty_attempts"),
+    CheckConstraint("slow IN (0, 1)", name="ck_duty_slow"),
     CheckConstraint(
-        "typeof(vault_id) = 'integer' AND typeof(attempts) = 'integer' AND typeof(not_before) = 'integer'",
+        "typeof(vault_id) = 'integer' AND typeof(attempts) = 'integer' AND typeof(not_before) = 'integer' "
+        "AND typeof(slow) = 'integer'",
         name="ck_duty_integers",
     ).ddl_if(dialect="sqlite"),
 )
-"""A row for each vault that is being stepped or could not be: `not_before` (UTC ms) is the end of the claim or of the
-wait. State of the machinery, not of a vault's money: nothing is proved by it and nothing decided."""
+"""A row for each vault that is being stepped, could not be, or whose strategies are `slow`: `not_before` (UTC ms) is the
+end of the claim or of the wait. State of the machinery, not of a vault's money: nothing is proved by it and nothing
+decided."""
+glance = Table(
+    "glance",
+    metadata,
+    Column("vault_id", Integer, nullable=False, autoincrement=False),
+    Column("until", BigInteger, nullable=False),
+    PrimaryKeyConstraint("vault_id", name="pk_glance"),
+    ForeignKeyConstraint(["vault_id"], [vault.c.id], name="fk_glance_vault_id"),
+    CheckConstraint("until >= 0", name="ck_glance_until"),
+    CheckConstraint("typeof(vault_id) = 'integer' AND typeof(until) = 'integer'", name="ck_glance_integers").ddl_if(
+        dialect="sqlite"
+    ),
+)
+"""Up to which bar (UTC ms) somebody has looked whether money moves inside a vault's slot, called by a price or a stamp.
+State of the machinery, like `duty`."""
 
-_OPEN = select(vault.c.id, vault.c.name, vault.c.mandate, vault.c.opened, vault.c.last_bar).order_by(vault.c.id)
+_LOOK = text(
+    "INSERT INTO glance (vault_id, until) VALUES (:vault, :until) "
+    "ON CONFLICT (vault_id) DO UPDATE SET until = :until WHERE glance.until < :until"
+)
+_OPEN = select(vault.c.id, vault.c.name, vault.c.mandate, vault.c.clock).order_by(vault.c.id)
 _FED = select(position.c.vault_id, position.c.instrument, fed.c.until).outerjoin(
     fed, fed.c.instrument == position.c.instrument
 )
@@ -79,6 +103,8 @@ class Due(NamedTuple):
     vault: str
     attempts: int
     """That came to nothing so far."""
+    slow: bool
+    """Whether its strategies take their time."""
 
 
 class Duties:
@@ -105,10 +131,9 @@ class Duties:
                 attempts = 0 if trouble is None else trouble.attempts
                 waits = trouble is not None and (trouble.not_before > now or attempts >= MOST)
                 timeframe = self._timeframe(connection, row.mandate)
-                lived = row.opened // timeframe * timeframe - 1 if row.last_bar is None else row.last_bar
-                over = ends.get(row.id, 0) // timeframe > lived // timeframe + 1
-                if not waits and over and latest.get(row.id, -1) > lived:
-                    found.append(Due(row.name, attempts))
+                slot = row.clock // timeframe * timeframe
+                if not waits and ends.get(row.id, 0) >= slot + timeframe and latest.get(row.id, -1) >= slot:
+                    found.append(Due(row.name, attempts, trouble is not None and bool(trouble.slow)))
         return found
 
     def _timeframe(self, connection: Connection, fingerprint: str) -> int:
@@ -129,7 +154,7 @@ def claim(engine: Engine, vaults: Sequence[str], now: int) -> tuple[str, ...]:
         new = [of for of in names if of not in there]
         again = [of for of, row in there.items() if row.not_before <= now and row.attempts < MOST]
         if new:
-            rows = [{"vault_id": of, "attempts": 1, "not_before": now + CLAIM, "failure": None} for of in new]
+            rows = [{"vault_id": of, "attempts": 1, "not_before": now + CLAIM, "failure": None, "slow": 0} for of in new]
             connection.execute(insert(duty), rows)
         if again:
             counted = {"attempts": duty.c.attempts + 1, "not_before": now + CLAIM}
@@ -143,6 +168,26 @@ def let_go(engine: Engine, vaults: Iterable[str]) -> None:
     """What was claimed was done, or not begun."""
     ids = select(vault.c.id).where(vault.c.name.in_(tuple(vaults)))
     in_unit(engine, lambda connection: connection.execute(delete(duty).where(duty.c.vault_id.in_(ids))))
+
+
+def keep_slow(engine: Engine, vaults: Iterable[str]) -> None:
+    """The same for vaults whose strategies take their time: from now on they are rung for where nobody else waits."""
+    ids = select(vault.c.id).where(vault.c.name.in_(tuple(vaults)))
+    told = {"slow": 1, "attempts": 0, "not_before": 0, "failure": None}
+    in_unit(engine, lambda connection: connection.execute(update(duty).where(duty.c.vault_id.in_(ids)).values(told)))
+
+
+def look(connection: Connection, vault_id: int, until: int) -> None:
+    """Somebody is looking whether money moves inside a vault's slot before `until`, UTC ms."""
+    connection.execute(_LOOK, {"vault": vault_id, "until": until})
+
+
+def looked(connection: Connection, vaults: Sequence[str]) -> dict[str, int]:
+    """By vault, up to when (UTC ms) it has lived or somebody has looked."""
+    until = func.coalesce(glance.c.until, 0)
+    latest = case((until > vault.c.clock, until), else_=vault.c.clock)
+    seen = select(vault.c.name, latest).outerjoin(glance, glance.c.vault_id == vault.c.id)
+    return dict(connection.execute(seen.where(vault.c.name.in_(vaults))).all())
 
 
 def put_off(engine: Engine, name: str, failure: str, now: int) -> None:

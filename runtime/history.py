@@ -11,7 +11,7 @@ from ringfence.risk.book import Floats, Ints
 from ringfence.risk.events import Event
 from ringfence.runtime.runs import PositionRun, VaultRun, liquidation_distance
 from ringfence.vaults import journal
-from ringfence.vaults.entries import Amended, Decided, Happened, Held, Opened
+from ringfence.vaults.entries import Amended, Decided, Happened, Held, Lived, Opened, Walked
 from ringfence.vaults.errors import EntryUnreadable
 from ringfence.vaults.ledger import Ledger
 from ringfence.vaults.mandate.recorded import instruments_of
@@ -24,10 +24,13 @@ def run_of(connection: Connection, row: RowMapping) -> VaultRun:
     """Everything that a vault has lived through so far, as its journal tells it; title and cap are the mandate's that
     it lives under now. Refused: EntryUnreadable."""
     terms = _terms(connection, row["id"])
-    ts, decided = [], []
-    for found in journal.rows(connection, row["id"], Decided):
+    ts, decided, events = [], list[Decided](), list[Happened]()
+    for found in journal.rows(connection, row["id"], Decided, Walked):
         entry = found.entry
-        assert isinstance(entry, Decided)
+        assert isinstance(entry, Lived)
+        events += entry.events
+        if not isinstance(entry, Decided):
+            continue
         if entry.positions.keys() != terms.positions.keys():
             raise EntryUnreadable(found.kind, f"positions of row {found.seq}: expected {', '.join(terms.positions)}")
         ts.append(found.ts)
@@ -48,7 +51,7 @@ def run_of(connection: Connection, row: RowMapping) -> VaultRun:
         positions=tuple(_position(name, traded[name], decided) for name in names),
         events=tuple(
             _event(event, -1 if event.position is None else names.index(event.position))
-            for entry in decided for event in entry.events
+            for event in events
         ),
         price_low=row["price_low"], distance_low=row["distance_low"],
         balances={name: balance for name, balance in balances.items() if balance},

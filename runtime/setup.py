@@ -1,5 +1,6 @@
 """From a mandate to what the kernel runs on: instruments, limits, strategies, and the proposals of each slot."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -21,7 +22,7 @@ from ringfence.vaults.mandate.recorded import instruments_of
 from ringfence.vaults.mandate.terms import Mandate
 from ringfence.words.times import format_duration, utc
 
-__all__ = ["Setup", "set_up"]
+__all__ = ["Setup", "set_up", "set_up_apart"]
 
 _TOLD_FROM = 10
 """A warm-up is told from this part of the slots on: a tenth."""
@@ -37,7 +38,10 @@ class Setup:
     instruments: tuple[Instrument, ...]
     listing: Rows
     limits: Limits
-    strategies: tuple[Strategy, ...]
+    lookbacks: tuple[int, ...]
+    """How many slots with bars each position's strategy looks back on, the one that it decides included."""
+    strategies: tuple[Strategy, ...] = ()
+    """None where they are asked in a process of their own."""
     foretold: tuple[Foretold, ...] = ()
     """Where the history is known beforehand: what each position's strategy proposes from all of it."""
 
@@ -68,16 +72,37 @@ class Setup:
     def _foretold(self, slots: Slots) -> tuple[Foretold, ...]:
         return tuple(foretold(strategy, bars) for strategy, bars in zip(self.strategies, slots.bars, strict=True))
 
-    def propose_at(self, slots: Slots, number: int) -> Rows:
-        """(1, P) of PROPOSAL: one slot from the bars up to and including it, as live sees it."""
+    def propose_at(self, slots: Slots, number: int, failed: Collection[str] = ()) -> Rows:
+        """(1, P) of PROPOSAL: one slot from the bars up to and including it, as live sees it; those positions excepted
+        whose strategies have `failed`, for which the mandate speaks."""
         table = rows(PROPOSAL, (1, len(self.names)))
         with confined:  # once for all strategies
-            for p in range(len(self.names)):
-                bars = slots.bars[p]
-                end = int(np.searchsorted(bars.ts, slots.opens[number], side="right"))
-                if end and bars.ts[end - 1] == slots.opens[number]:
-                    table[0, p] = self._propose(p, bars[max(0, end - self._lookback(p)) : end])
+            for p, name in enumerate(self.names):
+                bars = self.seen(slots, number, p)
+                if bars is not None and name in failed:
+                    table[0, p] = self.without(bars)
+                elif bars is not None:
+                    table[0, p] = self._propose(p, bars)
         return table
+
+    def seen(self, slots: Slots, number: int, p: int) -> Bars | None:
+        """The bars that position p's strategy sees at the close of slot `number`; None where the slot has none."""
+        bars = slots.bars[p]
+        end = int(np.searchsorted(bars.ts, slots.opens[number], side="right"))
+        if not end or bars.ts[end - 1] != slots.opens[number]:
+            return None
+        return bars[max(0, end - self._lookback(p)) : end]
+
+    def stated(self, bars: Bars, leverage: float, valid: bool) -> Rows:
+        """The row of PROPOSAL at the last of the bars: that leverage, and the volatility that the mandate measures."""
+        row = rows(PROPOSAL, 1)
+        volatility, known = self._volatility(bars)
+        row.leverage, row.proposed, row.volatility, row.known = leverage, valid, volatility[-1], known[-1]
+        return row[0]
+
+    def without(self, bars: Bars) -> Rows:
+        """The row of PROPOSAL where the strategy gave no answer: none, or a leverage of 0 where the mandate says so."""
+        return self.stated(bars, 0.0, self.mandate.on_strategy_failure == "derisk")
 
     def demand_history(self, market: Market) -> None:
         """Passes where every position has the bars that its decisions look back on at some slot of the market, or
@@ -108,7 +133,7 @@ class Setup:
 
     def _lookback(self, p: int) -> int:
         timeframe = self.mandate.timeframe
-        return max(bars_needed(self.strategies[p], timeframe), self.mandate.volatility.window // timeframe)
+        return max(self.lookbacks[p], self.mandate.volatility.window // timeframe)
 
     def _propose(self, p: int, bars: Bars) -> Rows:
         """The last bar's row of PROPOSAL."""
@@ -135,6 +160,13 @@ class Setup:
 def set_up(mandate: Mandate) -> Setup:
     """Build strategies and limits. The mandate was checked when it was loaded; what no longer exists (an uninstalled
     strategy, a delisted instrument) is refused by name."""
+    strategies = tuple(build(position.strategy.model_dump()) for position in mandate.positions.values())
+    lookbacks = tuple(bars_needed(strategy, mandate.timeframe) for strategy in strategies)
+    return replace(set_up_apart(mandate, lookbacks), strategies=strategies)
+
+
+def set_up_apart(mandate: Mandate, lookbacks: tuple[int, ...]) -> Setup:
+    """The same without strategies: they are asked in a process of their own, which has told their lookbacks."""
     traded = instruments_of(mandate)
     return Setup(
         mandate=mandate,
@@ -142,5 +174,5 @@ def set_up(mandate: Mandate) -> Setup:
         instruments=tuple(traded.values()),
         listing=listing(traded.values()),
         limits=compile_limits(mandate, {mandate.positions[name].symbol: one for name, one in traded.items()}),
-        strategies=tuple(build(position.strategy.model_dump()) for position in mandate.positions.values()),
+        lookbacks=lookbacks,
     )

@@ -1,66 +1,87 @@
-"""The pure middle of a step: from a vault's book and the bars of one slot to the entry that says what was decided."""
+"""The pure middle of a step: from a vault's book and the bars of a slot to the entry that says what came of them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
+import numpy as np
+
+from ringfence.markets.market import Market
 from ringfence.markets.simulator import Record, Series, blank_series, simulate
 from ringfence.markets.slots import Slots
 from ringfence.risk import KERNEL
-from ringfence.risk.book import Book, Terms, Walk, empty_book
+from ringfence.risk.book import INT_MAX, PROPOSAL, Book, Terms, Walk, empty_book, rows
 from ringfence.risk.edges import AccountKind, Edge
 from ringfence.risk.events import Bound, Event
+from ringfence.risk.exposure import equity_at, leverage_of, liquidation_price
 from ringfence.risk.tape import Tape, blank_tape, read_events, rewind
+from ringfence.runtime.proposals import Proposed
 from ringfence.runtime.setup import Setup
 from ringfence.strategies.errors import DuplicateStrategy, UnknownStrategy
 from ringfence.strategies.registry import release
-from ringfence.vaults.entries import Decided, Happened, Held, Moved
+from ringfence.vaults.entries import Decided, Failure, Happened, Held, Moved, Standing, Walked
 from ringfence.vaults.ledger import margin_account
 from ringfence.vaults.mandate.terms import Mandate
 from ringfence.vaults.vault import Vault
 
-__all__ = ["Decision", "SlotInputs", "book_of", "decided_by", "live_through", "slot_inputs"]
+__all__ = ["Step", "Stretch", "book_of", "decided_by", "live_through", "rest_of_slot", "unfinished"]
 
 _ENTERING = AccountKind.entering.value
 _ACCOUNTS = tuple(kind.value for kind in AccountKind if kind is not AccountKind.margin)
 
 
 @dataclass(frozen=True, eq=False)
-class SlotInputs:
-    """What one slot is decided on."""
+class Stretch:
+    """The bars that a vault lives through next: the rest of one slot, or as much of it as is there."""
 
-    slot: int
-    """Open of the slot, UTC ms."""
-    close: int
-    """End of the slot, UTC ms."""
     walk: Walk
-    """Its bars and one row of proposals; position p trades column p."""
-    fingerprint: str
-    """SHA-256 of the bars."""
+    """The bars; where they reach the slot's close, with one row of proposals. Position p trades column p."""
+    inside: int
+    """How many of them, from the first on, end before the slot does."""
+    bars_of: Callable[[int], str]
+    """SHA-256 of so many of them, from the first on."""
+    slot: int | None = None
+    """Open (UTC ms) of the slot that is decided at the last bar's close; None: its end is yet to come."""
+    close: int = 0
+    """End of that slot, UTC ms."""
+    bars: str = ""
+    """SHA-256 of its bars, those lived through before included."""
+    failed: Mapping[str, Failure] = field(default_factory=dict)
+    """By position, why there is no proposal."""
 
 
 @dataclass(frozen=True, eq=False)
-class Decision:
-    """What a slot came to."""
+class Step:
+    """What living through a stretch, or the first part of it, came to."""
 
     close: int
-    """End of the slot, UTC ms."""
-    entry: Decided
+    """UTC ms up to which the vault has lived."""
+    entry: Decided | Walked
     """Before anybody is paid."""
     balances: Mapping[str, int]
     """What the step arrived at, by account: the ledger must find the same."""
 
 
-def slot_inputs(setup: Setup, slots: Slots, number: int) -> SlotInputs:
-    """What slot `number` is decided on, from bars up to its close and no later ones."""
-    slot = int(slots.opens[number])
-    return SlotInputs(
-        slot=slot,
-        close=slot + slots.timeframe,
-        walk=slots.walk(setup.propose_at(slots, number), number),
-        fingerprint=slots.fingerprint(number),
-    )
+def rest_of_slot(slots: Slots, number: int, last_bar: int | None, proposed: Proposed) -> Stretch:
+    """What is left of slot `number` after `last_bar` (UTC ms), decided on what was proposed at its close."""
+    first, last = slots.rest(number, last_bar)
+    slot, market = int(slots.opens[number]), slots.market
+    close = slot + slots.timeframe
+    # A bar that ends before its slot may turn out to be the last one in it, which nobody can know at its close.
+    inside = int(np.searchsorted(market.ts[first:last], close - market.timeframe))
+    return Stretch(
+        slots.walk(proposed.table, number, last_bar), inside, lambda bars: market.fingerprint(first, first + bars),
+        slot, close, slots.fingerprint(number), proposed.failed,
+    )  # fmt: skip
+
+
+def unfinished(market: Market) -> Stretch:
+    """The bars of a market that ends inside a slot."""
+    count = len(market)
+    inside, none = np.full(count, -1, np.int64), rows(PROPOSAL, (0, len(market.symbols)))
+    walk = Walk(market.rows, market.ts, market.timeframe, market.stamps, inside, none)
+    return Stretch(walk, count, lambda bars: market.fingerprint(0, bars))
 
 
 def decided_by(mandate: Mandate) -> tuple[int, dict[str, str]]:
@@ -86,6 +107,7 @@ def book_of(vault: Vault, close: int) -> Book:
     )
     row.shares, row.high_water_mark = vault.shares, vault.high_water_mark
     row.locked_since, row.rebase_at = _known(vault.locked_since), _known(vault.rebase_at)
+    row.nav_low = INT_MAX if vault.nav_low is None else vault.nav_low
     row.price_low, row.distance_low = vault.price_low, vault.distance_low
     for position, held in zip(book.positions, vault.positions.values(), strict=True):
         position.quantity, position.cost, position.refused = held.quantity, held.cost, held.refused
@@ -93,33 +115,94 @@ def book_of(vault: Vault, close: int) -> Book:
     return book
 
 
-def live_through(setup: Setup, book: Book, inputs: SlotInputs) -> Decision:
-    """Live through one slot: the venue's rules bar by bar, and the decision at its close. Changes `book` alone."""
-    count = len(setup.names)
-    terms, walk = Terms(setup.limits, setup.listing), inputs.walk
-    tape, series = blank_tape(64 * (count + 1), 32 * (count + 1)), blank_series(1, 1, count)
-    events: list[Happened] = []
-    transfers: list[Moved] = []
-    bar = 0
-    while bar < len(walk.ts):
-        bar = simulate(book, terms, walk, Record(tape, series), (bar, len(walk.ts)))
-        events += [_happened(event, setup.names) for event in read_events(tape, 0, 0)]
-        transfers += _moved(tape, setup.names)
-        rewind(tape)
-    row, state = book.vaults[0], series.vaults[0, 0]
+def live_through(setup: Setup, book: Book, stretch: Stretch) -> Step | None:
+    """Live through a stretch: the venue's rules bar by bar, and the decision at the slot's close. Changes `book` alone.
+
+    It ends early, with a Walked, after a bar inside the slot at which money moved: funding, a liquidation, a margin
+    call. So a journal tells the same whoever looked when. None where the slot's end is yet to come and no money moved.
+    """
+    count, walk = len(setup.names), stretch.walk
+    before = Book(book.vaults.copy(), book.positions.copy()) if stretch.inside else book
+    run = _Run(setup, book, walk, blank_series(1, 1, count))
+    acted = run.until(len(walk.ts), stretch.inside)
+    if acted is None and stretch.slot is None:
+        return None
+    if acted is None:
+        return Step(stretch.close, _decided(setup, book, stretch, run), _balances(setup, book))
+    book.vaults[:], book.positions[:] = before.vaults, before.positions
+    run = _Run(setup, book, walk, blank_series(1, 1, count))
+    run.until(acted + 1, 0)
+    return Step(int(walk.ts[acted]) + walk.length, _walked(setup, book, stretch, run, acted), _balances(setup, book))
+
+
+class _Run:
+    """A book that lives through a walk, and what it writes down."""
+
+    def __init__(self, setup: Setup, book: Book, walk: Walk, series: Series) -> None:
+        self.series = series
+        self.events: list[Happened] = []
+        self.transfers: list[Moved] = []
+        self._setup, self._book, self._walk = setup, book, walk
+
+    def until(self, end: int, inside: int) -> int | None:
+        """Live through the bars before `end`; or, once money moved at one of the first `inside`, return that one."""
+        setup, walk, count = self._setup, self._walk, len(self._setup.names)
+        terms, tape = Terms(setup.limits, setup.listing), blank_tape(64 * (count + 1), 32 * (count + 1))
+        bar = 0
+        while bar < end:
+            bar = simulate(self._book, terms, walk, Record(tape, self.series), (bar, end))
+            moved = tape.transfers[: int(tape.used[0])]
+            acted = moved.bar[moved.bar < inside]
+            if len(acted):
+                return int(acted[0])
+            self.events += [_happened(event, setup.names) for event in read_events(tape, 0, 0)]
+            self.transfers += _moved(tape, setup.names)
+            rewind(tape)
+        return None
+
+
+def _decided(setup: Setup, book: Book, stretch: Stretch, run: _Run) -> Decided:
+    row, state, walk = book.vaults[0], run.series.vaults[0, 0], stretch.walk
     kernel, strategies = decided_by(setup.mandate)
-    entry = Decided(
-        kernel=kernel, strategies=strategies, slot=inputs.slot, last_bar=int(walk.ts[-1]), bars=inputs.fingerprint,
-        struck=int(state.nav), is_struck=bool(state.struck), high_water_mark=int(row.high_water_mark),
-        flow_cost=int(state.flow_cost), nav_low=int(state.nav_low) if row.shares else None,
+    assert stretch.slot is not None
+    return Decided(
+        kernel=kernel, strategies=strategies, failed=dict(stretch.failed), slot=stretch.slot,
+        last_bar=int(walk.ts[-1]), bars=stretch.bars, struck=int(state.nav), is_struck=bool(state.struck),
+        high_water_mark=int(row.high_water_mark), flow_cost=int(state.flow_cost),
+        nav_low=int(state.nav_low) if row.shares else None,
         locked_since=_told(row.locked_since), rebase_at=_told(row.rebase_at),
         price_low=_finite(row.price_low), distance_low=_finite(row.distance_low),
-        positions={name: _held(p, book, inputs, series) for p, name in enumerate(setup.names)},
-        events=tuple(events), transfers=tuple(transfers),
+        positions={name: _held(p, book, walk, run.series) for p, name in enumerate(setup.names)},
+        events=tuple(run.events), transfers=tuple(run.transfers),
     )  # fmt: skip
+
+
+def _walked(setup: Setup, book: Book, stretch: Stretch, run: _Run, bar: int) -> Walked:
+    row, walk = book.vaults[0], stretch.walk
+    marks = [float(mark) for mark in walk.bars[bar].mark_close]
+    seats = list(zip(setup.names, book.positions, setup.listing, marks, strict=True))
+    equity = sum(max(0, int(equity_at(held, instrument, mark))) for _, held, instrument, mark in seats)
+    return Walked(
+        kernel=KERNEL, last_bar=int(walk.ts[bar]),
+        bars=stretch.bars_of(bar + 1),
+        nav_low=int(row.nav_low) if row.shares else None,
+        positions={
+            name: Standing(
+                quantity=int(held.quantity), cost=int(held.cost), margin=int(held.margin),
+                refused=Bound(int(held.refused)), price=mark,
+                effective_leverage=float(leverage_of(held, instrument, mark)),
+                liquidation_price=float(liquidation_price(held, instrument)),
+            )
+            for name, held, instrument, mark in seats
+        },
+        events=tuple(run.events), transfers=tuple(run.transfers), nav=int(row.reserve) + int(row.cushion) + equity,
+    )  # fmt: skip
+
+
+def _balances(setup: Setup, book: Book) -> dict[str, int]:
+    row = book.vaults[0]
     balances = {name: int(row[name]) for name in _ACCOUNTS}
-    balances |= {margin_account(name): int(book.positions[p].margin) for p, name in enumerate(setup.names)}
-    return Decision(inputs.close, entry, balances)
+    return balances | {margin_account(name): int(book.positions[p].margin) for p, name in enumerate(setup.names)}
 
 
 def _happened(event: Event, names: tuple[str, ...]) -> Happened:
@@ -133,11 +216,11 @@ def _moved(tape: Tape, names: tuple[str, ...]) -> list[Moved]:
     ]
 
 
-def _held(p: int, book: Book, inputs: SlotInputs, series: Series) -> Held:
-    row, detail, proposal = book.positions[p], series.positions[0, p], inputs.walk.proposals[0, p]
+def _held(p: int, book: Book, walk: Walk, series: Series) -> Held:
+    row, detail, proposal = book.positions[p], series.positions[0, p], walk.proposals[0, p]
     return Held(
         quantity=int(row.quantity), cost=int(row.cost), margin=int(row.margin), refused=Bound(int(row.refused)),
-        price=float(inputs.walk.bars[-1, p].mark_close),
+        price=float(walk.bars[-1, p].mark_close),
         proposed=float(proposal.leverage) if proposal.proposed else None,
         volatility=float(proposal.volatility) if proposal.known else None,
         allowed=float(detail.allowed), leverage=float(detail.leverage),

@@ -18,18 +18,30 @@ from pathlib import Path
 from sqlite3 import Connection as FileConnection
 from tempfile import TemporaryDirectory, gettempdir
 
-import numpy as np
 from sqlalchemy import Connection, Engine, RowMapping, create_engine, delete, event, func, select
 from sqlalchemy.exc import IntegrityError
 
+from ringfence.risk import KERNEL
+from ringfence.runtime.bar_store import load_inside
 from ringfence.runtime.comparison import differences, strays
 from ringfence.runtime.database import text_as_it_stands, unit_of_work
-from ringfence.runtime.desk import Desk
+from ringfence.runtime.desk import Desk, take
 from ringfence.runtime.heads import Heads, beside
+from ringfence.runtime.proposals import Proposed
 from ringfence.runtime.setup import Setup, set_up
-from ringfence.runtime.step import book_of, decided_by, live_through, slot_inputs
+from ringfence.runtime.step import book_of, decided_by, live_through, rest_of_slot, unfinished
 from ringfence.vaults import journal, ledger, statements
-from ringfence.vaults.entries import Amended, Cancelled, Decided, DepositAsked, Entry, Opened, RedemptionAsked
+from ringfence.vaults.entries import (
+    Amended,
+    Cancelled,
+    Decided,
+    DepositAsked,
+    Entry,
+    Lived,
+    Opened,
+    RedemptionAsked,
+    Walked,
+)
 from ringfence.vaults.errors import EntryUnreadable, UnknownVault
 from ringfence.vaults.ledger import Breach
 from ringfence.vaults.mandate.terms import Mandate
@@ -226,7 +238,7 @@ class _Life:
         attempt.rollback()
         self.decided = decided
         yield Breach("R4", thing, *_disagreement(row, entry, lived, failure))
-        if isinstance(entry, Decided) and self._mandate is not None:
+        if isinstance(entry, Lived) and self._mandate is not None:
             attempt = self._again.begin_nested()
             failure = self._taken(row, entry)
             if failure is None:
@@ -255,9 +267,13 @@ class _Life:
             return str(failure) or type(failure).__name__
         return None
 
-    def _taken(self, row: journal.Row, entry: Decided) -> str | None:
+    def _taken(self, row: journal.Row, entry: Lived) -> str | None:
         try:
-            self._standing(entry).accept(row.ts, entry)
+            standing = self._standing(entry)
+            if isinstance(entry, Decided):
+                standing.accept(row.ts, entry)
+            elif isinstance(entry, Walked):
+                standing.walk(row.ts, entry)
         except _UNFIT as failure:
             return str(failure) or type(failure).__name__
         return None
@@ -288,12 +304,31 @@ class _Life:
             case Cancelled():
                 waiting = {order.seq: order for order in repeated.holders.requests()}
                 repeated.cancel(row.ts, waiting[entry.request])
+            case Walked():
+                self._walk(repeated, row.ts, entry)
             case Decided():
                 self._decide(repeated, row.ts, entry)
             case None if row.kind == Decided.kind:
                 self._decide(repeated, row.ts, None)
             case _:
                 raise ValueError(f"a row of kind {row.kind!r} cannot be repeated")
+
+    def _walk(self, repeated: Vault, ts: int, recorded: Walked) -> None:
+        """Lives through the bars inside the slot again."""
+        if recorded.kernel != KERNEL:
+            repeated.walk(ts, recorded)
+            self.others[f"kernel {recorded.kernel}"] += 1
+            return
+        setup = self._setup = self._setup or set_up(repeated.terms)
+        timeframe, last_bar = setup.mandate.timeframe, repeated.last_bar
+        if last_bar is None:
+            raise ValueError("a vault that has lived through no bar stands inside no slot")
+        market = load_inside(self._connection, setup.symbols, timeframe, recorded.last_bar + 1, last_bar)
+        book = book_of(repeated, repeated.strike_of(repeated.clock))
+        step = None if market is None else live_through(setup, book, unfinished(market))
+        if step is None:
+            raise ValueError("nothing happened inside the slot")
+        take(repeated, step)
 
     def _decide(self, repeated: Vault, ts: int, recorded: Decided | None) -> None:
         """Decides the slot again; of a row that cannot be read, the next slot that there is."""
@@ -304,20 +339,20 @@ class _Life:
             self.others.update(others)
             return
         setup = self._setup = self._setup or set_up(mandate)
-        before = repeated.last_bar
-        if before is None:
-            before = -1 if recorded is None else recorded.slot - 1
-        window = self._desk.window(self._connection, setup, before)
-        number = -1 if window is None else int(np.searchsorted(window.slots.opens, before, side="right"))
+        window = self._desk.window(self._connection, setup, repeated.clock)
+        number = -1 if window is None else window.after(repeated.clock)
         if window is None or number == len(window.slots):
             raise ValueError("no recorded bars are left for it to decide on")
         slot = int(window.slots.opens[number])
         if recorded is not None and slot != recorded.slot:
             raise ValueError(f"the next slot with recorded bars opens at {slot}, this one at {recorded.slot}")
-        inputs = slot_inputs(setup, window.slots, number)
-        decision = live_through(setup, book_of(repeated, inputs.close), inputs)
-        repeated.accept(decision.close, decision.entry, decision.balances)
-        self.decided += 1
+        failed = {} if recorded is None else recorded.failed
+        proposed = Proposed(setup.propose_at(window.slots, number, failed), failed)
+        stretch = rest_of_slot(window.slots, number, repeated.last_bar, proposed)
+        step = live_through(setup, book_of(repeated, stretch.close), stretch)
+        assert step is not None
+        take(repeated, step)
+        self.decided += isinstance(step.entry, Decided)
 
 
 def _disagreement(

@@ -7,6 +7,7 @@ is minor units, shares share units, quantities signed lots, times UTC ms; `None`
 `read_entry` is the one reader: statements, runs, event lines and verification all go through it.
 """
 
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import Annotated, Any, ClassVar, Self
 
@@ -26,8 +27,8 @@ from ringfence.risk.events import Bound, Kind
 from ringfence.vaults.errors import EntryUnreadable
 from ringfence.vaults.queue import Settlement, Side
 
-__all__ = ["Amended", "Asked", "Cancelled", "Decided", "DepositAsked", "Entry", "Happened", "Held", "Moved", "Opened",
-           "RedemptionAsked", "read_entry"]  # fmt: skip
+__all__ = ["Amended", "Asked", "Cancelled", "Decided", "DepositAsked", "Entry", "Failure", "Happened", "Held", "Lived",
+           "Moved", "Opened", "RedemptionAsked", "Standing", "Walked", "read_entry"]  # fmt: skip
 
 
 def _by_name(kind: type[IntEnum]) -> BeforeValidator:
@@ -82,8 +83,8 @@ class Happened(_Record):
     liquidation_price: float
 
 
-class Held(_Record):
-    """A position after a decision, and what was decided for it."""
+class Standing(_Record):
+    """A position as a bar's close leaves it."""
 
     quantity: _Whole
     cost: _Whole
@@ -91,22 +92,36 @@ class Held(_Record):
     refused: _Bound
     """Why the last increase was refused; `nothing` when it was not."""
     price: float
-    """The mark at the slot's close."""
-    proposed: float | None
-    volatility: float | None
-    allowed: float
-    leverage: float
-    """Signed notional / target collateral, the one that is limited."""
+    """The mark at the close."""
     effective_leverage: float
     """Signed notional / equity."""
     liquidation_price: float
-    bound: _Bound
 
     @model_validator(mode="after")
     def _is_marked(self) -> Self:
         if self.quantity != 0 and not self.price > 0.0:
             raise ValueError("an open position has a price above 0")
         return self
+
+
+class Held(Standing):
+    """A position after a decision, and what was decided for it."""
+
+    proposed: float | None
+    volatility: float | None
+    allowed: float
+    leverage: float
+    """Signed notional / target collateral, the one that is limited."""
+    bound: _Bound
+
+
+class Failure(_Record):
+    """Why a strategy's proposal is missing."""
+
+    kind: str
+    """What it did, in one word: raised, hung, died, memory, ..."""
+    told: str
+    """A sentence for people."""
 
 
 class Asked(_Record):
@@ -136,7 +151,10 @@ class Entry(_Record):
 
     def body(self) -> dict[str, Any]:
         """The entry as plain values, ready to be written as JSON; nothing is said of a request where there was none."""
-        return self.model_dump(exclude=None if self.asked else {"asked"})
+        return self.model_dump(exclude=self._unsaid())
+
+    def _unsaid(self) -> set[str]:
+        return set() if self.asked else {"asked"}
 
     def under(self, asked: Asked | None) -> Self:
         """The entry as the answer to a request."""
@@ -212,45 +230,22 @@ class Cancelled(Entry):
     wall: _Whole
 
 
-class Decided(Entry):
-    """The vault lived through the bars of a slot and decided at its close; where it struck, what waited was settled."""
+class Lived(Entry):
+    """The vault lived through bars."""
 
-    kind: ClassVar[str] = "decided"
-    form: int = 2
     kernel: _Whole
-    strategies: dict[str, str]
-    """By position, the release of the strategy that proposed: `name==version`."""
-    slot: _Whole
-    """Open of the slot."""
     last_bar: _Whole
     """Open of the last bar lived through."""
     bars: str
-    """SHA-256 of the slot's bars."""
-    struck: _Whole
-    """NAV after the decision's own trades, before flows."""
-    is_struck: bool
-    """Whether it is a strike: where a position could not be traded, nobody enters or leaves at it."""
-    high_water_mark: _Whole
-    flow_cost: _Whole
-    """What the trading for the flows cost, minor units; a gain is negative."""
+    """SHA-256 of the bars: of all that were walked, or of the slot that was decided, whole."""
     nav_low: _Whole | None
     """Lowest NAV at any bar's worst point since the decision before; None of an empty vault."""
-    locked_since: _Whole | None
-    """UTC ms; None: the vault is not locked."""
-    rebase_at: _Whole | None
-    """UTC ms of an announced rebase."""
-    price_low: float | None
-    distance_low: float | None
-    positions: dict[str, Held]
-    """After the flows."""
     events: tuple[Happened, ...]
     transfers: tuple[Moved, ...]
-    settlements: tuple[Settlement, ...] = ()
-    ratcheted: _Whole = 0
-    """From the cushion to the reserve, for the wall of shares that were minted."""
-    total_shares: _Whole = 0
-    """After the settlements, as are the two below; the vault fills in all five."""
+    positions: Mapping[str, Standing]
+    """After the last bar, and of a decision after the flows."""
     nav: _Whole = 0
+    """By the vault, as is the wall."""
     wall: _Whole = 0
 
     @model_validator(mode="after")
@@ -262,8 +257,51 @@ class Decided(Entry):
         return self
 
 
+class Walked(Lived):
+    """Money moved inside a slot, by funding, a liquidation or a margin call: the vault lived up to the end of that
+    bar."""
+
+    kind: ClassVar[str] = "walked"
+    positions: dict[str, Standing]
+
+
+class Decided(Lived):
+    """The vault lived through the rest of a slot and decided at its close; where it struck, what waited was settled."""
+
+    kind: ClassVar[str] = "decided"
+    form: int = 2
+    strategies: dict[str, str]
+    """By position, the release of the strategy that proposed: `name==version`."""
+    failed: dict[str, Failure] = {}
+    """By position, why its strategy's proposal is missing; what was decided then is the mandate's own rule."""
+    slot: _Whole
+    """Open of the slot."""
+    struck: _Whole
+    """NAV after the decision's own trades, before flows."""
+    is_struck: bool
+    """Whether it is a strike: where a position could not be traded, nobody enters or leaves at it."""
+    high_water_mark: _Whole
+    flow_cost: _Whole
+    """What the trading for the flows cost, minor units; a gain is negative."""
+    locked_since: _Whole | None
+    """UTC ms; None: the vault is not locked."""
+    rebase_at: _Whole | None
+    """UTC ms of an announced rebase."""
+    price_low: float | None
+    distance_low: float | None
+    positions: dict[str, Held]
+    settlements: tuple[Settlement, ...] = ()
+    ratcheted: _Whole = 0
+    """From the cushion to the reserve, for the wall of shares that were minted."""
+    total_shares: _Whole = 0
+    """After the settlements, as are NAV and wall; the vault fills in all five."""
+
+    def _unsaid(self) -> set[str]:
+        return super()._unsaid() | (set() if self.failed else {"failed"})
+
+
 _KINDS: dict[str, type[Entry]] = {
-    entry.kind: entry for entry in (Opened, Amended, DepositAsked, RedemptionAsked, Cancelled, Decided)
+    entry.kind: entry for entry in (Opened, Amended, DepositAsked, RedemptionAsked, Cancelled, Walked, Decided)
 }
 
 

@@ -20,11 +20,23 @@ _HOLDERS = select(holding.c.holder).where(holding.c.vault_id == bindparam("vault
 _ORDERING = select(flow.c.holder).where(flow.c.vault_id == bindparam("vault"), flow.c.remaining > 0)
 
 
+def waiting_of(connection: Connection, vault_id: int) -> list[Request]:
+    """Everybody's orders of a vault that wait, in order."""
+    return [
+        Request(row["seq"], row["side"], row["holder"],
+                row["assets"] if row["side"] == "deposit" else row["shares"], row["remaining"],
+                row["requested_ts"], bool(row["accepts_locked"]))
+        for row in connection.execute(_WAITING, {"vault": vault_id}).mappings()
+    ]  # fmt: skip
+
+
 class Holders:
     """The holders of the vault of this number."""
 
-    def __init__(self, connection: Connection, vault_id: int) -> None:
+    def __init__(self, connection: Connection, vault_id: int, waiting: list[Request] | None = None) -> None:
+        """`waiting`: what waits of everybody, where it was read already under the vault's lock."""
         self._connection, self._id = connection, vault_id
+        self._waiting = waiting
 
     def held(self, holder: str) -> int:
         """A holder's shares, those that wait for redemption included."""
@@ -39,16 +51,13 @@ class Holders:
 
     def requests(self, holder: str | None = None) -> list[Request]:
         """What waits, in order: everybody's, or one holder's."""
-        rows = self._connection.execute(_WAITING, {"vault": self._id}).mappings()
-        return [
-            Request(row["seq"], row["side"], row["holder"],
-                    row["assets"] if row["side"] == "deposit" else row["shares"], row["remaining"],
-                    row["requested_ts"], bool(row["accepts_locked"]))
-            for row in rows if holder in (None, row["holder"])
-        ]  # fmt: skip
+        if self._waiting is None:
+            self._waiting = waiting_of(self._connection, self._id)
+        return [request for request in self._waiting if holder in (None, request.holder)]
 
     def ask(self, request: Request, minted: int = 0) -> None:
         """Keep a new order; `minted` are the shares of a deposit that was settled at once."""
+        self._waiting = None
         enters = request.side == "deposit"
         self._connection.execute(
             insert(flow).values(
@@ -79,5 +88,6 @@ class Holders:
             self._connection.execute(insert(holding).values(vault_id=self._id, holder=holder, shares=shares))
 
     def _change(self, seq: int, **columns: object) -> None:
+        self._waiting = None
         this = (flow.c.vault_id == self._id) & (flow.c.seq == seq)
         self._connection.execute(update(flow).where(this).values(**columns))

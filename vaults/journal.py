@@ -70,9 +70,9 @@ def row_hash(previous_hash: str, seq: int, ts: int, kind: str, body: str) -> str
 
 
 class Journal:
-    """The end of one vault's chain: `append` adds entries in memory, `flush` writes them in one batch.
+    """The end of one vault's chain: `append` adds entries in memory, `write` writes them in one batch.
 
-    `seq` and `hash` are the vault row's `journal_seq` and `journal_hash`; the caller stores them there after `flush`.
+    `seq` and `hash` are the vault row's `journal_seq` and `journal_hash`; the caller stores them there.
     """
 
     def __init__(self, connection: Connection, vault_id: int, seq: int, hash: str) -> None:
@@ -93,8 +93,8 @@ class Journal:
         )  # fmt: skip
         return self.seq
 
-    def flush(self) -> int:
-        """Writes what was appended since the last flush and returns the number of rows."""
+    def write(self) -> int:
+        """Writes what was appended since the last call and returns the number of rows."""
         written = len(self._pending)
         if written:
             self._connection.execute(_INSERT, self._pending)

@@ -49,10 +49,11 @@ def _is_negative_allowed(name: str) -> bool:
 
 
 class Ledger:
-    """The accounts of one vault, loaded in one query; `post` changes them in memory, `flush` writes what changed.
+    """The accounts of one vault, loaded in one query; `post` changes them in memory, `tell` says
+    which row of the journal tells of it, `write` writes what changed.
 
     `transfer_seq` is the vault row's: the number of the last transfer. The caller holds the vault's lock and stores
-    `transfer_seq` in the vault's row after `flush`; a second writer then meets the primary key.
+    `transfer_seq` in the vault's row after `tell`; a second writer then meets the primary key.
     """
 
     def __init__(self, connection: Connection, vault_id: int, transfer_seq: int) -> None:
@@ -62,6 +63,7 @@ class Ledger:
         self._written: dict[str, int] = dict(connection.execute(_BALANCES, {"vault": vault_id}).all())
         self._balances = dict(self._written)
         self._pending: list[tuple[int, str | None, int]] = []
+        self._told: list[dict[str, object]] = []
 
     def balance(self, name: str) -> int:
         """The balance of an account, what is posted but not yet written included; 0 for one never used."""
@@ -101,29 +103,31 @@ class Ledger:
         self._balances[debited], self._balances[credited] = lower, higher
         self._pending.append((int(edge), position, amount))
 
-    def flush(self, ts: int, journal_seq: int) -> int:
-        """Writes what was posted since the last flush, told by the journal's row `journal_seq` at `ts` (UTC ms).
+    def tell(self, ts: int, journal_seq: int) -> None:
+        """What was posted since the last call is told by the journal's row `journal_seq` at `ts` (UTC ms).
 
-        Returns the number of transfers. Refused, with nothing written: LedgerUnbalanced. Whatever the database refuses
-        (a CHECK, a key) is raised as it is and the caller's transaction must be undone.
+        Refused: LedgerUnbalanced.
         """
         if not self.sum_to_zero():
             raise LedgerUnbalanced(self._vault_id, sum(self._balances.values()))
-        if not self._pending:
-            return 0
-        first = self.transfer_seq + 1
-        self._connection.execute(
-            _TRANSFERS,
-            [
-                {"vault_id": self._vault_id, "seq": seq, "edge": edge, "position": position, "amount": amount, "ts": ts,
-                 "journal_seq": journal_seq}
-                for seq, (edge, position, amount) in enumerate(self._pending, first)
-            ],
-        )  # fmt: skip
-        self._write_balances()
-        written = len(self._pending)
-        self.transfer_seq += written
+        for edge, position, amount in self._pending:
+            self.transfer_seq += 1
+            self._told.append(
+                {"vault_id": self._vault_id, "seq": self.transfer_seq, "edge": edge, "position": position,
+                 "amount": amount, "ts": ts, "journal_seq": journal_seq}
+            )  # fmt: skip
         self._pending.clear()
+
+    def write(self) -> int:
+        """Writes what was told since the last call, and the balances that it changed; returns the number of transfers.
+
+        Whatever the database refuses (a CHECK, a key) is raised as it is and the caller's transaction must be undone.
+        """
+        written = len(self._told)
+        if written:
+            self._connection.execute(_TRANSFERS, self._told)
+            self._write_balances()
+            self._told = []
         return written
 
     def _write_balances(self) -> None:

@@ -13,7 +13,16 @@ from sqlalchemy import Connection, bindparam, func, select
 
 from ringfence.risk.edges import Edge
 from ringfence.vaults import journal
-from ringfence.vaults.entries import Amended, Cancelled, Decided, DepositAsked, Entry, RedemptionAsked
+from ringfence.vaults.entries import (
+    Amended,
+    Cancelled,
+    Decided,
+    DepositAsked,
+    Entry,
+    Lived,
+    RedemptionAsked,
+    Walked,
+)
 from ringfence.vaults.errors import EntryUnreadable, StatementDisagrees
 from ringfence.vaults.ledger import Breach
 from ringfence.vaults.queue import Settlement, Side
@@ -317,9 +326,9 @@ def breaches(connection: Connection, vault_id: int) -> list[Breach]:
 
 def _last(connection: Connection, vault_id: int, reading: _Reading) -> tuple[int, int]:
     """(NAV, wall) as the journal's last row of money says."""
-    row = journal.last_row(connection, vault_id, Amended, DepositAsked, RedemptionAsked, Cancelled, Decided)
+    row = journal.last_row(connection, vault_id, Amended, DepositAsked, RedemptionAsked, Cancelled, Walked, Decided)
     match None if row is None else reading.entry(row):
-        case Amended() | DepositAsked() | RedemptionAsked() | Cancelled() | Decided() as entry:
+        case Amended() | DepositAsked() | RedemptionAsked() | Cancelled() | Lived() as entry:
             return entry.nav, entry.wall
     return 0, 0
 

@@ -8,8 +8,9 @@ Longer than 400 lines because all that changes a vault has to end in that one pl
 """
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
 
@@ -23,10 +24,11 @@ from ringfence.vaults.entries import (
     Decided,
     DepositAsked,
     Entry,
-    Held,
+    Lived,
     Moved,
     Opened,
     RedemptionAsked,
+    Walked,
 )
 from ringfence.vaults.errors import (
     AmendmentRefused,
@@ -72,6 +74,14 @@ _CHANGE_POSITION = (
     .where(position.c.vault_id == bindparam("of_vault"), position.c.name == bindparam("of_name"))
     .values(quantity=bindparam("to_quantity"), cost=bindparam("to_cost"), refused=bindparam("to_refused"))
 )
+_FIGURES = ("shares", "waiting", "high_water_mark", "last_bar", "last_nav", "price_low", "distance_low", "locked_since",
+            "rebase_at", "clock", "nav_low", "version", "journal_seq", "journal_hash", "journal_ts",
+            "transfer_seq")  # fmt: skip
+_CHANGE = (
+    update(vault)
+    .where(vault.c.id == bindparam("of_vault"), vault.c.version == bindparam("of_version"))
+    .values({name: bindparam(f"to_{name}") for name in _FIGURES})
+)
 
 
 @dataclass(slots=True)
@@ -97,7 +107,7 @@ def create_vault(connection: Connection, terms: Mandate, decimals: int, ts: int)
     inserted = connection.execute(
         insert(vault).values(
             name=terms.name, mandate=fingerprint, currency=terms.currency, decimals=decimals, shares=0, waiting=0,
-            high_water_mark=0, opened=ts, last_nav=0, price_low=math.inf, distance_low=math.inf, version=0,
+            high_water_mark=0, opened=ts, clock=ts, last_nav=0, price_low=math.inf, distance_low=math.inf, version=0,
             journal_seq=0, journal_hash=genesis(terms.name), journal_ts=ts, transfer_seq=0,
         )
     )  # fmt: skip
@@ -140,9 +150,13 @@ class Vault:
         self.high_water_mark: int = row["high_water_mark"]
         self.nav: int = row["last_nav"]
         self.last_bar: int | None = row["last_bar"]
-        """Open (UTC ms) of the last bar that it has lived through: its clock."""
+        """Open (UTC ms) of the last bar that it has lived through."""
         self.price_low: float = row["price_low"]
         self.distance_low: float = row["distance_low"]
+        self.clock: int = row["clock"]
+        """UTC ms up to which it has lived: the time of what people do until it has lived further."""
+        self.nav_low: int | None = row["nav_low"]
+        """Lowest NAV since the last decision, where it stands inside a slot."""
         self.locked_since: int | None = row["locked_since"]
         """UTC ms; None while less than the whole cushion is spent."""
         self.rebase_at: int | None = row["rebase_at"]
@@ -156,6 +170,8 @@ class Vault:
             row["name"]: PositionRow(row["name"], row["instrument"], row["quantity"], row["cost"], row["refused"])
             for row in rows
         }
+        self._written = {name: replace(held) for name, held in self.positions.items()}
+        self._at_once, self._acts = True, 0
 
     # ------------------------------------------------------------------------------------------------ what it is
 
@@ -174,12 +190,6 @@ class Vault:
     def wall(self) -> int:
         """What must stand in the reserve, minor units."""
         return wall(self.high_water_mark, self.keep, self.shares)
-
-    @property
-    def clock(self) -> int:
-        """The close (UTC ms) of the slot that it decided last, before the first one its opening: the time of what
-        people do until the next one."""
-        return self.opened if self.last_bar is None else strike_after(self.last_bar, self.terms.timeframe)
 
     def strike_of(self, given: int) -> int:
         """Close (UTC ms) of the next slot whose strike may settle what was given then."""
@@ -388,16 +398,10 @@ class Vault:
         word. Refused whole: EntryUnreadable (other positions), LedgerDisagrees, whatever the ledger refuses,
         WallBreached, MarkBelowStrike.
         """
-        if decided.positions.keys() != self.positions.keys():
-            raise EntryUnreadable(decided.kind, f"positions: expected those of the vault, {', '.join(self.positions)}")
         requests = self.due(ts)
         entering = sum(request.remaining for request in requests if request.side == "deposit")
-        others = self.ledger.balance("entering") - entering
-        self._post(decided.transfers)
-        self._agree(decided, {**(balances or {})}, others)
-        for name, held in decided.positions.items():
-            self._take(self.positions[name], held)
-        self.high_water_mark, self.last_bar = decided.high_water_mark, decided.last_bar
+        self._take_over(decided, balances or {}, self.ledger.balance("entering") - entering)
+        self.clock, self.nav_low, self.high_water_mark = ts, None, decided.high_water_mark
         self.nav = decided.struck - decided.flow_cost + (entering if decided.is_struck else 0)
         self.price_low, self.distance_low = _low(decided.price_low), _low(decided.distance_low)
         self.locked_since, self.rebase_at = decided.locked_since, decided.rebase_at
@@ -412,11 +416,36 @@ class Vault:
         self._finish(ts, entry)
         return entry
 
-    def _agree(self, decided: Decided, balances: dict[str, int], others: int) -> None:
-        """The ledger and the step have come to the same, account by account; `others` wait for a later strike."""
-        if "entering" in balances:
+    def walk(self, ts: int, walked: Walked, balances: Mapping[str, int] | None = None) -> Walked:
+        """Take over what bars inside a slot have come to, up to `ts`, the close of the last of them.
+
+        Returns the entry as it was journaled. `balances` and what is refused: as for a decision.
+        """
+        self._take_over(walked, balances or {}, None)
+        self.clock, self.nav_low, self.nav = ts, walked.nav_low, walked.nav
+        entry = walked.model_copy(update={"wall": self.wall})
+        self._finish(ts, entry)
+        return entry
+
+    def _take_over(self, lived: Lived, balances: Mapping[str, int], others: int | None) -> None:
+        """Transfers and positions of what was lived; of what waits to enter `others` are for a later strike, None: all
+        of it."""
+        if lived.positions.keys() != self.positions.keys():
+            raise EntryUnreadable(lived.kind, f"positions: expected those of the vault, {', '.join(self.positions)}")
+        self._post(lived.transfers)
+        self._agree(lived, dict(balances), others)
+        for name, held in lived.positions.items():
+            row = self.positions[name]
+            row.quantity, row.cost, row.refused = held.quantity, held.cost, int(held.refused)
+        self.last_bar = lived.last_bar
+
+    def _agree(self, lived: Lived, balances: dict[str, int], others: int | None) -> None:
+        """The ledger and the step have come to the same, account by account."""
+        if others is None:
+            balances.pop("entering", None)
+        elif "entering" in balances:
             balances["entering"] += others
-        balances |= {margin_account(name): held.margin for name, held in decided.positions.items()}
+        balances |= {margin_account(name): held.margin for name, held in lived.positions.items()}
         for account, balance in balances.items():
             if self.ledger.balance(account) != balance:
                 raise LedgerDisagrees(self.name, account, self.ledger.balance(account), balance)
@@ -426,10 +455,6 @@ class Vault:
         pool = Pool(decided.struck, self.shares)
         if decided.is_struck and self.shares and self.high_water_mark < price_up(pool):
             raise MarkBelowStrike(self.name, self.high_water_mark, price_up(pool))
-
-    @staticmethod
-    def _take(row: PositionRow, held: Held) -> None:
-        row.quantity, row.cost, row.refused = held.quantity, held.cost, int(held.refused)
 
     # ------------------------------------------------------------------------------------------------ the end of an act
 
@@ -445,32 +470,50 @@ class Vault:
             raise TimeRefused(self.name, ts, self._journal_ts, LATEST)
         self._journal_ts = ts
         seq = self._journal.append(ts, entry.under(self._asked))
-        self.ledger.flush(ts, seq)
-        self._journal.flush()
+        self.ledger.tell(ts, seq)
+        self._acts += 1
         if self._asked is not None:
             remember(self._connection, self._id, self._asked, seq)
             self._asked = None
-        self._connection.execute(
-            _CHANGE_POSITION,
-            [
-                {"of_vault": self._id, "of_name": row.name, "to_quantity": row.quantity, "to_cost": row.cost,
-                 "to_refused": row.refused}
-                for row in self.positions.values()
-            ],
-        )  # fmt: skip
-        fence = (vault.c.id == self._id) & (vault.c.version == self._version)
+        if self._at_once:
+            self._write()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is done inside is written at its end, all of it in a few statements; nothing after an exception."""
+        self._at_once = False
+        yield
+        self._at_once = True
+        if self._acts:
+            self._write()
+
+    def _write(self) -> None:
+        self.ledger.write()
+        self._journal.write()
+        changed = [held for name, held in self.positions.items() if held != self._written[name]]
+        if changed:
+            self._connection.execute(
+                _CHANGE_POSITION,
+                [
+                    {"of_vault": self._id, "of_name": row.name, "to_quantity": row.quantity, "to_cost": row.cost,
+                     "to_refused": row.refused}
+                    for row in changed
+                ],
+            )  # fmt: skip
+            self._written |= {row.name: replace(row) for row in changed}
         written = self._connection.execute(
-            update(vault).where(fence).values(
-                shares=self.shares, waiting=self.waiting, high_water_mark=self.high_water_mark,
-                last_bar=self.last_bar, last_nav=self.nav, price_low=self.price_low, distance_low=self.distance_low,
-                locked_since=self.locked_since, rebase_at=self.rebase_at, version=self._version + 1,
-                journal_seq=self._journal.seq, journal_hash=self._journal.hash, journal_ts=ts,
-                transfer_seq=self.ledger.transfer_seq,
-            )
+            _CHANGE,
+            {"of_vault": self._id, "of_version": self._version, "to_shares": self.shares, "to_waiting": self.waiting,
+             "to_high_water_mark": self.high_water_mark, "to_last_bar": self.last_bar, "to_last_nav": self.nav,
+             "to_price_low": self.price_low, "to_distance_low": self.distance_low,
+             "to_locked_since": self.locked_since, "to_rebase_at": self.rebase_at, "to_clock": self.clock,
+             "to_nav_low": self.nav_low, "to_version": self._version + self._acts, "to_journal_seq": self._journal.seq,
+             "to_journal_hash": self._journal.hash, "to_journal_ts": self._journal_ts,
+             "to_transfer_seq": self.ledger.transfer_seq},
         )  # fmt: skip
         if written.rowcount != 1:
             raise StaleFence(self.name, self._version)
-        self._version += 1
+        self._version, self._acts = self._version + self._acts, 0
 
 
 def _low(told: float | None) -> float:

@@ -1,4 +1,4 @@
-"""What a database says about positions: what each holds, marked at the last decision of its vault."""
+"""What a database says about positions: what each holds, marked at the last bar that its vault acted at."""
 
 from collections.abc import Iterator
 from decimal import ROUND_DOWN, Decimal, localcontext
@@ -11,7 +11,7 @@ from ringfence.faces.queries.rows import terms_of, vault_rows
 from ringfence.markets.instruments import Instrument, listed
 from ringfence.runtime.database import unit_of_work
 from ringfence.vaults import journal
-from ringfence.vaults.entries import Decided, Held
+from ringfence.vaults.entries import Decided, Held, Lived, Standing, Walked
 from ringfence.vaults.ledger import Ledger
 from ringfence.vaults.mandate.recorded import instruments_of
 from ringfence.vaults.tables import position
@@ -21,15 +21,15 @@ __all__ = ["positions"]
 
 
 def positions(engine: Engine, name: str | None = None) -> list[dict[str, Any]]:
-    """Every position of one vault or of all, marked at the vault's last slot. Refused: UnknownVault."""
+    """Every position of one vault or of all, marked at the last bar that it acted at. Refused: UnknownVault."""
     with unit_of_work(engine, writes=False) as connection:
         return [found for row in vault_rows(connection, name) for found in _positions_of(connection, row)]
 
 
 def _positions_of(connection: Connection, row: RowMapping) -> Iterator[dict[str, Any]]:
-    last = journal.last_row(connection, row["id"], Decided)
+    last = journal.last_row(connection, row["id"], Decided, Walked)
     entry = None if last is None else last.entry
-    decided = entry.positions if isinstance(entry, Decided) else {}
+    decided = entry.positions if isinstance(entry, Lived) else {}
     ledger = Ledger(connection, row["id"], row["transfer_seq"])
     held = connection.execute(select(position).where(position.c.vault_id == row["id"]).order_by(position.c.ordinal))
     traded = instruments_of(terms_of(connection, row))
@@ -39,10 +39,10 @@ def _positions_of(connection: Connection, row: RowMapping) -> Iterator[dict[str,
 
 
 def _position(
-    row: RowMapping, held: RowMapping, traded: Instrument, margin: int, decided: Held | None
+    row: RowMapping, held: RowMapping, traded: Instrument, margin: int, decided: Standing | None
 ) -> dict[str, Any]:
     quantity, decimals = held["quantity"], row["decimals"]
-    bound = None if decided is None else BOUND_WORDS[decided.bound]
+    bound = BOUND_WORDS[decided.bound] if isinstance(decided, Held) else None
     answer: dict[str, Any] = {
         "vault": row["name"],
         "position": held["name"],
@@ -69,7 +69,7 @@ def _position(
     return answer
 
 
-def _marked(traded: Instrument, cost: int, margin: int, decided: Held, decimals: int) -> dict[str, str | None]:
+def _marked(traded: Instrument, cost: int, margin: int, decided: Standing, decimals: int) -> dict[str, str | None]:
     """What an open position is worth at the mark of its last decision, by the formulas that the step itself uses."""
     from ringfence.risk.book import Holding
     from ringfence.risk.exposure import leverage_of, liquidation_price, risk_at
@@ -82,7 +82,7 @@ def _marked(traded: Instrument, cost: int, margin: int, decided: Held, decimals:
         entry = (Decimal(cost) / (lots * traded.unit)).quantize(traded.tick.scaleb(-2), rounding=ROUND_DOWN)
     return {
         "entry_price": format(entry, "f"),
-        "leverage": format_multiple(decided.leverage),
+        "leverage": format_multiple(decided.leverage) if isinstance(decided, Held) else None,
         "effective_leverage": format_multiple(leverage_of(position, row, price)) if risk.equity > 0 else None,
         "equity": format_amount(risk.equity, decimals),
         "open_profit": format_amount(risk.equity - margin, decimals),

@@ -55,7 +55,7 @@ def _vault(row: RowMapping, terms: Mapping[str, Any], balances: Mapping[str, int
     margin = sum(balance for name, balance in balances.items() if name.startswith(f"{AccountKind.margin}:"))
     nav, shares, entering = row["last_nav"], row["shares"], balances.get(AccountKind.entering, 0)
     must_stand = wall(row["high_water_mark"], MILLION - loss_cap, shares)
-    slot = None if row["last_bar"] is None else row["last_bar"] // timeframe * timeframe
+    slot = None if row["last_bar"] is None else (row["clock"] // timeframe - 1) * timeframe
     return {
         "vault": row["name"],
         "title": terms["title"],
@@ -79,7 +79,7 @@ def _vault(row: RowMapping, terms: Mapping[str, Any], balances: Mapping[str, int
         "waiting": format_shares(row["waiting"], decimals),
         "entering": format_amount(entering, decimals),
         "last_slot": None if slot is None else utc(slot),
-        "marked": None if slot is None else utc(slot + timeframe),
+        "marked": None if slot is None else utc(row["clock"]),
     }
 
 

@@ -29,7 +29,7 @@ from ringfence.risk.exposure import liquidation_price
 from ringfence.runtime.acts import cancel, deposit, open_vault, redeem
 from ringfence.runtime.database import lock_vault, migrate, open_engine, unit_of_work
 from ringfence.runtime.setup import Setup, set_up
-from ringfence.runtime.step import SlotInputs, book_of, live_through
+from ringfence.runtime.step import Stretch, book_of, live_through
 from ringfence.vaults.entries import Decided
 from ringfence.vaults.errors import (
     CancelTooLate,
@@ -231,17 +231,27 @@ class LivingVault(RuleBasedStateMachine):
         closes = np.full(len(moves), -1, np.int64)
         closes[-1] = 0
         walk = Walk(bars, ts, length, rows(STAMP, 1, ts=ts[0], rate=rate), closes, asked)
-        inputs = SlotInputs(
-            slot=self.slot, close=self.slot + HOUR, walk=walk, fingerprint=f"{next(_numbers):064x}"
-        )  # fmt: skip
-        with unit_of_work(self.engine) as connection:
-            one = Vault(connection, lock_vault(connection, NAME), self.setup.mandate)
-            before = one.shares
-            decision = live_through(self.setup, book_of(one, inputs.close), inputs)
-            told = one.accept(decision.close, decision.entry, decision.balances)
+        first, kinds, told = 0, list[int](), None
+        while told is None:
+            rest = walk._replace(bars=bars[first:], ts=ts[first:], slot=closes[first:])
+            stretch = Stretch(
+                rest, len(rest.ts) - 1, lambda count: f"{count:064x}", self.slot, self.slot + HOUR,
+                f"{next(_numbers):064x}",
+            )  # fmt: skip
+            with unit_of_work(self.engine) as connection:
+                one = Vault(connection, lock_vault(connection, NAME), self.setup.mandate)
+                before = one.shares
+                step = live_through(self.setup, book_of(one, stretch.close), stretch)
+                assert step is not None
+                kinds += [event.kind for event in step.entry.events]
+                if isinstance(step.entry, Decided):
+                    told = one.accept(step.close, step.entry, step.balances)
+                else:
+                    one.walk(step.close, step.entry, step.balances)
+                    first = int(np.searchsorted(ts, step.entry.last_bar, side="right"))
         self.remember(told, before)
         self.slot += HOUR
-        return [event.kind for event in told.events]
+        return kinds
 
     def remember(self, told: Decided, before: int) -> None:
         """S7 and W3 at a strike, and what everybody who was settled has at work from now on."""

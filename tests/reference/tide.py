@@ -1,5 +1,6 @@
 """A small vault on a seeded random walk, stepped slot by slot: what tests of acts, statements and readings stand on."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +14,9 @@ from ringfence.runtime.acts import open_vault
 from ringfence.runtime.bar_store import store_bars
 from ringfence.runtime.database import in_unit, lock_vault, migrate, open_engine, unit_of_work
 from ringfence.runtime.desk import Desk
+from ringfence.runtime.proposals import Here
 from ringfence.runtime.setup import Setup, set_up
-from ringfence.runtime.step import SlotInputs, book_of, live_through, slot_inputs
+from ringfence.runtime.step import Stretch, book_of, live_through, rest_of_slot
 from ringfence.vaults import journal, ledger, statements
 from ringfence.vaults.entries import Decided
 from ringfence.vaults.ledger import Breach
@@ -90,14 +92,28 @@ class Tide:
     def vault(self, connection: Connection) -> Vault:
         return Vault(connection, lock_vault(connection, self.name), self.setup.mandate)
 
-    def inputs(self, number: int) -> SlotInputs:
-        return slot_inputs(self.setup, self.slots, number)
+    def stretch(self, number: int, last_bar: int | None = None) -> Stretch:
+        """What is left of slot `number` after a bar."""
+        (proposed,) = Here().propose(self.setup, self.slots, [number])
+        return rest_of_slot(self.slots, number, last_bar, proposed)
+
+    def decided(self, vault: Vault, number: int) -> tuple[int, Decided, Mapping[str, int]]:
+        """What a vault that stands before slot `number` decides in it: (close, entry, balances)."""
+        stretch = self.stretch(number)
+        step = live_through(self.setup, book_of(vault, stretch.close), stretch)
+        assert step is not None
+        assert isinstance(step.entry, Decided)
+        return step.close, step.entry, step.balances
 
     def live_through(self, vault: Vault, number: int) -> Decided:
         """Step a vault through slot `number`, as the desk does."""
-        inputs = self.inputs(number)
-        decision = live_through(self.setup, book_of(vault, inputs.close), inputs)
-        return vault.accept(decision.close, decision.entry, decision.balances)
+        while True:
+            stretch = self.stretch(number, vault.last_bar)
+            step = live_through(self.setup, book_of(vault, stretch.close), stretch)
+            assert step is not None
+            if isinstance(step.entry, Decided):
+                return vault.accept(step.close, step.entry, step.balances)
+            vault.walk(step.close, step.entry, step.balances)
 
 
 def launch(url: str, market: Market, setup: Setup | None = None) -> Tide:

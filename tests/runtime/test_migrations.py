@@ -43,7 +43,8 @@ ROWS: dict[str, dict[str, object]] = {
             "volume": 0.0, "mark_open": None, "mark_high": None, "mark_low": None, "mark_close": None},
     "funding": {"instrument": "binance:BTC/USDT:USDT", "ts": 1, "rate": 0.0001},
     "fed": {"instrument": "binance:BTC/USDT:USDT", "until": 1},
-    "duty": {"vault_id": 1, "attempts": 1, "not_before": 1, "failure": None},
+    "duty": {"vault_id": 1, "attempts": 1, "not_before": 1, "failure": None, "slow": 0},
+    "glance": {"vault_id": 1, "until": 1},
 }  # fmt: skip
 TABLES = {**tables.metadata.tables, **duties.metadata.tables}
 
@@ -167,8 +168,8 @@ def test_an_empty_database_an_older_and_a_newer_schema_are_told_apart(
     with pytest.raises(SchemaMissing, match="holds no vaults"):
         check_schema(engine)
     migrate(engine)
-    monkeypatch.setattr(ringfence.runtime.database, "SCHEMA", "0005")
-    with pytest.raises(SchemaOlder, match="its schema is 0004, this version reads 0005"):
+    monkeypatch.setattr(ringfence.runtime.database, "SCHEMA", "0999")
+    with pytest.raises(SchemaOlder, match=f"its schema is {SCHEMA}, this version reads 0999"):
         check_schema(engine)
     monkeypatch.undo()
     with unit_of_work(engine) as connection:
@@ -271,6 +272,8 @@ WRONG = [
     ("vault", {"id": 2, "name": "b", "journal_ts": 0}, "times"),
     ("vault", {"id": 2, "name": "b", "journal_ts": 7_258_118_400_001}, "times"),
     ("vault", {"id": 2, "name": "b", "rebase_at": 9}, "locked"),
+    ("vault", {"id": 2, "name": "b", "clock": -1}, "clock"),
+    ("vault", {"id": 2, "name": "b", "nav_low": -1}, "clock"),
     ("journal", {"seq": 0}, "seq"),
     ("journal", {"seq": 2, "ts": -1}, "ts"),
     ("journal", {"seq": 2, "ts": 7_258_118_400_001}, "ts"),
@@ -284,6 +287,8 @@ WRONG = [
     ("fed", {"instrument": "binance:ETH/USDT:USDT", "until": -1}, "until"),
     ("duty", {"vault_id": 2, "attempts": -1}, "attempts"),
     ("duty", {"vault_id": 2, "not_before": -1}, "attempts"),
+    ("duty", {"vault_id": 2, "slow": 2}, "slow"),
+    ("glance", {"vault_id": 2, "until": -1}, "until"),
     ("bar", {"ts": 2, "open": float("nan")}, "open"),
 ]
 

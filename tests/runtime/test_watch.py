@@ -26,7 +26,7 @@ from ringfence.runtime.acts import deposit, open_vault, redeem
 from ringfence.runtime.database import migrate, open_engine, unit_of_work
 from ringfence.runtime.desk import Desk
 from ringfence.runtime.setup import Setup, set_up
-from ringfence.runtime.step import SlotInputs, book_of, live_through
+from ringfence.runtime.step import Stretch, book_of, live_through
 from ringfence.runtime.watch import Marks, PositionWatch, shard_of
 from ringfence.vaults.entries import Decided
 from ringfence.vaults.mandate.check import load_mandate
@@ -116,7 +116,7 @@ def test_slot_by_slot_whoever_is_called_or_liquidated_was_crossed_before(databas
             for one in vaults:
                 with unit_of_work(one.engine) as connection:
                     held = one.vault(connection)
-                    touches = touched(one.setup, book_of(held, one.inputs(number).close), bar)
+                    touches = touched(one.setup, book_of(held, one.stretch(number).close), bar)
                     happened = alarms(one.live_through(held, number))
                 assert (one.name in found) == touches.worst
                 assert touches.worst >= bool(happened), "too early perhaps, and never too late"
@@ -138,7 +138,7 @@ _factor = st.floats(0.6, 1.6)
 @example([1.0, 1.0, 1.0, 1.0])
 @example([1.0, 0.6, 1.6, 1.0])
 def test_for_any_bar_the_crossed_are_all_that_the_step_calls_or_liquidates(
-    standing: tuple[tuple[Tide, Book, SlotInputs], ...], factors: list[float]
+    standing: tuple[tuple[Tide, Book, Stretch], ...], factors: list[float]
 ) -> None:
     watch = PositionWatch(standing[0][0].engine)
     for one, book, inputs in standing:
@@ -152,7 +152,9 @@ def test_for_any_bar_the_crossed_are_all_that_the_step_calls_or_liquidates(
         copy = Book(book.vaults.copy(), book.positions.copy())
         is_crossed = one.name in watch.crossed({BTC: Marks(float(low), float(high))})
         touches = touched(one.setup, book, bar)
-        happened = alarms(live_through(one.setup, copy, replace(inputs, walk=inputs.walk._replace(bars=bars))).entry)
+        step = live_through(one.setup, copy, replace(inputs, walk=inputs.walk._replace(bars=bars)))
+        assert step is not None
+        happened = alarms(step.entry)
         assert is_crossed == touches.worst
         assert is_crossed >= bool(happened)
         assert (Kind.liquidation in happened) == touches.liquidation
@@ -160,12 +162,12 @@ def test_for_any_bar_the_crossed_are_all_that_the_step_calls_or_liquidates(
 
 
 @pytest.fixture
-def standing(sqlite_database: str) -> Iterator[tuple[tuple[Tide, Book, SlotInputs], ...]]:
+def standing(sqlite_database: str) -> Iterator[tuple[tuple[Tide, Book, Stretch], ...]]:
     """Both vaults with what they hold before their thirteenth slot."""
     with two(sqlite_database, walk(), 12) as vaults:
         found = []
         for one in vaults:
-            inputs = one.inputs(12)
+            inputs = one.stretch(12)
             with unit_of_work(one.engine) as connection:
                 book = book_of(one.vault(connection), inputs.close)
             assert book.positions[0].quantity
@@ -337,7 +339,7 @@ def test_the_shard_of_an_instrument_is_the_same_for_ever() -> None:
 
 
 def test_marks_that_no_market_can_have_shown_are_refused_and_other_instruments_are_ignored(
-    standing: tuple[tuple[Tide, Book, SlotInputs], ...],
+    standing: tuple[tuple[Tide, Book, Stretch], ...],
 ) -> None:
     watch = PositionWatch(standing[0][0].engine)
     assert watch.crossed({}) == watch.crossed({"okx:BTC/USDT:USDT": Marks(1.0, 1e9)}) == ()

@@ -18,6 +18,8 @@ from ringfence.vaults.entries import (
     Moved,
     Opened,
     RedemptionAsked,
+    Standing,
+    Walked,
     read_entry,
 )
 from ringfence.vaults.errors import EntryUnreadable
@@ -41,6 +43,9 @@ ENTRIES: dict[str, Entry] = {
                                   ratcheted=2, total_shares=3_000, nav=3, wall=2),
     "redemption_asked": RedemptionAsked(holder="bob", shares=10, given=9, total_shares=1, nav=2, wall=1),
     "cancelled": Cancelled(request=4, side="redemption", holder="bob", remaining=3, total_shares=1, nav=2, wall=1),
+    "walked": Walked(kernel=2, last_bar=1, bars="a", nav_low=4, events=(FELL,), nav=4, wall=2,
+                     transfers=(Moved(edge=Edge.loss, position="btc", amount=4),),
+                     positions={"btc": Standing(**HELD.model_dump(include=set(Standing.model_fields)))}),
     "decided": Decided(kernel=1, strategies={"btc": "constant==0.1.0"}, slot=0, last_bar=1, bars="a", struck=5,
                        is_struck=True, high_water_mark=6, flow_cost=1, nav_low=4, locked_since=3, rebase_at=None,
                        price_low=None, distance_low=0.25, positions={"btc": HELD}, events=(FELL, LOCKED),

@@ -66,10 +66,10 @@ def told(engine: Engine) -> Engine:
         chain = Journal(connection, 1, 0, genesis("shield"))
         assert chain.append(10, OPENED) == 1
         assert chain.append(20, AMENDED) == 2
-        assert chain.flush() == 2
+        assert chain.write() == 2
         assert chain.append(30, LATER) == 3
-        assert chain.flush() == 1
-        assert chain.flush() == 0
+        assert chain.write() == 1
+        assert chain.write() == 0
         connection.execute(update(vault).values(journal_seq=chain.seq, journal_hash=chain.hash))
     return engine
 
@@ -131,7 +131,7 @@ def test_an_entry_without_a_canonical_form_adds_nothing(engine: Engine) -> None:
         chain = Journal(connection, 1, 0, genesis("shield"))
         with pytest.raises(NotJournalable):
             chain.append(1, Odd())
-        assert (chain.seq, chain.hash, chain.flush()) == (0, genesis("shield"), 0)
+        assert (chain.seq, chain.hash, chain.write()) == (0, genesis("shield"), 0)
 
 
 def test_an_untouched_chain_has_no_breach(told: Engine, engine: Engine) -> None:
@@ -215,7 +215,7 @@ def test_the_newest_rows_come_first_and_are_read_as_they_are_asked_for(engine: E
         chain = Journal(connection, 1, 0, genesis("shield"))
         for number in range(600):
             chain.append(number // 3, AMENDED if number % 10 else OPENED)
-        chain.flush()
+        chain.write()
         found = newest(connection, 1)
         assert [next(found).seq for _ in range(3)] == [600, 599, 598]
         found.close()
@@ -233,7 +233,7 @@ def test_the_first_row_since_a_time_is_found(engine: Engine, since: int) -> None
         chain = Journal(connection, 1, 0, genesis("shield"))
         for number in range(600):
             chain.append(number // 3, OPENED)
-        chain.flush()
+        chain.write()
         expected = next((number + 1 for number in range(600) if number // 3 >= since), 601)
         assert first_since(connection, 1, 600, since) == expected
 

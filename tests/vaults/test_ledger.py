@@ -54,7 +54,8 @@ def traded(engine: Engine) -> Engine:
             (Edge.loss, "btc", 7),
         ):
             ledger.post(edge, position, amount)
-        ledger.flush(1000, 1)
+        ledger.tell(1000, 1)
+        ledger.write()
         _keep(connection, ledger)
     return engine
 
@@ -93,18 +94,20 @@ def test_a_transfer_lowers_its_debit_and_raises_its_credit(traded: Engine) -> No
     assert {(row.ts, row.journal_seq) for row in rows} == {(1000, 1)}
 
 
-def test_only_changed_balances_are_written_and_an_empty_flush_writes_nothing(traded: Engine) -> None:
+def test_only_changed_balances_are_written_and_nothing_posted_writes_nothing(traded: Engine) -> None:
     from sqlalchemy import event
 
     said: list[str] = []
     with unit_of_work(traded) as connection:
         ledger = Ledger(connection, 1, 8)
         event.listen(connection, "before_cursor_execute", lambda *a: said.append(f"{a[2].split()[0]} {a[3]}"))
-        assert ledger.flush(2000, 2) == 0
+        ledger.tell(2000, 2)
+        assert ledger.write() == 0
         assert said == []
         ledger.post(Edge.release, "btc", 20)
         ledger.post(Edge.post, "eth", 5)
-        assert ledger.flush(2000, 2) == 2
+        ledger.tell(2000, 2)
+        assert ledger.write() == 2
         assert ledger.transfer_seq == 10
         _keep(connection, ledger)
     assert [line.split()[0] for line in said[:3]] == ["INSERT", "INSERT", "UPDATE"]
@@ -122,7 +125,8 @@ def test_vaults_do_not_see_each_other(traded: Engine) -> None:
         assert other.balances == {}
         other.post(Edge.pay_in, None, 9)
         other.post(Edge.admit, None, 9)
-        other.flush(1, 1)
+        other.tell(1, 1)
+        other.write()
         _keep(connection, other, 2)
         assert Ledger(connection, 1, 8).balance("cushion") == 50
         assert breaches(connection, 1) == breaches(connection, 2) == []

@@ -317,10 +317,8 @@ def forgetful(one: Tide, number: int) -> None:
     """Lose the last transfer of a step on its way to the ledger."""
     with unit_of_work(one.engine) as connection:
         vault = one.vault(connection)
-        inputs = one.inputs(number)
-        decision = live_through(one.setup, book_of(vault, inputs.close), inputs)
-        lossy = decision.entry.model_copy(update={"transfers": decision.entry.transfers[:-1]})
-        vault.accept(decision.close, lossy, decision.balances)
+        close, entry, balances = one.decided(vault, number)
+        vault.accept(close, entry.model_copy(update={"transfers": entry.transfers[:-1]}), balances)
 
 
 def test_a_step_whose_money_does_not_agree_with_the_ledger_is_undone_whole(small: Tide) -> None:
@@ -370,9 +368,8 @@ def test_a_strike_above_the_mark_is_undone_whole(small: Tide) -> None:
     before = contents(small.engine)
 
     def low(one: Vault) -> None:
-        inputs = small.inputs(OPENING)
-        decision = live_through(small.setup, book_of(one, inputs.close), inputs)
-        one.accept(decision.close, decision.entry.model_copy(update={"high_water_mark": 2**40}), decision.balances)
+        close, entry, balances = small.decided(one, OPENING)
+        one.accept(close, entry.model_copy(update={"high_water_mark": 2**40}), balances)
 
     with pytest.raises(MarkBelowStrike, match="vault tide: the mark would be"):
         tampered(small, low)
@@ -385,12 +382,14 @@ def test_nobody_enters_or_leaves_where_no_nav_was_struck(small: Tide) -> None:
     redeem(small.engine, "tide", "alice", 100 * SHARE, START)
     deposit(small.engine, "tide", "bob", 7 * UNIT, START)
     with unit_of_work(small.engine) as connection:
-        one, inputs = small.vault(connection), small.inputs(12)
-        book = book_of(one, inputs.close)
+        one, stretch = small.vault(connection), small.stretch(12)
+        book = book_of(one, stretch.close)
         book.vaults[0].waiting = book.vaults[0].entering = 0  # as where a position could not be traded
-        decision = live_through(small.setup, book, inputs)
-        entry = decision.entry.model_copy(update={"is_struck": False})
-        told = one.accept(decision.close, entry, {**decision.balances, "entering": 7 * UNIT})
+        step = live_through(small.setup, book, stretch)
+        assert step is not None
+        assert isinstance(step.entry, Decided)
+        entry = step.entry.model_copy(update={"is_struck": False})
+        told = one.accept(step.close, entry, {**step.balances, "entering": 7 * UNIT})
     assert told.settlements == ()
     assert (figures(small)["waiting"], balances(small)["entering"]) == (100 * SHARE, 7 * UNIT)
     small.step(1, 13)

@@ -345,6 +345,10 @@ class Mandate(Section):
         description="How open profit is realised that the wall needs: closed and opened again, or closed.",
     )
     at_wall: AtWall = AtWall()
+    on_strategy_failure: Literal["hold", "derisk"] = Field(
+        default="hold",
+        description="A strategy that gives no answer in time: its position may only shrink, or is closed.",
+    )
     positions: dict[Slug, Position]
     instruments: Recorded
     """What it trades by a user's own table: recorded by whoever loads the mandate, never written in it."""
@@ -369,7 +373,16 @@ class Mandate(Section):
 
     def canonical(self) -> str:
         """The mandate as one line of JSON: sorted keys, every default written out; `from_canonical` reads it back."""
-        return _json(self.model_dump(mode="json", by_alias=True))
+        return _json(self._form())
+
+    def _form(self) -> dict[str, Any]:
+        """Every term as plain values; one that came later than the first mandates is told where it is stated, so that
+        theirs stay what they were."""
+        form = self.model_dump(mode="json", by_alias=True)
+        for name, default in (("on_strategy_failure", "hold"),):
+            if form[name] == default:
+                del form[name]
+        return form
 
     @classmethod
     def from_canonical(cls, text: str) -> "Mandate":
@@ -386,7 +399,7 @@ class Mandate(Section):
     def fingerprint(self) -> str:
         """SHA-256, hex, of the canonical form with the strategies' percentages as numbers and without the words of
         tables: equal for equal meaning."""
-        form = self.model_dump(mode="json", by_alias=True)
+        form = self._form()
         for name, position in self.positions.items():
             form["positions"][name]["strategy"] = position.strategy.meaning
         for recorded in form.get("instruments", ()):

@@ -38,8 +38,19 @@ def upgrade() -> None:
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("not_before", sa.BigInteger(), nullable=False),
         sa.Column("failure", sa.Text(), nullable=True),
+        sa.Column("slow", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("vault_id", name=op.f("pk_duty")),
         sa.ForeignKeyConstraint(["vault_id"], ["vault.id"], name=op.f("fk_duty_vault_id")),
         sa.CheckConstraint("attempts >= 0 AND not_before >= 0", name=op.f("ck_duty_attempts")),
-        integers="vault_id attempts not_before",
+        sa.CheckConstraint("slow IN (0, 1)", name=op.f("ck_duty_slow")),
+        integers="vault_id attempts not_before slow",
+    )
+    _table(
+        "glance",
+        sa.Column("vault_id", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("until", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("vault_id", name=op.f("pk_glance")),
+        sa.ForeignKeyConstraint(["vault_id"], ["vault.id"], name=op.f("fk_glance_vault_id")),
+        sa.CheckConstraint("until >= 0", name=op.f("ck_glance_until")),
+        integers="vault_id until",
     )

@@ -1,0 +1,140 @@
+"""What strategies propose at slots' closes: asked in this process, as a back-test does, or in one of their own.
+
+A worker holds a database and asks apart: what a strategy does there costs its own proposal, and the mandate says what
+is decided without it (`on_strategy_failure`). Nothing is asked while a vault is locked, since a proposal depends on the
+mandate and the bars alone.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from ringfence.markets.bars import Bars
+from ringfence.markets.slots import Slots
+from ringfence.risk.book import PROPOSAL, Rows, rows
+from ringfence.runtime.proposers import Asked, Failed, Opinion, Proposers
+from ringfence.runtime.setup import Setup, set_up, set_up_apart
+from ringfence.vaults.entries import Failure
+from ringfence.vaults.mandate.terms import Mandate
+
+__all__ = ["Apart", "Here", "Proposed", "Proposer"]
+
+_REMEMBERED = 10_000
+"""Opinions that are kept: vaults of one mandate's strategies share them."""
+
+
+class Proposed(NamedTuple):
+    """What is proposed at one slot's close."""
+
+    table: Rows
+    """(1, P) of PROPOSAL."""
+    failed: Mapping[str, Failure]
+    """By position, why a strategy gave none."""
+
+
+class Proposer(Protocol):
+    """Whom a desk asks."""
+
+    def set_up(self, mandate: Mandate) -> Setup:
+        """The mandate, ready to run."""
+
+    def propose(self, setup: Setup, slots: Slots, numbers: Sequence[int]) -> list[Proposed]:
+        """What is proposed at the closes of these slots, in order."""
+
+
+class Here:
+    """Asks in this process; what a strategy does wrong is raised."""
+
+    def set_up(self, mandate: Mandate) -> Setup:
+        return set_up(mandate)
+
+    def propose(self, setup: Setup, slots: Slots, numbers: Sequence[int]) -> list[Proposed]:
+        return [Proposed(setup.propose_at(slots, number), {}) for number in numbers]
+
+
+class Apart:
+    """Asks in a process of their own; a strategy that gives no answer is a failure, told, and nothing is raised."""
+
+    def __init__(self, proposers: Proposers) -> None:
+        self._proposers = proposers
+        self._opinions: dict[object, Opinion] = {}
+        self._unknown: dict[str, dict[str, Failure]] = {}
+        """By mandate, the positions whose strategies could not even tell their lookback."""
+
+    def set_up(self, mandate: Mandate) -> Setup:
+        statements = [position.strategy.model_dump() for position in mandate.positions.values()]
+        told = self._proposers.lookbacks(statements, mandate.timeframe)
+        named = dict(zip(mandate.positions, told, strict=True))
+        self._unknown[mandate.fingerprint] = {
+            name: _failure(answer) for name, answer in named.items() if isinstance(answer, Failed)
+        }
+        return set_up_apart(mandate, tuple(1 if isinstance(answer, Failed) else answer for answer in told))
+
+    def propose(self, setup: Setup, slots: Slots, numbers: Sequence[int]) -> list[Proposed]:
+        unknown = self._unknown.get(setup.mandate.fingerprint, {})
+        seen = {
+            (number, p): bars
+            for number in numbers
+            for p in range(len(setup.names))
+            if (bars := setup.seen(slots, number, p)) is not None
+        }
+        keys = {at: _key(setup, at[1], bars) for at, bars in seen.items() if setup.names[at[1]] not in unknown}
+        answers = self._asked(setup, {keys[at]: (at[1], bars) for at, bars in seen.items() if at in keys})
+        return [
+            self._proposed(
+                setup,
+                {p: bars for (of, p), bars in seen.items() if of == number},
+                unknown | {
+                    setup.names[p]: _failure(answer)
+                    for (of, p), key in keys.items()
+                    if of == number and isinstance(answer := answers[key], Failed)
+                },
+                {p: answers[key] for (of, p), key in keys.items() if of == number},
+            )
+            for number in numbers
+        ]  # fmt: skip
+
+    @staticmethod
+    def _proposed(
+        setup: Setup,
+        seen: Mapping[int, Bars],
+        failed: Mapping[str, Failure],
+        answers: Mapping[int, Opinion | Failed],
+    ) -> Proposed:
+        table = rows(PROPOSAL, (1, len(setup.names)))
+        for p, bars in seen.items():
+            answer = answers.get(p)
+            if isinstance(answer, Opinion):
+                table[0, p] = setup.stated(bars, answer.leverage, answer.valid)
+            else:
+                table[0, p] = setup.without(bars)
+        there = {setup.names[p] for p in seen}
+        return Proposed(table, {name: failure for name, failure in failed.items() if name in there})
+
+    def _asked(self, setup: Setup, questions: Mapping[object, tuple[int, Bars]]) -> dict[object, Opinion | Failed]:
+        """Every question's answer: remembered, or asked for now, all in one call."""
+        answers: dict[object, Opinion | Failed] = {
+            key: self._opinions[key] for key in questions if key in self._opinions
+        }
+        positions = list(setup.mandate.positions.values())
+        fresh = {key: question for key, question in questions.items() if key not in answers}
+        asked = [Asked(positions[p].strategy.model_dump(), bars) for p, bars in fresh.values()]
+        if len(self._opinions) + len(asked) > _REMEMBERED:
+            self._opinions.clear()
+        for key, answer in zip(fresh, self._proposers.propose(asked) if asked else (), strict=True):
+            answers[key] = answer
+            if isinstance(answer, Opinion):
+                self._opinions[key] = answer
+        return answers
+
+
+def _key(setup: Setup, p: int, bars: Bars) -> object:
+    """What an answer depends on: the statement, and bars of which only the last can ever be another one."""
+    statement = json.dumps(list(setup.mandate.positions.values())[p].strategy.model_dump(), sort_keys=True)
+    last = tuple(float(column[-1]) for column in (bars.open, bars.high, bars.low, bars.close, bars.volume))
+    return statement, bars.symbol, bars.timeframe, int(bars.ts[0]), int(bars.ts[-1]), len(bars), last
+
+
+def _failure(failed: Failed) -> Failure:
+    place = f" ({failed.place})" if failed.place else ""
+    return Failure(kind=failed.kind.value, told=f"{failed.told}{place}")
