@@ -154,7 +154,9 @@ def claim(engine: Engine, vaults: Sequence[str], now: int) -> tuple[str, ...]:
         new = [of for of in names if of not in there]
         again = [of for of, row in there.items() if row.not_before <= now and row.attempts < MOST]
         if new:
-            rows = [{"vault_id": of, "attempts": 1, "not_before": now + CLAIM, "failure": None, "slow": 0} for of in new]
+            rows = [
+                {"vault_id": of, "attempts": 1, "not_before": now + CLAIM, "failure": None, "slow": 0} for of in new
+            ]
             connection.execute(insert(duty), rows)
         if again:
             counted = {"attempts": duty.c.attempts + 1, "not_before": now + CLAIM}

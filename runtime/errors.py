@@ -4,11 +4,35 @@ from pathlib import Path
 
 from ringfence.words.refusal import RingfenceError
 
-__all__ = ["BrokerUnreachable", "DatabaseBusy", "DatabaseDamaged", "DatabaseError", "DatabaseMissing",
-           "DatabaseReadOnly", "DatabaseReplaced", "DatabaseUnreachable", "DiskFault", "DiskFull", "FolderMissing",
-           "ForeignDatabase", "HeadsUnreadable", "LogUnreadable", "NeverEnoughBars", "NoBars", "NotADatabase",
-           "OutputNotWritten", "RecordingDiffers", "SchemaError", "SchemaMissing", "SchemaNewer", "SchemaOlder",
-           "SchemaRetired", "SettingRefused", "UnknownDatabase"]  # fmt: skip
+__all__ = [
+    "BrokerUnreachable",
+    "DatabaseBusy",
+    "DatabaseDamaged",
+    "DatabaseError",
+    "DatabaseMissing",
+    "DatabaseReadOnly",
+    "DatabaseReplaced",
+    "DatabaseUnreachable",
+    "DiskFault",
+    "DiskFull",
+    "FolderMissing",
+    "ForeignDatabase",
+    "HeadsUnreadable",
+    "LogUnreadable",
+    "NeverEnoughBars",
+    "NoBars",
+    "NotADatabase",
+    "OutputNotWritten",
+    "RecordingDiffers",
+    "SchemaError",
+    "SchemaMissing",
+    "SchemaNewer",
+    "SchemaOlder",
+    "SchemaRetired",
+    "SettingRefused",
+    "SlowStrategy",
+    "UnknownDatabase",
+]  # fmt: skip
 
 
 class SettingRefused(RingfenceError):
@@ -255,3 +279,14 @@ class NeverEnoughBars(RingfenceError):
             f"vault {self.vault}: position {self.position} decides from {self.needed} slots of {self.slot} with bars, "
             f"there are {self.there}, and it would never trade; give longer series, or a mandate that looks back less"
         )
+
+
+class SlowStrategy(RingfenceError):
+    """A strategy took longer than the moment it has where others wait; the vault is asked for again, with patience."""
+
+    vault: str
+    strategy: str
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"vault {self.vault}: strategy {self.strategy} takes longer than {self.seconds:g} s; it is asked apart"

@@ -41,6 +41,8 @@ class Feeder:
 
     engine: Engine
     source: Source
+    ring: Callable[[], None] = field(default=lambda: None, repr=False)
+    """Called when something was recorded."""
     recorded: int = 0
     """Bars, so far."""
     _kept: Delivery | None = field(default=None, repr=False)
@@ -62,6 +64,7 @@ class Feeder:
                 self._tell(type(fault).__name__, fault)
         refused = in_unit(self.engine, lambda connection: self._store(connection, delivery))
         self._kept = None
+        self.ring()
         for symbol, refusal in refused.items():
             self._tell(symbol, refusal)
         self.recorded += sum(len(bars) for symbol, bars in delivery.bars.items() if symbol not in refused)

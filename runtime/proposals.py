@@ -6,19 +6,23 @@ mandate and the bars alone.
 """
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from ringfence.markets.bars import Bars
 from ringfence.markets.slots import Slots
 from ringfence.risk.book import PROPOSAL, Rows, rows
-from ringfence.runtime.proposers import Asked, Failed, Opinion, Proposers
+from ringfence.runtime.errors import SlowStrategy
+from ringfence.runtime.proposers import Asked, Failed, FailureKind, Opinion, Proposers
 from ringfence.runtime.setup import Setup, set_up, set_up_apart
 from ringfence.vaults.entries import Failure
 from ringfence.vaults.mandate.terms import Mandate
 
-__all__ = ["Apart", "Here", "Proposed", "Proposer"]
+__all__ = ["MOMENT", "Apart", "Here", "Proposed", "Proposer"]
 
+MOMENT = 1.0
+"""Seconds that a strategy has where others wait for it."""
 _REMEMBERED = 10_000
 """Opinions that are kept: vaults of one mandate's strategies share them."""
 
@@ -53,10 +57,16 @@ class Here:
 
 
 class Apart:
-    """Asks in a process of their own; a strategy that gives no answer is a failure, told, and nothing is raised."""
+    """Asks in a process of their own; a strategy that gives no answer is a failure, told, and nothing is raised but,
+    where there is no patience, SlowStrategy."""
 
     def __init__(self, proposers: Proposers) -> None:
         self._proposers = proposers
+        self.is_patient = True
+        """Whether a strategy is given all of its time. Else a moment, for others wait: whoever takes longer is no
+        failure yet, and is to be asked again with patience."""
+        self.took = 0.0
+        """Seconds that the slowest call took since this was set back."""
         self._opinions: dict[object, Opinion] = {}
         self._unknown: dict[str, dict[str, Failure]] = {}
         """By mandate, the positions whose strategies could not even tell their lookback."""
@@ -121,11 +131,25 @@ class Apart:
         asked = [Asked(positions[p].strategy.model_dump(), bars) for p, bars in fresh.values()]
         if len(self._opinions) + len(asked) > _REMEMBERED:
             self._opinions.clear()
-        for key, answer in zip(fresh, self._proposers.propose(asked) if asked else (), strict=True):
+        for key, answer in zip(fresh, self._answers(asked), strict=True):
             answers[key] = answer
             if isinstance(answer, Opinion):
                 self._opinions[key] = answer
+            elif answer.kind is FailureKind.hung and not self.is_patient:
+                raise SlowStrategy(setup.mandate.name, answer.strategy, MOMENT)
         return answers
+
+    def close(self) -> None:
+        """End the process that is asked."""
+        self._proposers.close()
+
+    def _answers(self, asked: Sequence[Asked]) -> tuple[Opinion | Failed, ...]:
+        if not asked:
+            return ()
+        begun = time.monotonic()
+        told = self._proposers.propose(asked, None if self.is_patient else MOMENT)
+        self.took = max(self.took, time.monotonic() - begun)
+        return told
 
 
 def _key(setup: Setup, p: int, bars: Bars) -> object:

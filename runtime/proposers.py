@@ -98,17 +98,19 @@ class Proposers(AbstractContextManager["Proposers"]):
         self._printed = Printed()
         self._process: StrategyProcess | None = None
 
-    def propose(self, asked: Sequence[Asked]) -> tuple[Opinion | Failed, ...]:
-        """What each proposes for the last of its bars, in order; the same bits as asked in this process.
+    def propose(self, asked: Sequence[Asked], seconds: float | None = None) -> tuple[Opinion | Failed, ...]:
+        """What each proposes for the last of its bars, in order; the same bits as asked in this process. `seconds`:
+        within which each answers, where it is not as long as ever.
 
         Nothing is raised for what a strategy does.
         """
-        told = self._ask_all([_Asking(Verb.propose, one.statement, one.bars.timeframe, one.bars) for one in asked])
+        questions = [_Asking(Verb.propose, one.statement, one.bars.timeframe, one.bars) for one in asked]
+        told = self._ask_all(questions, self._seconds if seconds is None else seconds)
         return tuple(each if isinstance(each, Failed) else Opinion(each.leverage, each.valid) for each in told)
 
     def lookbacks(self, statements: Sequence[Mapping[str, Any]], timeframe: int) -> tuple[int | Failed, ...]:
         """How many bars of `timeframe` ms each looks back on, in order; nothing is raised for what a strategy does."""
-        told = self._ask_all([_Asking(Verb.lookback, one, timeframe) for one in statements])
+        told = self._ask_all([_Asking(Verb.lookback, one, timeframe) for one in statements], self._seconds)
         return tuple(each if isinstance(each, Failed) else each.bars for each in told)
 
     def close(self) -> None:
@@ -120,10 +122,10 @@ class Proposers(AbstractContextManager["Proposers"]):
                  trace: TracebackType | None) -> None:  # fmt: skip
         self.close()
 
-    def _ask_all(self, questions: "Sequence[_Asking]") -> list[Answer | Failed]:
+    def _ask_all(self, questions: "Sequence[_Asking]", seconds: float) -> list[Answer | Failed]:
         with self._lock:
             try:
-                return [self._answer(questions, number) for number in range(len(questions))]
+                return [self._answer(questions, number, seconds) for number in range(len(questions))]
             except BaseException:
                 self._end()  # answers may be under way
                 raise
@@ -132,7 +134,7 @@ class Proposers(AbstractContextManager["Proposers"]):
                     self._process.drain()
                 _tell(*self._printed.taken())
 
-    def _answer(self, questions: "Sequence[_Asking]", number: int) -> Answer | Failed:
+    def _answer(self, questions: "Sequence[_Asking]", number: int, seconds: float) -> Answer | Failed:
         """The answer, or whose fault it is that there is none.
 
         A process that dies or runs out of memory may do so by what was left behind in it, or was killed while nobody
@@ -148,12 +150,12 @@ class Proposers(AbstractContextManager["Proposers"]):
                 if ahead not in process.posted:
                     _post(process, questions[ahead], ahead)
             fresh, process.fresh = process.fresh, False
-            answer = process.answer(process.posted.pop(number), self._seconds)
+            answer = process.answer(process.posted.pop(number), seconds)
             failure = answer.kind if isinstance(answer, Ending) else answer.failure
             if failure in (FailureKind.died, FailureKind.hung, FailureKind.memory):
                 self._end()
             if fresh or failure not in (FailureKind.died, FailureKind.memory):
-                return asking.judged(answer, self._seconds)
+                return asking.judged(answer, seconds)
 
     def _living(self) -> StrategyProcess | Ending:
         """The process, started if there is none, or where a fork has left it to another."""

@@ -15,8 +15,8 @@ from ringfence.runtime.errors import BrokerUnreachable, DatabaseError, DatabaseR
 
 __all__ = ["EVERY", "Ring", "Scheduler"]
 
-Ring = Callable[[Sequence[str]], None]
-"""Rings for a batch of vaults."""
+Ring = Callable[[Sequence[str], bool], None]
+"""Rings for a batch of vaults; true: of those whose strategies take their time."""
 
 EVERY = 0.25
 """Seconds between two looks."""
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class Scheduler:
-    """Rings for batches of due vaults; one that has failed before is in a batch of its own."""
+    """Rings for batches of due vaults; one that has failed before, or is slow, is in a batch of its own."""
 
     def __init__(self, engine: Engine, ring: Ring, workers: int = 2) -> None:
         """`workers`: among how many processes a round's work is shared out."""
@@ -41,11 +41,12 @@ class Scheduler:
         due = self._duties.due(now)
         self._rung = {one.vault: self._rung[one.vault] for one in due if one.vault in self._rung}
         fresh = [one for one in due if now - self._rung.get(one.vault, -AGAIN) >= AGAIN]
-        sound = [one.vault for one in fresh if one.attempts == 0]
+        sound = [one.vault for one in fresh if one.attempts == 0 and not one.slow]
         size = max(1, min(BATCH, -(-len(sound) // self._workers)))
         batches = [sound[start : start + size] for start in range(0, len(sound), size)]
-        for batch in [*batches, *([one.vault] for one in fresh if one.attempts)]:
-            self._ring(batch)
+        rung = [(batch, False) for batch in batches]
+        for batch, slow in [*rung, *(([one.vault], one.slow) for one in fresh if one.attempts or one.slow)]:
+            self._ring(batch, slow)
             self._rung.update(dict.fromkeys(batch, now))
         return len(fresh)
 

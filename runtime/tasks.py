@@ -1,5 +1,5 @@
-"""The Celery app and its tasks: step vaults to what is fed, or one to a slot. Redis is the doorbell; the database knows
-what is due.
+"""The Celery app and its tasks: step vaults to what is fed, one to a slot, or guard them inside one. Redis is the
+doorbell; the database knows what is due.
 
 A message may come twice, late, out of order or never: a task reads each vault under its lock and steps what is missing,
 so that each of those ends in the same ledger.
@@ -17,16 +17,19 @@ from celery.utils.log import get_task_logger
 
 from ringfence.runtime.database import open_engine
 from ringfence.runtime.desk import Desk
-from ringfence.runtime.duties import claim, let_go, put_off
-from ringfence.runtime.errors import DatabaseReplaced
+from ringfence.runtime.duties import claim, keep_slow, let_go, put_off
+from ringfence.runtime.errors import DatabaseReplaced, SlowStrategy
+from ringfence.runtime.proposals import MOMENT, Apart
+from ringfence.runtime.proposers import Proposers
 from ringfence.runtime.settings import settings
 
-__all__ = ["SETTLEMENT", "TIME", "app", "clock", "settle", "step", "using"]
+__all__ = ["QUEUES", "RISK", "SETTLEMENT", "STRATEGY", "TIME", "app", "clock", "guard", "settle", "step", "using"]
 
 TIME = 8.0
 """Seconds for which a task goes on to the next slot or vault; less than a claim holds."""
-SETTLEMENT = "settlement"
-"""The queue of what is due at a slot's close."""
+RISK, SETTLEMENT, STRATEGY = QUEUES = ("risk", "settlement", "strategy")
+"""The queues: what cannot wait for a slot's close, what is due at one, and that again where a strategy takes its time, so
+that nobody waits for it who could go on."""
 
 log = get_task_logger(__name__)
 
@@ -70,6 +73,8 @@ def clock() -> int:
 
 
 _desks: list[Desk] = []
+_apart: list[Apart] = []
+"""Where a child's strategies are asked."""
 _is_child = False
 """Whether this process is a child of a worker."""
 
@@ -89,41 +94,84 @@ def _take_desk(**_: object) -> None:
     """Each child opens a connection of its own; none is inherited through the fork."""
     global _is_child
     _is_child = True
-    _desks[:] = [Desk(open_engine(settings().database, create=False))]
+    apart = Apart(Proposers())
+    _apart[:] = [apart]
+    _desks[:] = [Desk(open_engine(settings().database, create=False), proposer=apart)]
 
 
 @worker_process_shutdown.connect  # type: ignore[untyped-decorator]
 def _leave_desk(**_: object) -> None:
     while _desks:
         _desks.pop().engine.dispose()
+    while _apart:
+        _apart.pop().close()
 
 
 @app.task(name="ringfence.settle")  # type: ignore[untyped-decorator]
-def settle(vaults: list[str]) -> int:
-    """Bring these vaults, as far as nobody else is at it, up to what is fed; returns how many slots were stepped.
+def settle(vaults: list[str], patient: bool = False) -> int:
+    """Bring these vaults, as far as nobody else is at it, up to what is fed; returns how many slots were decided.
 
-    Each slot is a unit of work of its own. One vault's fault is written down for it and touches no other. What is not
-    begun within `TIME` is let go, since the scheduler rings again. Refused, with nothing done: TypeError for what is no
-    list of names.
+    One vault's fault is written down for it and touches no other. What is not begun within `TIME` is let go, since the
+    scheduler rings again. A strategy has a moment to answer, and all of its time where somebody is `patient`. Refused,
+    with nothing done: TypeError for what is no list of names.
     """
-    if not isinstance(vaults, list) or not all(isinstance(name, str) for name in vaults):
-        raise TypeError(f"settle({vaults!r:.80}): expected a list of vaults' names")
+    _demand_names("settle", vaults)
     desk, begun = _desk(), time.monotonic()
-    stepped, left = 0, list(claim(desk.engine, vaults, clock()))
-    done = []
+    stepped, done, slow = 0, list[str](), list[str]()
+    left = list(claim(desk.engine, vaults, clock()))
     while left and time.monotonic() - begun < TIME:
         name = left.pop(0)
         try:
-            stepped += desk.catch_up(name, lambda: time.monotonic() - begun < TIME)
-            done.append(name)
+            with _asking(patient) as apart:
+                stepped += desk.catch_up(name, lambda: time.monotonic() - begun < TIME)
+            (slow if apart is not None and apart.took > MOMENT and patient else done).append(name)
+        except SlowStrategy as taken:
+            log.info("%s", taken)
+            slow.append(name)
         except DatabaseReplaced:
             _end_worker()
             raise
         except Exception as failure:
             log.exception("vault %s could not be stepped", name)
             put_off(desk.engine, name, f"{type(failure).__name__}: {failure}", clock())
+    if slow:
+        keep_slow(desk.engine, slow)
     let_go(desk.engine, [*done, *left])
     return stepped
+
+
+@contextmanager
+def _asking(patient: bool) -> Iterator[Apart | None]:
+    """Whom this process asks, for the time being with or without patience; None where it asks in itself."""
+    apart = _apart[-1] if _apart else None
+    if apart is not None:
+        apart.is_patient, apart.took = patient, 0.0
+    yield apart
+
+
+@app.task(name="ringfence.guard")  # type: ignore[untyped-decorator]
+def guard(vaults: list[str]) -> int:
+    """Let these vaults live through what is fed inside their slots, where money moves there; returns at how many bars
+    it did. No strategy is asked, and one vault's fault touches no other.
+
+    Refused, with nothing done: TypeError for what is no list of names.
+    """
+    _demand_names("guard", vaults)
+    desk, acted = _desk(), 0
+    for name in vaults:
+        try:
+            acted += desk.guard(name)
+        except DatabaseReplaced:
+            _end_worker()
+            raise
+        except Exception:
+            log.exception("vault %s could not be guarded", name)  # it is rung for again
+    return acted
+
+
+def _demand_names(task: str, vaults: object) -> None:
+    if not isinstance(vaults, list) or not all(isinstance(name, str) for name in vaults):
+        raise TypeError(f"{task}({vaults!r:.80}): expected a list of vaults' names")
 
 
 @app.task(name="ringfence.step")  # type: ignore[untyped-decorator]

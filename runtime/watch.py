@@ -158,6 +158,8 @@ class PositionWatch:
         self._alike: dict[tuple[tuple[str, _Leg], ...], Mapping[str, _Leg]] = {}
         self._limits, self._listing = _Distinct(POSITION_LIMITS), _Distinct(INSTRUMENT)
         self._held = _Held()
+        self.renewed: tuple[str, ...] = ()
+        """Names of the vaults with open positions that were read when it was refreshed last."""
         _warm_up()
         self.rebuild()
 
@@ -197,6 +199,7 @@ class PositionWatch:
                 found = list(self._armed(connection, changed.tolist()))
         if is_another:
             return self.rebuild()
+        self.renewed = tuple(sorted({one.name for one in found}))
         if len(changed):
             held.drop(changed)
         for one in found:

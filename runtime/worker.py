@@ -2,6 +2,8 @@
 
 import logging
 import os
+import socket
+from collections.abc import Sequence
 
 from celery.signals import after_setup_logger, after_setup_task_logger
 
@@ -17,8 +19,9 @@ __all__ = ["serve"]
 _TRIES = 2
 
 
-def serve(database: str, broker: str | None, concurrency: int) -> int:
-    """Step vaults as messages ask for it, in `concurrency` children, until SIGTERM; returns the exit code.
+def serve(database: str, broker: str | None, concurrency: int, queues: Sequence[str]) -> int:
+    """Step vaults as messages of these queues ask for it, in `concurrency` children, until SIGTERM; returns the exit
+    code.
 
     The database must be at this version's schema. Refused: SettingRefused, BrokerUnreachable.
     """
@@ -32,7 +35,11 @@ def serve(database: str, broker: str | None, concurrency: int) -> int:
     _answers(app, address)
     hold_lifeline()
     warm()  # here, so that the children have it from their birth
-    worker = app.Worker(concurrency=concurrency, pool="prefork", loglevel="INFO", optimization="fair")
+    name = f"{'-'.join(queues)}-{os.getpid()}@{socket.gethostname()}"
+    worker = app.Worker(
+        concurrency=concurrency, pool="prefork", loglevel="INFO", optimization="fair", queues=list(queues),
+        hostname=name,
+    )  # fmt: skip
     worker.start()
     return int(worker.exitcode or 0)
 

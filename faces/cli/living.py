@@ -12,7 +12,7 @@ import typer
 from ringfence.faces.cli.app import Database, Venues, app, database, database_url
 from ringfence.faces.cli.running import BarFiles, FundingFiles, Mandates, MarkFiles
 
-__all__ = ["broker", "feed", "schedule", "up"]
+__all__ = ["broker", "feed", "schedule", "up", "watch"]
 
 BrokerAddress = Annotated[
     str | None,
@@ -72,6 +72,41 @@ def schedule(
         Scheduler(engine, Doorbell(address).settle, workers).serve(clock, stopped)
 
 
+@app.command()
+def watch(
+    db: Database = None,
+    broker: BrokerAddress = None,
+    shard: Annotated[
+        str, typer.Option("--shard", metavar="K/N", help="Which of how many parts of the instruments: 1/2, 2/2.")
+    ] = "1/1",
+) -> None:
+    """Watch every open position, and ring the workers for whom a price or a funding stamp calls, until SIGTERM.
+
+    Any number may run.
+    """
+    from ringfence.runtime.doorbell import Bell, Doorbell
+    from ringfence.runtime.settings import settings
+    from ringfence.runtime.watching import Watching
+
+    _log_plainly()
+    number, count = _parsed_shard(shard)
+    stopped = _until_stopped()
+    address = settings(**({} if broker is None else {"broker": broker})).broker
+    with database(db, writes=False, create=False) as engine:
+        Watching(engine, Doorbell(address).guard, number - 1, count).serve(Bell(address).wait, stopped)
+
+
+def _parsed_shard(text: str) -> tuple[int, int]:
+    from ringfence.faces.errors import InputRefused
+
+    number, _, count = text.partition("/")
+    if not (number.isascii() and number.isdecimal() and count.isascii() and count.isdecimal()) or not (
+        1 <= int(number) <= int(count) <= 1000
+    ):
+        raise InputRefused("--shard", text, "expected which of how many, like 1/2")
+    return int(number), int(count)
+
+
 @app.command(hidden=True)
 def broker(
     socket: Annotated[Path, typer.Option("--socket", metavar="FILE", help="Where it listens, in a folder of its own.")],
@@ -101,19 +136,23 @@ def feed(
     started: Annotated[int | None, typer.Option("--started", hidden=True)] = None,
     since: Annotated[int | None, typer.Option("--from", hidden=True)] = None,
     db: Database = None,
+    broker: BrokerAddress = None,
 ) -> None:
     """Record what a feed delivers for the mandates' instruments, until SIGTERM or its end."""
     from ringfence.faces.feeds import chosen
+    from ringfence.runtime.doorbell import Bell
     from ringfence.runtime.feeding import Feeder, fed_until
+    from ringfence.runtime.settings import settings
     from ringfence.runtime.tasks import clock
 
     _log_plainly()
     stopped = _until_stopped()
     given = chosen(feed, speed, mandates, bars or (), funding or (), mark or (), venues)
+    address = settings(**({} if broker is None else {"broker": broker})).broker
     with database(db, writes=True, create=False) as engine:
         known = fed_until(engine, given.symbols)
         source = given.source(started or clock(), since, known)
-        Feeder(engine, source).serve(clock, stopped)
+        Feeder(engine, source, Bell(address).ring).serve(clock, stopped)
 
 
 @app.command()

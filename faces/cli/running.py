@@ -257,6 +257,15 @@ def worker(
     concurrency: Annotated[
         int, typer.Option("--concurrency", min=1, max=64, help="How many children step vaults at the same time.")
     ] = 2,
+    queues: Annotated[
+        str,
+        typer.Option(
+            "--queues",
+            metavar="NAMES",
+            help="What it hears: risk (what cannot wait for a slot's close), settlement (what is due at one), strategy "
+            "(that again, where a strategy takes its time).",
+        ),
+    ] = "risk,settlement,strategy",
     db: Database = None,
     broker: Annotated[
         str | None,
@@ -269,11 +278,16 @@ def worker(
     ] = None,
 ) -> None:
     """Step vaults as messages ask for it, until SIGTERM."""
+    from ringfence.faces.errors import InputRefused
+    from ringfence.runtime.tasks import QUEUES
     from ringfence.runtime.worker import serve
 
+    heard = [name.strip() for name in queues.split(",")]
+    if not set(heard) <= set(QUEUES):
+        raise InputRefused("--queues", queues, f"expected some of {', '.join(QUEUES)}")
     with database(db, writes=True, create=False):
         pass  # migrated, and known to be there before the first message; a mistyped name makes no empty one
-    code = serve(database_url(db), broker, concurrency)
+    code = serve(database_url(db), broker, concurrency, heard)
     sys.stdout.flush()
     raise typer.Exit(code)
 

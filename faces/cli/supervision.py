@@ -96,9 +96,12 @@ def _parts(asked: Asked, start: int, socket: Path | None) -> "tuple[Part, ...]":
     broker = () if socket is None else (Part("broker", ("broker", "--socket", str(socket))),)
     return (
         *broker,
-        Part("worker", ("worker", "--concurrency", str(asked.workers)), socket),
+        Part("worker", ("worker", "--concurrency", str(asked.workers), "--queues", "settlement"), socket),
         Part("schedule", ("schedule", "--workers", str(asked.workers)), socket),
-        Part("feed", feed),
+        Part("feed", feed, socket),
+        Part("watch", ("watch",), socket),
+        Part("guard", ("worker", "--concurrency", "1", "--queues", "risk"), socket),
+        Part("patience", ("worker", "--concurrency", "1", "--queues", "strategy"), socket),
     )
 
 
