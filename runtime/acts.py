@@ -25,7 +25,7 @@ from ringfence.vaults.shares import checked_holder
 from ringfence.vaults.tables import mandate, vault
 from ringfence.vaults.vault import Vault, create_vault
 
-__all__ = ["Answer", "cancel", "deposit", "open_vault", "redeem", "replay_key"]
+__all__ = ["Answer", "act_on", "cancel", "deposit", "loaded", "open_vault", "redeem", "replay_key"]
 
 _Entry = TypeVar("_Entry", bound=Entry)
 
@@ -165,6 +165,28 @@ def replay_key(holder: str) -> str:
 
 def _checked(key: str | None) -> str | None:
     return None if key is None else checked_key(key)
+
+
+def act_on(
+    engine: Engine,
+    name: str,
+    ts: int,
+    request: Mapping[str, Any],
+    act: Callable[[Connection, Vault, int], Answer[_Entry]],
+    rehearsed: bool,
+) -> Answer[_Entry]:
+    """One unit of work on a vault, done once; `act` gets the time at which it counts as given. `rehearsed`: undone.
+
+    More than five arguments because a request says what was asked, and the act what is done. Refused: UnknownVault,
+    TimeRefused, and what the act refuses.
+    """
+    return _act(engine, name, ts, None, request, act, rehearsed)
+
+
+def loaded(connection: Connection, name: str) -> Vault:
+    """The vault, under the mandate that it lives under now. Refused: UnknownVault."""
+    row = lock_vault(connection, name)
+    return Vault(connection, row, _terms(connection, row))
 
 
 def _act(

@@ -24,7 +24,7 @@ from ringfence.runtime.duties import look
 from ringfence.runtime.errors import NoBars
 from ringfence.runtime.proposals import Here, Proposed, Proposer
 from ringfence.runtime.setup import Setup
-from ringfence.runtime.step import Step, book_of, live_through, rest_of_slot, unfinished
+from ringfence.runtime.step import Step, book_of, live_through, passing, rest_of_slot, unfinished
 from ringfence.vaults.entries import Decided
 from ringfence.vaults.mandate.terms import Mandate
 from ringfence.vaults.tables import LATEST, mandate
@@ -42,6 +42,15 @@ WINDOWS_KEPT = 32
 up holds some thousand bars of each symbol."""
 
 
+class _Standing(NamedTuple):
+    """What decides, beside its bars, what becomes of a vault at a slot's close."""
+
+    mandate: str
+    """Fingerprint."""
+    is_halted: bool
+    is_closing: bool
+
+
 class _Ahead(NamedTuple):
     """What a vault decides next, as far as it can be known without holding it."""
 
@@ -49,8 +58,7 @@ class _Ahead(NamedTuple):
     window: Window
     clock: int
     """UTC ms up to which the vault had lived."""
-    mandate: str
-    """Fingerprint."""
+    stands: _Standing
     proposed: Mapping[int, Proposed]
     """By number of the slot."""
 
@@ -132,14 +140,19 @@ class Desk:
         numbers = range(first, last)
         if not numbers:
             return None
-        proposed = self.proposer.propose(setup, window.slots, numbers)
-        return _Ahead(setup, window, clock, row["mandate"], dict(zip(numbers, proposed, strict=True)))
+        stands = _Standing(row["mandate"], row["halted_since"] is not None, row["closing_since"] is not None)
+        if stands.is_halted or stands.is_closing:
+            proposed = [Proposed(setup.closing_at(window.slots, number), {}) for number in numbers]
+        else:
+            proposed = self.proposer.propose(setup, window.slots, numbers)
+        return _Ahead(setup, window, clock, stands, dict(zip(numbers, proposed, strict=True)))
 
     def _decide(self, connection: Connection, name: str, ahead: "_Ahead") -> int:
         """Decide what was looked up before, as far as it goes in UNIT, unless something has moved since."""
         row = lock_vault(connection, name)
         setup, window = ahead.setup, ahead.window
-        moved = (row["clock"], row["mandate"]) != (ahead.clock, ahead.mandate)
+        stands = _Standing(row["mandate"], row["halted_since"] is not None, row["closing_since"] is not None)
+        moved = (row["clock"], stands) != (ahead.clock, ahead.stands)
         if moved or last_recorded(connection, setup.symbols) != window.recorded:
             return 0
         vault, begun, decided = Vault(connection, row, setup.mandate), time.monotonic(), 0
@@ -147,13 +160,15 @@ class Desk:
             for number, proposed in ahead.proposed.items():
                 if decided and time.monotonic() - begun > UNIT:
                     break
-                is_over = False
-                while not is_over:
-                    stretch = rest_of_slot(window.slots, number, vault.last_bar, proposed)
+                end = int(window.slots.opens[number]) + window.slots.timeframe
+                while vault.clock < end:
+                    stretch = (
+                        passing(window.slots, number, vault.last_bar) if stands.is_halted
+                        else rest_of_slot(window.slots, number, vault.last_bar, proposed)
+                    )  # fmt: skip
                     step = live_through(setup, book_of(vault, stretch.close), stretch)
                     assert step is not None
                     take(vault, step)
-                    is_over = isinstance(step.entry, Decided)
                 decided += 1
         return decided
 

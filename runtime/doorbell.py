@@ -9,7 +9,7 @@ import redis
 from kombu.exceptions import OperationalError
 
 from ringfence.runtime.errors import BrokerUnreachable
-from ringfence.runtime.tasks import RISK, SETTLEMENT, STRATEGY, app, guard, settle
+from ringfence.runtime.tasks import RISK, SETTLEMENT, STRATEGY, app, audit, guard, settle
 from ringfence.words.addresses import concealed, without_passwords
 
 __all__ = ["Bell", "Doorbell"]
@@ -35,6 +35,10 @@ class Doorbell:
     def guard(self, vaults: Sequence[str]) -> None:
         """Ring for vaults that a price or a stamp calls. Refused: BrokerUnreachable."""
         self._ring(guard, (list(vaults),), RISK)
+
+    def audit(self, vaults: Sequence[str]) -> None:
+        """Ring for vaults whose books are to be checked. Refused: BrokerUnreachable."""
+        self._ring(audit, (list(vaults),), SETTLEMENT)
 
     def _ring(self, task: Any, asked: tuple[object, ...], queue: str) -> None:
         try:

@@ -66,8 +66,8 @@ duty = Table(
         name="ck_duty_integers",
     ).ddl_if(dialect="sqlite"),
 )
-"""A row for each vault that is being stepped, could not be, or whose strategies are `slow`: `not_before` (UTC ms) is the
-end of the claim or of the wait. State of the machinery, not of a vault's money: nothing is proved by it and nothing
+"""A row for each vault that is being stepped, could not be, or whose strategies are `slow`: `not_before` (UTC ms) is
+the end of the claim or of the wait. State of the machinery, not of a vault's money: nothing is proved by it and nothing
 decided."""
 glance = Table(
     "glance",

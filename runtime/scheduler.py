@@ -8,10 +8,12 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
+from ringfence.runtime.database import unit_of_work
 from ringfence.runtime.duties import Duties
 from ringfence.runtime.errors import BrokerUnreachable, DatabaseError, DatabaseReplaced
+from ringfence.vaults.tables import vault
 
 __all__ = ["EVERY", "Ring", "Scheduler"]
 
@@ -22,6 +24,8 @@ EVERY = 0.25
 """Seconds between two looks."""
 AGAIN = 5_000
 """ms after which it rings again for what is still due."""
+AUDIT = 1_000
+"""ms from one vault's audit to the next one's."""
 BATCH = 32
 """Vaults that one message names, at most."""
 
@@ -31,10 +35,15 @@ log = logging.getLogger(__name__)
 class Scheduler:
     """Rings for batches of due vaults; one that has failed before, or is slow, is in a batch of its own."""
 
-    def __init__(self, engine: Engine, ring: Ring, workers: int = 2) -> None:
-        """`workers`: among how many processes a round's work is shared out."""
-        self._duties, self._ring, self._workers = Duties(engine), ring, workers
+    def __init__(
+        self, engine: Engine, ring: Ring, workers: int = 2, audit: Callable[[Sequence[str]], None] | None = None
+    ) -> None:
+        """`workers`: among how many processes a round's work is shared out; `audit` rings for vaults whose books are to
+        be checked."""
+        self._engine, self._duties = engine, Duties(engine)
+        self._ring, self._audit, self._workers = ring, audit, workers
         self._rung: dict[str, int] = {}
+        self._audited, self._next_audit = "", 0
 
     def round(self, now: int) -> int:
         """Ring for what is due at `now` (UTC ms) and was not rung for just before; returns how many vaults."""
@@ -48,7 +57,20 @@ class Scheduler:
         for batch, slow in [*rung, *(([one.vault], one.slow) for one in fresh if one.attempts or one.slow)]:
             self._ring(batch, slow)
             self._rung.update(dict.fromkeys(batch, now))
+        if self._audit is not None and now >= self._next_audit:
+            self._next_audit = now + AUDIT
+            self._audit_next(self._audit)
         return len(fresh)
+
+    def _audit_next(self, audit: Callable[[Sequence[str]], None]) -> None:
+        """Ring for the vault whose turn it is, by name."""
+        with unit_of_work(self._engine, writes=False) as connection:
+            names = select(vault.c.name).order_by(vault.c.name).limit(1)
+            found = connection.execute(names.where(vault.c.name > self._audited)).scalar()
+            found = found or connection.execute(names).scalar()
+        if found is not None:
+            audit([found])
+            self._audited = found
 
     def serve(self, clock: Callable[[], int], stopped: Callable[[], bool]) -> None:
         """Look every EVERY seconds until it is stopped. A database or broker that is away is waited for."""

@@ -100,6 +100,18 @@ class Setup:
         row.leverage, row.proposed, row.volatility, row.known = leverage, valid, volatility[-1], known[-1]
         return row[0]
 
+    def closing_at(self, slots: Slots, number: int) -> Rows:
+        """(1, P) of PROPOSAL that close every position at slot `number`, whatever its strategy thinks."""
+        table = rows(PROPOSAL, (1, len(self.names)))
+        for p in range(len(self.names)):
+            bars = self.seen(slots, number, p)
+            if bars is not None:
+                row = self.stated(bars, 0.0, True)
+                if not row.known:  # to hold nothing one need not know how much prices move
+                    row.volatility, row.known = self.mandate.volatility.floor, True
+                table[0, p] = row
+        return table
+
     def without(self, bars: Bars) -> Rows:
         """The row of PROPOSAL where the strategy gave no answer: none, or a leverage of 0 where the mandate says so."""
         return self.stated(bars, 0.0, self.mandate.on_strategy_failure == "derisk")

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from ringfence.vaults.ledger import margin_account
 from ringfence.vaults.mandate.terms import Mandate
 from ringfence.vaults.vault import Vault
 
-__all__ = ["Step", "Stretch", "book_of", "decided_by", "live_through", "rest_of_slot", "unfinished"]
+__all__ = ["Step", "Stretch", "book_of", "decided_by", "live_through", "passing", "rest_of_slot", "unfinished"]
 
 _ENTERING = AccountKind.entering.value
 _ACCOUNTS = tuple(kind.value for kind in AccountKind if kind is not AccountKind.margin)
@@ -49,6 +49,8 @@ class Stretch:
     """SHA-256 of its bars, those lived through before included."""
     failed: Mapping[str, Failure] = field(default_factory=dict)
     """By position, why there is no proposal."""
+    passes: bool = False
+    """Whether the slot goes by without a decision."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,9 +73,17 @@ def rest_of_slot(slots: Slots, number: int, last_bar: int | None, proposed: Prop
     # A bar that ends before its slot may turn out to be the last one in it, which nobody can know at its close.
     inside = int(np.searchsorted(market.ts[first:last], close - market.timeframe))
     return Stretch(
-        slots.walk(proposed.table, number, last_bar), inside, lambda bars: market.fingerprint(first, first + bars),
-        slot, close, slots.fingerprint(number), proposed.failed,
+        slots.walk(proposed.table, number, last_bar), inside,
+        lambda bars: market.fingerprint(first, min(first + bars, last)), slot, close, slots.fingerprint(number), proposed.failed,
     )  # fmt: skip
+
+
+def passing(slots: Slots, number: int, last_bar: int | None) -> Stretch:
+    """What is left of slot `number` after `last_bar` (UTC ms), of a vault that decides nothing."""
+    nothing = Proposed(rows(PROPOSAL, (1, len(slots.market.symbols))), {})
+    rest = rest_of_slot(slots, number, last_bar, nothing)
+    walk = rest.walk._replace(slot=np.full(len(rest.walk.ts), -1, np.int64))
+    return replace(rest, walk=walk, inside=len(walk.ts), passes=True)
 
 
 def unfinished(market: Market) -> Stretch:
@@ -118,8 +128,9 @@ def book_of(vault: Vault, close: int) -> Book:
 def live_through(setup: Setup, book: Book, stretch: Stretch) -> Step | None:
     """Live through a stretch: the venue's rules bar by bar, and the decision at the slot's close. Changes `book` alone.
 
-    It ends early, with a Walked, after a bar inside the slot at which money moved: funding, a liquidation, a margin
-    call. So a journal tells the same whoever looked when. None where the slot's end is yet to come and no money moved.
+    A slot that passes ends with a Walked. Any other stretch ends early with one, after a bar inside the slot at which
+    money moved: funding, a liquidation, a margin call. So a journal tells the same whoever looked when. None where the
+    slot's end is yet to come and no money moved.
     """
     count, walk = len(setup.names), stretch.walk
     before = Book(book.vaults.copy(), book.positions.copy()) if stretch.inside else book
@@ -127,12 +138,16 @@ def live_through(setup: Setup, book: Book, stretch: Stretch) -> Step | None:
     acted = run.until(len(walk.ts), stretch.inside)
     if acted is None and stretch.slot is None:
         return None
+    if acted is None and stretch.passes:
+        acted = len(walk.ts) - 1
     if acted is None:
         return Step(stretch.close, _decided(setup, book, stretch, run), _balances(setup, book))
     book.vaults[:], book.positions[:] = before.vaults, before.positions
     run = _Run(setup, book, walk, blank_series(1, 1, count))
     run.until(acted + 1, 0)
-    return Step(int(walk.ts[acted]) + walk.length, _walked(setup, book, stretch, run, acted), _balances(setup, book))
+    is_last = stretch.passes and acted == len(walk.ts) - 1
+    close = stretch.close if is_last else int(walk.ts[acted]) + walk.length
+    return Step(close, _walked(setup, book, stretch, run, acted), _balances(setup, book))
 
 
 class _Run:

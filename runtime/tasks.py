@@ -15,6 +15,7 @@ from celery import Celery
 from celery.signals import worker_process_init, worker_process_shutdown
 from celery.utils.log import get_task_logger
 
+from ringfence.runtime import halting
 from ringfence.runtime.database import open_engine
 from ringfence.runtime.desk import Desk
 from ringfence.runtime.duties import claim, keep_slow, let_go, put_off
@@ -23,13 +24,26 @@ from ringfence.runtime.proposals import MOMENT, Apart
 from ringfence.runtime.proposers import Proposers
 from ringfence.runtime.settings import settings
 
-__all__ = ["QUEUES", "RISK", "SETTLEMENT", "STRATEGY", "TIME", "app", "clock", "guard", "settle", "step", "using"]
+__all__ = [
+    "QUEUES",
+    "RISK",
+    "SETTLEMENT",
+    "STRATEGY",
+    "TIME",
+    "app",
+    "audit",
+    "clock",
+    "guard",
+    "settle",
+    "step",
+    "using",
+]
 
 TIME = 8.0
 """Seconds for which a task goes on to the next slot or vault; less than a claim holds."""
 RISK, SETTLEMENT, STRATEGY = QUEUES = ("risk", "settlement", "strategy")
-"""The queues: what cannot wait for a slot's close, what is due at one, and that again where a strategy takes its time, so
-that nobody waits for it who could go on."""
+"""The queues: what cannot wait for a slot's close, what is due at one, and that again where a strategy takes its time,
+so that nobody waits for it who could go on."""
 
 log = get_task_logger(__name__)
 
@@ -167,6 +181,30 @@ def guard(vaults: list[str]) -> int:
         except Exception:
             log.exception("vault %s could not be guarded", name)  # it is rung for again
     return acted
+
+
+@app.task(name="ringfence.audit")  # type: ignore[untyped-decorator]
+def audit(vaults: list[str]) -> int:
+    """Check the laws of these vaults' books anew; one for which a law does not hold is halted, alone. Returns how many
+    laws do not hold.
+
+    Refused, with nothing done: TypeError for what is no list of names.
+    """
+    _demand_names("audit", vaults)
+    desk, broken = _desk(), 0
+    for name in vaults:
+        try:
+            found = halting.audit(desk.engine, name, clock())
+        except DatabaseReplaced:
+            _end_worker()
+            raise
+        except Exception:
+            log.exception("vault %s could not be audited", name)
+            continue
+        for breach in found:
+            log.error("vault %s breaks a law and is halted: %s", name, breach)
+        broken += len(found)
+    return broken
 
 
 def _demand_names(task: str, vaults: object) -> None:

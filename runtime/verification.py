@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain, islice, pairwise
 from pathlib import Path
 from sqlite3 import Connection as FileConnection
@@ -22,24 +23,28 @@ from sqlalchemy import Connection, Engine, RowMapping, create_engine, delete, ev
 from sqlalchemy.exc import IntegrityError
 
 from ringfence.risk import KERNEL
-from ringfence.runtime.bar_store import load_inside
+from ringfence.runtime.bar_store import Window, load_inside
 from ringfence.runtime.comparison import differences, strays
 from ringfence.runtime.database import text_as_it_stands, unit_of_work
 from ringfence.runtime.desk import Desk, take
 from ringfence.runtime.heads import Heads, beside
 from ringfence.runtime.proposals import Proposed
 from ringfence.runtime.setup import Setup, set_up
-from ringfence.runtime.step import book_of, decided_by, live_through, rest_of_slot, unfinished
+from ringfence.runtime.step import book_of, decided_by, live_through, passing, rest_of_slot, unfinished
 from ringfence.vaults import journal, ledger, statements
 from ringfence.vaults.entries import (
     Amended,
     Cancelled,
+    Closing,
     Decided,
     DepositAsked,
     Entry,
+    Halted,
     Lived,
     Opened,
     RedemptionAsked,
+    ResumeAsked,
+    Resumed,
     Walked,
 )
 from ringfence.vaults.errors import EntryUnreadable, UnknownVault
@@ -304,6 +309,14 @@ class _Life:
             case Cancelled():
                 waiting = {order.seq: order for order in repeated.holders.requests()}
                 repeated.cancel(row.ts, waiting[entry.request])
+            case Halted():
+                repeated.halt(row.ts, entry.by, entry.why, entry.breaches)
+            case ResumeAsked():
+                repeated.ask_resume(row.ts, entry.by, entry.why)
+            case Resumed():
+                repeated.resume(row.ts, entry.by, entry.why)
+            case Closing():
+                repeated.close(row.ts, entry.by, entry.why)
             case Walked():
                 self._walk(repeated, row.ts, entry)
             case Decided():
@@ -321,6 +334,9 @@ class _Life:
             return
         setup = self._setup = self._setup or set_up(repeated.terms)
         timeframe, last_bar = setup.mandate.timeframe, repeated.last_bar
+        if repeated.halted_since is not None:
+            self._pass(repeated, setup)
+            return
         if last_bar is None:
             raise ValueError("a vault that has lived through no bar stands inside no slot")
         market = load_inside(self._connection, setup.symbols, timeframe, recorded.last_bar + 1, last_bar)
@@ -329,6 +345,22 @@ class _Life:
         if step is None:
             raise ValueError("nothing happened inside the slot")
         take(repeated, step)
+
+    def _pass(self, repeated: Vault, setup: Setup) -> None:
+        """Lives again through what a halted vault lived through next."""
+        window, number = self._next(repeated, setup)
+        stretch = passing(window.slots, number, repeated.last_bar)
+        step = live_through(setup, book_of(repeated, stretch.close), stretch)
+        assert step is not None
+        take(repeated, step)
+
+    def _next(self, repeated: Vault, setup: Setup) -> tuple[Window, int]:
+        """The slot that a vault lives through next."""
+        window = self._desk.window(self._connection, setup, repeated.clock)
+        number = -1 if window is None else window.after(repeated.clock)
+        if window is None or number == len(window.slots):
+            raise ValueError("no recorded bars are left for it to decide on")
+        return window, number
 
     def _decide(self, repeated: Vault, ts: int, recorded: Decided | None) -> None:
         """Decides the slot again; of a row that cannot be read, the next slot that there is."""
@@ -339,15 +371,14 @@ class _Life:
             self.others.update(others)
             return
         setup = self._setup = self._setup or set_up(mandate)
-        window = self._desk.window(self._connection, setup, repeated.clock)
-        number = -1 if window is None else window.after(repeated.clock)
-        if window is None or number == len(window.slots):
-            raise ValueError("no recorded bars are left for it to decide on")
+        window, number = self._next(repeated, setup)
         slot = int(window.slots.opens[number])
         if recorded is not None and slot != recorded.slot:
             raise ValueError(f"the next slot with recorded bars opens at {slot}, this one at {recorded.slot}")
         failed = {} if recorded is None else recorded.failed
-        proposed = Proposed(setup.propose_at(window.slots, number, failed), failed)
+        is_closing = repeated.closing_since is not None
+        table = setup.closing_at if is_closing else partial(setup.propose_at, failed=failed)
+        proposed = Proposed(table(window.slots, number), failed)
         stretch = rest_of_slot(window.slots, number, repeated.last_bar, proposed)
         step = live_through(setup, book_of(repeated, stretch.close), stretch)
         assert step is not None

@@ -2,7 +2,7 @@
 
 It decides nothing and writes nothing. Any number may run, each for its shard of the instruments or several for one.
 Whom it calls is called again until the database says that he has lived, or that somebody has looked, up to the bar that
-called; so a message that is lost costs seconds. At its start it looks at everything since the vault that has lived least.
+called; so a message that is lost costs seconds. At its start it looks at all bars since the vault that has lived least.
 """
 
 import logging

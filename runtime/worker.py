@@ -38,7 +38,7 @@ def serve(database: str, broker: str | None, concurrency: int, queues: Sequence[
     name = f"{'-'.join(queues)}-{os.getpid()}@{socket.gethostname()}"
     worker = app.Worker(
         concurrency=concurrency, pool="prefork", loglevel="INFO", optimization="fair", queues=list(queues),
-        hostname=name,
+        hostname=name, without_mingle=True, without_gossip=True,
     )  # fmt: skip
     worker.start()
     return int(worker.exitcode or 0)

@@ -27,8 +27,9 @@ from ringfence.risk.events import Bound, Kind
 from ringfence.vaults.errors import EntryUnreadable
 from ringfence.vaults.queue import Settlement, Side
 
-__all__ = ["Amended", "Asked", "Cancelled", "Decided", "DepositAsked", "Entry", "Failure", "Happened", "Held", "Lived",
-           "Moved", "Opened", "RedemptionAsked", "Standing", "Walked", "read_entry"]  # fmt: skip
+__all__ = ["Amended", "Asked", "Cancelled", "Closing", "Decided", "DepositAsked", "Entry", "Failure", "Halted",
+           "Happened", "Held", "Lived", "Moved", "Opened", "RedemptionAsked", "ResumeAsked", "Resumed", "Standing",
+           "Walked", "read_entry"]  # fmt: skip
 
 
 def _by_name(kind: type[IntEnum]) -> BeforeValidator:
@@ -230,6 +231,41 @@ class Cancelled(Entry):
     wall: _Whole
 
 
+class Halted(Entry):
+    """From now on the vault decides nothing, and nobody enters or leaves; venue's rules and margin call go on."""
+
+    kind: ClassVar[str] = "halted"
+    by: str
+    """Who, as the operating system or the installation calls him."""
+    why: str
+    breaches: tuple[str, ...] = ()
+    """The laws that did not hold, where that is why, each with its rows."""
+
+
+class ResumeAsked(Entry):
+    """The first of two steps to end a halt."""
+
+    kind: ClassVar[str] = "resume_asked"
+    by: str
+    why: str
+
+
+class Resumed(Entry):
+    """The second: the vault decides again, from its next slot on."""
+
+    kind: ClassVar[str] = "resumed"
+    by: str
+    why: str
+
+
+class Closing(Entry):
+    """From now on the vault closes its positions and takes nobody in."""
+
+    kind: ClassVar[str] = "closing"
+    by: str
+    why: str
+
+
 class Lived(Entry):
     """The vault lived through bars."""
 
@@ -258,8 +294,8 @@ class Lived(Entry):
 
 
 class Walked(Lived):
-    """Money moved inside a slot, by funding, a liquidation or a margin call: the vault lived up to the end of that
-    bar."""
+    """Money moved inside a slot, by funding, a liquidation or a margin call: the vault lived up to the end of that bar.
+    Or a halted vault lived to the end of a slot without a decision."""
 
     kind: ClassVar[str] = "walked"
     positions: dict[str, Standing]
@@ -301,7 +337,11 @@ class Decided(Lived):
 
 
 _KINDS: dict[str, type[Entry]] = {
-    entry.kind: entry for entry in (Opened, Amended, DepositAsked, RedemptionAsked, Cancelled, Walked, Decided)
+    entry.kind: entry
+    for entry in (
+        *(Opened, Amended, DepositAsked, RedemptionAsked, Cancelled),
+        *(Halted, ResumeAsked, Resumed, Closing, Walked, Decided),
+    )
 }
 
 

@@ -6,6 +6,7 @@ from ringfence.words.source import SourceRefused
 from ringfence.words.times import utc
 
 __all__ = [
+    "AlreadyClosing",
     "AmendmentRefused",
     "CancelTooLate",
     "DepositAtRisk",
@@ -16,14 +17,17 @@ __all__ = [
     "InsufficientBalance",
     "KeyConflict",
     "KeyRefused",
+    "LawsBroken",
     "LedgerDisagrees",
     "LedgerUnbalanced",
     "MandateChanged",
     "MandateError",
     "MarkBelowStrike",
+    "NotHalted",
     "NotJournalable",
     "NothingWaits",
     "RedeemExceeds",
+    "ResumeNotAsked",
     "StaleFence",
     "StatementDisagrees",
     "TimeRefused",
@@ -356,3 +360,41 @@ class HolderRefused(VaultError):
     def __str__(self) -> str:
         expected = "1 to 64 letters, digits or one of . _ @ -, and begins with a letter or digit"
         return f"holder {self.holder!r}: a name has {expected}"
+
+
+class NotHalted(VaultError):
+    """There is no halt to end; nothing has changed."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"vault {self.name}: is not halted"
+
+
+class ResumeNotAsked(VaultError):
+    """A halt ends in two steps, and the first was not taken; the vault stays halted."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"vault {self.name}: nobody has asked to resume it; ask first, then confirm"
+
+
+class AlreadyClosing(VaultError):
+    """The vault closes already; nothing has changed."""
+
+    name: str
+    since: int
+
+    def __str__(self) -> str:
+        return f"vault {self.name}: has been closing since {utc(self.since)}"
+
+
+class LawsBroken(VaultError):
+    """The vault stays halted as long as its books break a law."""
+
+    name: str
+    breaches: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"vault {self.name}: stays halted, for {'; '.join(self.breaches)}"

@@ -82,6 +82,11 @@ class Ledger:
         """Whether the vault's accounts sum to zero, as they must."""
         return sum(self._balances.values()) == 0
 
+    def demand_balance(self) -> None:
+        """Passes where the vault's accounts sum to zero, as they must. Refused: LedgerUnbalanced."""
+        if not self.sum_to_zero():
+            raise LedgerUnbalanced(self._vault_id, sum(self._balances.values()))
+
     def post(self, edge: Edge, position: str | None, amount: int) -> None:
         """Moves `amount` minor units along `edge`; `position` is named if and only if the edge touches its margin.
 
@@ -104,12 +109,7 @@ class Ledger:
         self._pending.append((int(edge), position, amount))
 
     def tell(self, ts: int, journal_seq: int) -> None:
-        """What was posted since the last call is told by the journal's row `journal_seq` at `ts` (UTC ms).
-
-        Refused: LedgerUnbalanced.
-        """
-        if not self.sum_to_zero():
-            raise LedgerUnbalanced(self._vault_id, sum(self._balances.values()))
+        """What was posted since the last call is told by the journal's row `journal_seq` at `ts` (UTC ms)."""
         for edge, position, amount in self._pending:
             self.transfer_seq += 1
             self._told.append(

@@ -132,6 +132,12 @@ class Vault(_Row, table=True):
     """UTC ms up to which it has lived: its opening, the close of a slot that it decided or of a bar inside one."""
     nav_low: int | None = Field(default=None, sa_type=BigInteger)
     """Lowest NAV at any bar's worst point since the last decision, while the vault stands inside a slot."""
+    halted_since: int | None = Field(default=None, sa_type=BigInteger)
+    """UTC ms; absent while it may decide."""
+    resume_asked: int | None = Field(default=None, sa_type=BigInteger)
+    """UTC ms at which the first of two steps was taken to end the halt."""
+    closing_since: int | None = Field(default=None, sa_type=BigInteger)
+    """UTC ms from which on it winds down for good."""
 
     __table_args__ = (
         _check("decimals", "decimals BETWEEN 0 AND 8"),
@@ -156,7 +162,10 @@ class Vault(_Row, table=True):
             "journal_ts",
             optional=("last_bar", "locked_since", "rebase_at"),
         ),
-        _integers("clock", optional=("nav_low",), name="clock_integers"),
+        _integers(
+            "clock", optional=("nav_low", "halted_since", "resume_asked", "closing_since"), name="clock_integers"
+        ),
+        _check("halted", "resume_asked IS NULL OR halted_since IS NOT NULL"),
     )
 
 

@@ -21,16 +21,21 @@ from ringfence.vaults.entries import (
     Amended,
     Asked,
     Cancelled,
+    Closing,
     Decided,
     DepositAsked,
     Entry,
+    Halted,
     Lived,
     Moved,
     Opened,
     RedemptionAsked,
+    ResumeAsked,
+    Resumed,
     Walked,
 )
 from ringfence.vaults.errors import (
+    AlreadyClosing,
     AmendmentRefused,
     CancelTooLate,
     DepositAtRisk,
@@ -38,6 +43,8 @@ from ringfence.vaults.errors import (
     EntryUnreadable,
     LedgerDisagrees,
     MarkBelowStrike,
+    NotHalted,
+    ResumeNotAsked,
     StaleFence,
     TimeRefused,
     WallBreached,
@@ -74,9 +81,11 @@ _CHANGE_POSITION = (
     .where(position.c.vault_id == bindparam("of_vault"), position.c.name == bindparam("of_name"))
     .values(quantity=bindparam("to_quantity"), cost=bindparam("to_cost"), refused=bindparam("to_refused"))
 )
-_FIGURES = ("shares", "waiting", "high_water_mark", "last_bar", "last_nav", "price_low", "distance_low", "locked_since",
-            "rebase_at", "clock", "nav_low", "version", "journal_seq", "journal_hash", "journal_ts",
-            "transfer_seq")  # fmt: skip
+_FIGURES = (
+    "shares", "waiting", "high_water_mark", "last_bar", "last_nav", "price_low", "distance_low", "locked_since",
+    "rebase_at", "clock", "nav_low", "halted_since", "resume_asked", "closing_since", "version", "journal_seq",
+    "journal_hash", "journal_ts", "transfer_seq",
+)  # fmt: skip
 _CHANGE = (
     update(vault)
     .where(vault.c.id == bindparam("of_vault"), vault.c.version == bindparam("of_version"))
@@ -140,7 +149,8 @@ class Vault:
     def __init__(self, connection: Connection, row: RowMapping, terms: Mandate, asked: Asked | None = None) -> None:
         """`asked` is the request that the next act answers; the journal tells it and the act is known by its key."""
         self._connection, self._asked = connection, asked
-        self._id: int = row["id"]
+        self.id: int = row["id"]
+        """Of its row."""
         self._version: int = row["version"]
         self.name: str = row["name"]
         self.terms = terms
@@ -159,13 +169,18 @@ class Vault:
         """Lowest NAV since the last decision, where it stands inside a slot."""
         self.locked_since: int | None = row["locked_since"]
         """UTC ms; None while less than the whole cushion is spent."""
+        self.halted_since: int | None = row["halted_since"]
+        """UTC ms; None while it may decide."""
+        self.resume_asked: int | None = row["resume_asked"]
+        self.closing_since: int | None = row["closing_since"]
+        """UTC ms from which on it winds down for good."""
         self.rebase_at: int | None = row["rebase_at"]
         """UTC ms of an announced rebase."""
         self._journal_ts: int = row["journal_ts"]
-        self.ledger = Ledger(connection, self._id, row["transfer_seq"])
-        self.holders = Holders(connection, self._id)
-        self._journal = Journal(connection, self._id, row["journal_seq"], row["journal_hash"])
-        rows = connection.execute(_POSITIONS, {"vault": self._id}).mappings()
+        self.ledger = Ledger(connection, self.id, row["transfer_seq"])
+        self.holders = Holders(connection, self.id)
+        self._journal = Journal(connection, self.id, row["journal_seq"], row["journal_hash"])
+        rows = connection.execute(_POSITIONS, {"vault": self.id}).mappings()
         self.positions = {
             row["name"]: PositionRow(row["name"], row["instrument"], row["quantity"], row["cost"], row["refused"])
             for row in rows
@@ -247,7 +262,7 @@ class Vault:
             self.rebase_at = None  # an announcement of the terms before; its date is no longer to come
         self._post([Moved(edge=Edge.ratchet, amount=lacking)])
         fingerprint = _keep_mandate(self._connection, terms, ts)
-        self._connection.execute(update(vault).where(vault.c.id == self._id).values(mandate=fingerprint))
+        self._connection.execute(update(vault).where(vault.c.id == self.id).values(mandate=fingerprint))
         entry = Amended(mandate=fingerprint, terms=terms.canonical(), to_reserve=lacking, nav=self.nav, wall=self.wall)
         self._finish(ts, entry)
         return entry
@@ -276,6 +291,8 @@ class Vault:
         return entry
 
     def _check_deposit(self, amount: int, accepts_locked: bool) -> None:
+        if self.halted_since is not None or self.closing_since is not None:
+            raise DepositRefused(amount, "the vault is closing" if self.closing_since else "the vault is halted")
         state = self.state
         if self.shares == 0:
             priced_deposit(state.pool, amount)
@@ -313,6 +330,45 @@ class Vault:
         self.nav += request.remaining
         amount = request.remaining
         return Settlement(request.seq, request.side, request.holder, amount, booked.shares, 0, 0, 0, 0), booked.ratchet
+
+    def halt(self, ts: int, by: str, why: str, breaches: tuple[str, ...] = ()) -> Halted:
+        """Decide nothing from now on. It is told whatever state the books are in: no law is asked for first."""
+        self.halted_since, self.resume_asked = self.halted_since or ts, None
+        entry = Halted(by=by, why=why, breaches=breaches)
+        self._tell(ts, entry)
+        return entry
+
+    def ask_resume(self, ts: int, by: str, why: str) -> ResumeAsked:
+        """The first of two steps to end a halt. Refused: NotHalted, WallBreached, LedgerUnbalanced."""
+        self._demand_halted()
+        self.resume_asked = ts
+        entry = ResumeAsked(by=by, why=why)
+        self._finish(ts, entry)
+        return entry
+
+    def resume(self, ts: int, by: str, why: str) -> Resumed:
+        """The second. Refused: NotHalted, ResumeNotAsked, WallBreached, LedgerUnbalanced."""
+        self._demand_halted()
+        if self.resume_asked is None:
+            raise ResumeNotAsked(self.name)
+        self.halted_since = self.resume_asked = None
+        entry = Resumed(by=by, why=why)
+        self._finish(ts, entry)
+        return entry
+
+    def _demand_halted(self) -> None:
+        if self.halted_since is None:
+            raise NotHalted(self.name)
+
+    def close(self, ts: int, by: str, why: str) -> Closing:
+        """Wind down for good: nobody enters, and positions are closed from the next slot on.
+        Refused: AlreadyClosing."""
+        if self.closing_since is not None:
+            raise AlreadyClosing(self.name, self.closing_since)
+        self.closing_since = ts
+        entry = Closing(by=by, why=why)
+        self._finish(ts, entry)
+        return entry
 
     def redeem(self, ts: int, holder: str, shares: int, given: int) -> RedemptionAsked:
         """Ask for `shares` back at the first strike whose slot closes after `given` (UTC ms); they are the holder's
@@ -466,6 +522,10 @@ class Vault:
     def _finish(self, ts: int, entry: Entry) -> None:
         if self.ledger.balance("reserve") < self.wall:
             raise WallBreached(self.name, self.ledger.balance("reserve"), self.wall)
+        self.ledger.demand_balance()
+        self._tell(ts, entry)
+
+    def _tell(self, ts: int, entry: Entry) -> None:
         if not self._journal_ts <= ts <= LATEST:
             raise TimeRefused(self.name, ts, self._journal_ts, LATEST)
         self._journal_ts = ts
@@ -473,7 +533,7 @@ class Vault:
         self.ledger.tell(ts, seq)
         self._acts += 1
         if self._asked is not None:
-            remember(self._connection, self._id, self._asked, seq)
+            remember(self._connection, self.id, self._asked, seq)
             self._asked = None
         if self._at_once:
             self._write()
@@ -495,7 +555,7 @@ class Vault:
             self._connection.execute(
                 _CHANGE_POSITION,
                 [
-                    {"of_vault": self._id, "of_name": row.name, "to_quantity": row.quantity, "to_cost": row.cost,
+                    {"of_vault": self.id, "of_name": row.name, "to_quantity": row.quantity, "to_cost": row.cost,
                      "to_refused": row.refused}
                     for row in changed
                 ],
@@ -503,13 +563,14 @@ class Vault:
             self._written |= {row.name: replace(row) for row in changed}
         written = self._connection.execute(
             _CHANGE,
-            {"of_vault": self._id, "of_version": self._version, "to_shares": self.shares, "to_waiting": self.waiting,
+            {"of_vault": self.id, "of_version": self._version, "to_shares": self.shares, "to_waiting": self.waiting,
              "to_high_water_mark": self.high_water_mark, "to_last_bar": self.last_bar, "to_last_nav": self.nav,
              "to_price_low": self.price_low, "to_distance_low": self.distance_low,
              "to_locked_since": self.locked_since, "to_rebase_at": self.rebase_at, "to_clock": self.clock,
-             "to_nav_low": self.nav_low, "to_version": self._version + self._acts, "to_journal_seq": self._journal.seq,
-             "to_journal_hash": self._journal.hash, "to_journal_ts": self._journal_ts,
-             "to_transfer_seq": self.ledger.transfer_seq},
+             "to_nav_low": self.nav_low, "to_halted_since": self.halted_since, "to_resume_asked": self.resume_asked,
+             "to_closing_since": self.closing_since, "to_version": self._version + self._acts,
+             "to_journal_seq": self._journal.seq, "to_journal_hash": self._journal.hash,
+             "to_journal_ts": self._journal_ts, "to_transfer_seq": self.ledger.transfer_seq},
         )  # fmt: skip
         if written.rowcount != 1:
             raise StaleFence(self.name, self._version)

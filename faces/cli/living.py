@@ -69,7 +69,8 @@ def schedule(
     stopped = _until_stopped()
     address = settings(**({} if broker is None else {"broker": broker})).broker
     with database(db, writes=True, create=False) as engine:
-        Scheduler(engine, Doorbell(address).settle, workers).serve(clock, stopped)
+        bell = Doorbell(address)
+        Scheduler(engine, bell.settle, workers, bell.audit).serve(clock, stopped)
 
 
 @app.command()
