@@ -10,13 +10,17 @@ from ringfence.risk.events import Kind
 from ringfence.vaults.entries import (
     Amended,
     Cancelled,
+    Closing,
     Decided,
     DepositAsked,
     Entry,
+    Halted,
     Happened,
     Lived,
     Opened,
     RedemptionAsked,
+    ResumeAsked,
+    Resumed,
     Walked,
 )
 from ringfence.vaults.journal import Row
@@ -36,6 +40,10 @@ KINDS_TOLD = {
     "cancelled": "a holder took back an order before its strike",
     "returned": "a deposit bought no share at its strike and went back",
     "ratchet": "the high-water mark rose: money went behind the wall",
+    "halted": "the vault decides nothing from then on, who halted it and why",
+    "resume_asked": "the first of two steps to end a halt",
+    "resumed": "the second: the vault decides again from its next slot on",
+    "closing": "the vault winds down for good: positions are closed, everybody is paid, nobody enters",
     "strategy_failure": "a strategy gave no proposal, and why: the mandate says what is done without it",
     Kind.resize.name: "a position was made larger or smaller at a decision",
     Kind.collateral.name: "margin was moved into a position or out of it",
@@ -62,6 +70,10 @@ _FOUND_IN: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "cancelled": ((Cancelled.kind,), ()),
     "returned": ((), (_SIDE.format("deposit"),)),
     "ratchet": ((), (f'"edge":"{Edge.ratchet.name}"',)),
+    "halted": ((Halted.kind,), ()),
+    "resume_asked": ((ResumeAsked.kind,), ()),
+    "resumed": ((Resumed.kind,), ()),
+    "closing": ((Closing.kind,), ()),
     "strategy_failure": ((), ('"failed":{"',)),
 }
 
@@ -98,6 +110,16 @@ def _told(entry: Entry, mandate: Mandate, decimals: int) -> Iterator[dict[str, A
             amount = entry.remaining if entry.side == "deposit" else None
             what = "the deposit" if amount is not None else f"{format_shares(entry.remaining, decimals)} shares"
             yield _plain("cancelled", f"{entry.holder} took {what} back before the strike", amount, decimals)
+        case Halted():
+            yield _plain("halted", f"by {entry.by}: {entry.why}")
+            for breach in entry.breaches:
+                yield _plain("halted", breach)
+        case ResumeAsked():
+            yield _plain("resume_asked", f"by {entry.by}: {entry.why}")
+        case Resumed():
+            yield _plain("resumed", f"by {entry.by}: {entry.why}")
+        case Closing():
+            yield _plain("closing", f"by {entry.by}: {entry.why}")
         case Walked():
             yield from _events(entry, mandate, decimals)
         case Decided():

@@ -74,7 +74,8 @@ def rest_of_slot(slots: Slots, number: int, last_bar: int | None, proposed: Prop
     inside = int(np.searchsorted(market.ts[first:last], close - market.timeframe))
     return Stretch(
         slots.walk(proposed.table, number, last_bar), inside,
-        lambda bars: market.fingerprint(first, min(first + bars, last)), slot, close, slots.fingerprint(number), proposed.failed,
+        lambda bars: market.fingerprint(first, min(first + bars, last)), slot, close, slots.fingerprint(number),
+        proposed.failed,
     )  # fmt: skip
 
 

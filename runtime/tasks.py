@@ -24,20 +24,8 @@ from ringfence.runtime.proposals import MOMENT, Apart
 from ringfence.runtime.proposers import Proposers
 from ringfence.runtime.settings import settings
 
-__all__ = [
-    "QUEUES",
-    "RISK",
-    "SETTLEMENT",
-    "STRATEGY",
-    "TIME",
-    "app",
-    "audit",
-    "clock",
-    "guard",
-    "settle",
-    "step",
-    "using",
-]
+__all__ = ["QUEUES", "RISK", "SETTLEMENT", "STRATEGY", "TIME", "app", "audit", "clock", "guard", "settle", "step",
+           "using"]  # fmt: skip
 
 TIME = 8.0
 """Seconds for which a task goes on to the next slot or vault; less than a claim holds."""

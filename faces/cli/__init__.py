@@ -5,6 +5,10 @@ from importlib import import_module
 
 __all__ = ["main"]
 
+_COMMANDS = ("tools", "instruments", "opinions", "running", "living", "halting", "reading", "books", "listing",
+             "figures")  # fmt: skip
+"""Modules of commands, in the order of the help."""
+
 
 def main() -> None:
     """Run the command line of this process and leave with its exit code."""
@@ -19,18 +23,7 @@ def _run() -> int | None:
     from ringfence.faces.cli.app import app, refuse_passwords
 
     refuse_passwords(sys.argv[1:])
-    for commands in (
-        "tools",
-        "instruments",
-        "opinions",
-        "running",
-        "living",
-        "halting",
-        "reading",
-        "books",
-        "listing",
-        "figures",
-    ):
+    for commands in _COMMANDS:
         import_module(f"ringfence.faces.cli.{commands}")
     command = get_command(app)
     with command.make_context("ringfence", sys.argv[1:]) as context:

@@ -63,6 +63,8 @@ def _vault(row: RowMapping, terms: Mapping[str, Any], balances: Mapping[str, int
         "currency": row["currency"],
         "status": _status(row, entering, is_open),
         "locked_since": None if row["locked_since"] is None else utc(row["locked_since"]),
+        "halted_since": None if row["halted_since"] is None else utc(row["halted_since"]),
+        "closing_since": None if row["closing_since"] is None else utc(row["closing_since"]),
         "at_wall": terms["at_wall"]["then"],
         "rebase_at": None if row["rebase_at"] is None else utc(row["rebase_at"]),
         "nav": format_amount(nav, decimals),
@@ -84,7 +86,12 @@ def _vault(row: RowMapping, terms: Mapping[str, Any], balances: Mapping[str, int
 
 
 def _status(row: RowMapping, entering: int, is_open: bool) -> str:
-    """What matters most about a vault: that it is locked, before that orders wait, before that it trades."""
+    """What matters most about a vault: that it is halted or closes, then that it is locked, that orders wait, that it
+    trades."""
+    if row["halted_since"] is not None:
+        return "halted" if row["resume_asked"] is None else "halted, resumption asked"
+    if row["closing_since"] is not None:
+        return "closing" if row["shares"] or is_open else "closed"
     if row["shares"] == 0:
         return "empty"
     if row["locked_since"] is not None:
