@@ -10,14 +10,20 @@ from ringfence.risk.events import Bound, Kind
 from ringfence.vaults.entries import (
     Amended,
     Cancelled,
+    Closing,
     Decided,
     DepositAsked,
     Entry,
+    Failure,
+    Halted,
     Happened,
     Held,
+    Lived,
     Moved,
     Opened,
     RedemptionAsked,
+    ResumeAsked,
+    Resumed,
     Standing,
     Walked,
     read_entry,
@@ -43,6 +49,10 @@ ENTRIES: dict[str, Entry] = {
                                   ratcheted=2, total_shares=3_000, nav=3, wall=2),
     "redemption_asked": RedemptionAsked(holder="bob", shares=10, given=9, total_shares=1, nav=2, wall=1),
     "cancelled": Cancelled(request=4, side="redemption", holder="bob", remaining=3, total_shares=1, nav=2, wall=1),
+    "halted": Halted(by="carol", why="a law", breaches=("W1: reserve",)),
+    "resume_asked": ResumeAsked(by="carol", why="mended"),
+    "resumed": Resumed(by="dan", why="seen"),
+    "closing": Closing(by="carol", why="enough"),
     "walked": Walked(kernel=2, last_bar=1, bars="a", nav_low=4, events=(FELL,), nav=4, wall=2,
                      transfers=(Moved(edge=Edge.loss, position="btc", amount=4),),
                      positions={"btc": Standing(**HELD.model_dump(include=set(Standing.model_fields)))}),
@@ -66,7 +76,9 @@ def test_an_entry_is_read_back_as_it_was_written(kind: str) -> None:
 
 
 def test_every_kind_of_entry_is_among_these() -> None:
-    assert {kind.kind for kind in Entry.__subclasses__() if kind.__module__ == Entry.__module__} == set(ENTRIES)
+    kinds = [*Entry.__subclasses__(), *Lived.__subclasses__()]
+    own = [kind for kind in kinds if kind is not Lived and kind.__module__ == Entry.__module__]
+    assert {kind.kind for kind in own} == set(ENTRIES)
 
 
 def test_positions_edges_kinds_and_causes_are_written_by_name() -> None:
@@ -121,6 +133,15 @@ def test_what_the_reader_does_not_know_is_refused_by_place(kind: str, change: di
 def test_a_body_that_is_no_entry_is_refused(text: str) -> None:
     with pytest.raises(EntryUnreadable):
         read_entry("opened", text)
+
+
+def test_a_failed_strategy_is_told_where_one_failed_and_nowhere_else() -> None:
+    decided = ENTRIES["decided"]
+    assert "failed" not in decided.body()
+    failed = decided.model_copy(update={"failed": {"btc": Failure(kind="hung", told="no answer within 10 s")}})
+    text = canonical(failed.body())
+    assert json.loads(text)["failed"] == {"btc": {"kind": "hung", "told": "no answer within 10 s"}}
+    assert read_entry("decided", text) == failed
 
 
 def test_an_entry_is_frozen_and_holds_no_nan() -> None:
