@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 
 from sqlalchemy import Engine
 
+from ringfence.runtime import metrics
 from ringfence.runtime.duties import Duties
 from ringfence.runtime.errors import BrokerUnreachable, DatabaseError, DatabaseReplaced
+from ringfence.runtime.signs import show
 
 __all__ = ["EVERY", "Ring", "Scheduler"]
 
@@ -47,12 +49,14 @@ class Scheduler:
         for batch in [*batches, *([one.vault] for one in fresh if one.attempts)]:
             self._ring(batch)
             self._rung.update(dict.fromkeys(batch, now))
+            metrics.rung(len(batch))
         return len(fresh)
 
     def serve(self, clock: Callable[[], int], stopped: Callable[[], bool]) -> None:
         """Look every EVERY seconds until it is stopped. A database or broker that is away is waited for."""
         away = ""
         while not stopped():
+            show("schedule")
             try:
                 self.round(clock())
                 away = ""

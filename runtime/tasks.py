@@ -15,10 +15,12 @@ from celery import Celery
 from celery.signals import worker_process_init, worker_process_shutdown
 from celery.utils.log import get_task_logger
 
+from ringfence.runtime import metrics
 from ringfence.runtime.database import open_engine
 from ringfence.runtime.desk import Desk
 from ringfence.runtime.duties import claim, let_go, put_off
 from ringfence.runtime.errors import DatabaseReplaced
+from ringfence.runtime.logs import bound
 from ringfence.runtime.settings import settings
 
 __all__ = ["SETTLEMENT", "TIME", "app", "clock", "settle", "step", "using"]
@@ -112,15 +114,19 @@ def settle(vaults: list[str]) -> int:
     stepped, left = 0, list(claim(desk.engine, vaults, clock()))
     done = []
     while left and time.monotonic() - begun < TIME:
-        name = left.pop(0)
+        name, turn = left.pop(0), time.monotonic()
         try:
-            stepped += desk.catch_up(name, lambda: time.monotonic() - begun < TIME)
+            with bound(vault=name):
+                slots = desk.catch_up(name, lambda: time.monotonic() - begun < TIME)
+            stepped += slots
+            metrics.stepped(slots, time.monotonic() - turn)
             done.append(name)
         except DatabaseReplaced:
             _end_worker()
             raise
         except Exception as failure:
-            log.exception("vault %s could not be stepped", name)
+            log.exception("vault %s could not be stepped", name, extra={"vault": name})
+            metrics.failed(failure)
             put_off(desk.engine, name, f"{type(failure).__name__}: {failure}", clock())
     let_go(desk.engine, [*done, *left])
     return stepped
@@ -135,7 +141,8 @@ def step(vault: str, slot: int) -> int:
     if not isinstance(vault, str) or type(slot) is not int:
         raise TypeError(f"step({vault!r:.80}, {slot!r:.80}): expected a vault's name and a slot's open in UTC ms")
     try:
-        return _desk().step(vault, slot)
+        with bound(vault=vault, slot=slot):
+            return _desk().step(vault, slot)
     except DatabaseReplaced:
         _end_worker()
         raise

@@ -19,7 +19,19 @@ def _run() -> int | None:
     from ringfence.faces.cli.app import app, refuse_passwords
 
     refuse_passwords(sys.argv[1:])
-    for commands in ("tools", "instruments", "opinions", "running", "living", "reading", "books", "listing", "figures"):
+    rooms = (
+        "tools",
+        "instruments",
+        "opinions",
+        "running",
+        "living",
+        "observing",
+        "reading",
+        "books",
+        "listing",
+        "figures",
+    )
+    for commands in rooms:
         import_module(f"ringfence.faces.cli.{commands}")
     command = get_command(app)
     with command.make_context("ringfence", sys.argv[1:]) as context:
