@@ -36,7 +36,7 @@ class Patient:
     database: str
     """Its address."""
     broker: str | None
-    """None: as the settings say."""
+    """None: where one stands by default."""
     mandates: tuple[Path, ...] = ()
     """Files and folders, compared with what the vaults live under."""
     venues: tuple[Path, ...] | None = None
@@ -45,6 +45,7 @@ class Patient:
 def diagnose(patient: Patient, clock: Callable[[], int]) -> tuple[Check, ...]:
     """Everything that was looked at, in the order in which one thing stands on another. `clock`: now, UTC ms."""
     found = [
+        *_guarded("settings", "the addresses and the log's form", _settings(patient)),
         *_guarded("packages", "their versions", _packages()),
         *_guarded("limits", "of this process", _limits()),
         *_guarded("database file", "its disk and its rights", _file(patient.database)),
@@ -63,6 +64,13 @@ def _guarded(part: str, tried: str, checks: Iterable[Check]) -> Iterator[Check]:
 
 
 # ---------------------------------------------------------------------------------------------------- the machine
+
+
+def _settings(patient: Patient) -> Iterator[Check]:
+    from ringfence.runtime.settings import settings
+
+    chosen = {"database": patient.database} | ({} if patient.broker is None else {"broker": patient.broker})
+    yield Check("settings", "the addresses and the log's form", str(settings(**chosen)))
 
 
 def _packages() -> Iterator[Check]:
@@ -129,9 +137,7 @@ def _file(address: str) -> Iterator[Check]:
 
 def _database(patient: Patient, clock: Callable[[], int]) -> Iterator[Check]:
     from ringfence.runtime.database import SCHEMA, check_schema, open_engine
-    from ringfence.runtime.settings import settings
 
-    settings(database=patient.database)
     engine = open_engine(patient.database, create=False)
     try:
         check_schema(engine)
@@ -175,9 +181,9 @@ def _seen(engine: Engine, now: int) -> Iterator[Check]:
         way = "mend what it says, then let it go on" if trouble.left_aside else ""
         yield Check(f"vault {trouble.vault}", "whether it is stepped", found, not trouble.left_aside, way)
     for vault in seen.vaults:
-        if vault.wall is None:
-            way = "install the version or the plug-in that knows it"
-            yield Check(f"vault {vault.name}", "its mandate was read", "cannot be read here", False, way)
+        if vault.is_open and vault.leverage is None:
+            found, way = "an instrument of it or its mark is not known here", "see `ringfence instruments` and the feed"
+            yield Check(f"vault {vault.name}", "its positions were marked", found, False, way)
     for series in seen.series:
         part, tried = f"series {series.instrument}", "how far it is fed"
         if series.age is None:
@@ -203,7 +209,7 @@ def _mandates(engine: Engine, patient: Patient) -> Iterator[Check]:
     if checked.problems:
         return
     with unit_of_work(engine, writes=False) as connection:
-        living = dict(connection.execute(select(vault.c.name, vault.c.mandate)).tuples().all())
+        living = dict(connection.execute(select(vault.c.name, vault.c.mandate)).all())
     for mandate in checked.mandates:
         part, tried = f"mandate {mandate.name}", "whether its vault lives under it"
         if mandate.name not in living:
@@ -221,12 +227,10 @@ def _mandates(engine: Engine, patient: Patient) -> Iterator[Check]:
 
 def _broker(patient: Patient, clock: Callable[[], int]) -> Iterator[Check]:
     from ringfence.runtime.broker import ask_broker
-    from ringfence.runtime.settings import settings
+    from ringfence.runtime.settings import Settings
 
-    chosen = {} if patient.broker is None else {"broker": patient.broker}
-    address = settings(database="sqlite:///", **chosen).broker
     before = clock()
-    told = ask_broker(address)
+    told = ask_broker(patient.broker or Settings.model_fields["broker"].default)
     yield Check("broker", "it was asked for its time", "answers")
     yield _compared("the broker's", (before, told.clock, clock()))
     if told.evicts is not None:

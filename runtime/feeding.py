@@ -17,7 +17,7 @@ from ringfence.runtime import metrics
 from ringfence.runtime.bar_store import feed_until, last_bar, recorded_stamps, store_bars, store_stamps
 from ringfence.runtime.database import in_unit, unit_of_work
 from ringfence.runtime.errors import DatabaseError, DatabaseReplaced, RecordingDiffers
-from ringfence.runtime.signs import show
+from ringfence.runtime.signs import FEED, show
 from ringfence.vaults.tables import fed
 from ringfence.words.refusal import RingfenceError
 
@@ -120,9 +120,9 @@ class Feeder:
                 raise
             except DatabaseError as failure:
                 self._tell("database", failure)
-                show("feed")
+                show(FEED)
             else:
-                show("feed", delivery.clock, ended=delivery.ended)
+                show(FEED, delivery.clock, ended=delivery.ended)
                 if delivery.ended:
                     log.info("%s: has delivered all that it has", self.source.name)
                     return

@@ -103,7 +103,8 @@ def _safe(_logger: Any, _method: str, event: _Event) -> _Event:
 
 
 def write_log(stream: TextIO, part: str, form: Form = "text") -> None:
-    """Everything from INFO on, to `stream`, said by `part`."""
+    """Everything from INFO on, warnings of libraries too, to `stream`, said by `part`."""
+    logging.captureWarnings(True)
     handler = logging.StreamHandler(stream)
     handler.setFormatter(Line(part, form))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

@@ -7,7 +7,7 @@ and one that hangs makes nobody wait: the answer then is how old the last look i
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from ringfence.runtime import metrics
 from ringfence.runtime.broker import BrokerTold, ask_broker
 from ringfence.runtime.database import check_schema, open_engine
 from ringfence.runtime.observation import Observer, Seen
-from ringfence.runtime.signs import Sign, signs
+from ringfence.runtime.signs import Sign, feed_clock, signs
 
 __all__ = ["Answer", "Monitor", "State"]
 
@@ -106,9 +106,8 @@ class Monitor:
             self._engine = engine
             check_schema(engine)
             self._observer = Observer(engine)
-        feeds = [sign for sign in self._signs() or () if sign.part == "feed"]
-        clocks = [sign.clock for sign in feeds if sign.clock is not None and not sign.ended]
-        seen = self._observer.look(self._now(), max(clocks, default=None), ended=_ended(feeds))
+        told = feed_clock(self._signs() or ())
+        seen = self._observer.look(self._now(), told.clock, ended=told.ended)
         aside = frozenset(one.vault for one in seen.left_aside)
         if self._aside is not None and aside - self._aside:
             metrics.dead_letters(len(aside - self._aside))
@@ -121,7 +120,3 @@ class Monitor:
             with suppress(Exception):
                 self._engine.dispose()
         self._engine = self._observer = None
-
-
-def _ended(feeds: Sequence[Sign]) -> bool:
-    return bool(feeds) and all(sign.ended for sign in feeds)

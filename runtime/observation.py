@@ -11,6 +11,7 @@ at which it stood so. That is right at any pace of a replay, and short by no mor
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -147,7 +148,7 @@ class _Terms:
     keep: int
     """1 - loss_cap, parts per million."""
     rows: Mapping[str, int]
-    """By position, the row of the listing."""
+    """By position, the row of the listing; empty where an instrument is not known here."""
 
 
 @dataclass(eq=False)
@@ -168,7 +169,7 @@ class Observer:
         series that ends within FOLLOWS of now goes by `now`, and any other by a clock that nobody knows. `ended`: the
         feed has delivered all that it has, and nothing is late.
 
-        Refused: what `unit_of_work` names.
+        Refused: what `unit_of_work` names, and MandateError where a mandate is none, since what is due is not known.
         """
         moment, standing = time.monotonic(), dict[tuple[str, str, int | None], float]()
         due = {one.vault for one in self._duties.due(LATEST)}
@@ -178,7 +179,7 @@ class Observer:
             held: dict[int, list[_Row]] = {}
             for one in connection.execute(_POSITIONS):
                 held.setdefault(one.vault_id, []).append(one)
-            entering = dict(connection.execute(_ENTERING).tuples().all())
+            entering = dict(connection.execute(_ENTERING).all())
             series = connection.execute(_SERIES).all()
             claims = connection.execute(select(func.count()).select_from(duty).where(duty.c.not_before > now)).scalar()
             trouble = tuple(troubles(connection))
@@ -202,12 +203,12 @@ class Observer:
     def _read_mandates(self, connection: Connection, fingerprints: set[str]) -> None:
         for fingerprint in fingerprints - self._terms.keys():
             body = connection.execute(select(mandate.c.body).where(mandate.c.fingerprint == fingerprint)).scalar_one()
-            try:
-                terms = Mandate.from_canonical(body)
-                numbers = {name: self._number(traded) for name, traded in instruments_of(terms).items()}
+            self._terms[fingerprint] = None
+            with suppress(RingfenceError):
+                terms, numbers = Mandate.from_canonical(body), dict[str, int]()
+                with suppress(RingfenceError):  # an instrument that this installation does not know
+                    numbers |= {name: self._number(traded) for name, traded in instruments_of(terms).items()}
                 self._terms[fingerprint] = _Terms(terms.timeframe, MILLION - terms.loss_cap, numbers)
-            except RingfenceError:
-                self._terms[fingerprint] = None
 
     def _number(self, traded: Any) -> int:
         return self._listing.setdefault(listed(traded).tobytes(), len(self._listing))

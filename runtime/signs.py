@@ -12,15 +12,18 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-__all__ = ["CHILD", "FOLDER", "Pulse", "Sign", "folder", "is_there", "show", "signs"]
+__all__ = ["CHILD", "FEED", "FOLDER", "Pulse", "Sign", "feed_clock", "folder", "is_there", "show", "signs"]
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The setting that names the folder; what processes count stands there as well (`runtime.metrics`)."""
+FEED = "feed"
+"""The part that tells the clock of its bars."""
 CHILD = "desk"
 """The part that each child of a worker is."""
 EVERY = 1.0
@@ -104,6 +107,22 @@ def is_there(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+class FeedClock(NamedTuple):
+    """What time it is where bars come from."""
+
+    clock: int | None
+    """UTC ms; None where no feed tells."""
+    ended: bool
+    """Whether every feed has delivered all that it has."""
+
+
+def feed_clock(shown: Sequence[Sign]) -> FeedClock:
+    """What the feeds among these signs tell; of several the latest clock."""
+    feeds = [sign for sign in shown if sign.part == FEED]
+    clocks = [sign.clock for sign in feeds if sign.clock is not None and not sign.ended]
+    return FeedClock(max(clocks, default=None), bool(feeds) and all(sign.ended for sign in feeds))
 
 
 class Pulse:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from typing import Any
 
 from celery import bootsteps
@@ -17,7 +18,7 @@ from structlog.contextvars import bind_contextvars, unbind_contextvars
 
 from ringfence.runtime.errors import BrokerUnreachable
 from ringfence.runtime.lifeline import hold_lifeline
-from ringfence.runtime.logs import Line
+from ringfence.runtime.logs import Line, write_log
 from ringfence.runtime.settings import settings
 from ringfence.runtime.signs import EVERY, Pulse, show
 from ringfence.runtime.warmth import warm
@@ -40,6 +41,7 @@ def serve(database: str, broker: str | None, concurrency: int) -> int:
     address = settings().broker
     from ringfence.runtime.tasks import app
 
+    write_log(sys.stderr, "worker", settings().log)
     _answers(app, address)
     hold_lifeline()
     warm()  # here, so that the children have it from their birth

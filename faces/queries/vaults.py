@@ -16,7 +16,7 @@ from ringfence.words.numbers import format_amount, format_fraction, format_mark,
 from ringfence.words.times import utc
 from ringfence.words.units import parse_duration
 
-__all__ = ["currency_of", "mandate_of", "vaults"]
+__all__ = ["currency_of", "mandate_of", "status", "vaults"]
 
 
 def currency_of(engine: Engine, name: str) -> tuple[str, int]:
@@ -61,7 +61,7 @@ def _vault(row: RowMapping, terms: Mapping[str, Any], balances: Mapping[str, int
         "title": terms["title"],
         "mandate": row["mandate"],
         "currency": row["currency"],
-        "status": _status(row, entering, is_open),
+        "status": status(row["shares"], row["waiting"], entering, is_open, row["locked_since"] is not None),
         "locked_since": None if row["locked_since"] is None else utc(row["locked_since"]),
         "at_wall": terms["at_wall"]["then"],
         "rebase_at": None if row["rebase_at"] is None else utc(row["rebase_at"]),
@@ -83,13 +83,13 @@ def _vault(row: RowMapping, terms: Mapping[str, Any], balances: Mapping[str, int
     }
 
 
-def _status(row: RowMapping, entering: int, is_open: bool) -> str:
+def status(shares: int, waiting: int, entering: int, is_open: bool, is_locked: bool) -> str:
     """What matters most about a vault: that it is locked, before that orders wait, before that it trades."""
-    if row["shares"] == 0:
+    if shares == 0:
         return "empty"
-    if row["locked_since"] is not None:
+    if is_locked:
         return "cash-locked"
-    if row["waiting"] > 0:
+    if waiting > 0:
         return "redeeming"
     if entering > 0:
         return "entering"
