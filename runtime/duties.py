@@ -32,6 +32,7 @@ from sqlalchemy import (
 )
 
 from ringfence.runtime.database import in_unit, unit_of_work
+from ringfence.vaults.errors import MandateError
 from ringfence.vaults.mandate.terms import Mandate
 from ringfence.vaults.tables import bar, fed, mandate, position, vault
 
@@ -44,6 +45,8 @@ MOST = 5
 """Attempts without success after which a vault is left aside."""
 _WAITS = (1_000, 2_000, 4_000, 8_000, 16_000)
 """How long (ms) the next attempt waits after so many."""
+_SHORTEST = 60_000
+"""ms: no slot is shorter."""
 _TOLD = 500
 """Characters of a failure that are kept."""
 
@@ -137,9 +140,14 @@ class Duties:
         return found
 
     def _timeframe(self, connection: Connection, fingerprint: str) -> int:
+        """Of a mandate's slots; the shortest where it cannot be read, so that its vault is tried, told and left
+        aside, and no other waits for it."""
         if fingerprint not in self._timeframes:
             body = connection.execute(select(mandate.c.body).where(mandate.c.fingerprint == fingerprint)).scalar_one()
-            self._timeframes[fingerprint] = Mandate.from_canonical(body).timeframe
+            try:
+                self._timeframes[fingerprint] = Mandate.from_canonical(body).timeframe
+            except MandateError:
+                return _SHORTEST
         return self._timeframes[fingerprint]
 
 

@@ -13,9 +13,11 @@ from ringfence.markets.feeds.replay import Recording
 from ringfence.markets.feeds.source import Delivery, Source
 from ringfence.markets.instruments import instrument_key
 from ringfence.markets.market import align
+from ringfence.runtime import metrics
 from ringfence.runtime.bar_store import feed_until, last_bar, recorded_stamps, store_bars, store_stamps
 from ringfence.runtime.database import in_unit, unit_of_work
 from ringfence.runtime.errors import DatabaseError, DatabaseReplaced, RecordingDiffers
+from ringfence.runtime.signs import FEED, show
 from ringfence.vaults.tables import fed
 from ringfence.words.refusal import RingfenceError
 
@@ -67,7 +69,9 @@ class Feeder:
         self.ring()
         for symbol, refusal in refused.items():
             self._tell(symbol, refusal)
-        self.recorded += sum(len(bars) for symbol, bars in delivery.bars.items() if symbol not in refused)
+        new = sum(len(bars) for symbol, bars in delivery.bars.items() if symbol not in refused)
+        self.recorded += new
+        metrics.recorded(new)
         return delivery
 
     def _store(self, connection: Connection, delivery: Delivery) -> Mapping[str, RingfenceError]:
@@ -119,7 +123,9 @@ class Feeder:
                 raise
             except DatabaseError as failure:
                 self._tell("database", failure)
+                show(FEED)
             else:
+                show(FEED, delivery.clock, ended=delivery.ended)
                 if delivery.ended:
                     log.info("%s: has delivered all that it has", self.source.name)
                     return

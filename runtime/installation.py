@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from ringfence.runtime.lifeline import LIFELINE
+from ringfence.runtime.signs import FOLDER
 
 __all__ = ["Installation", "Part"]
 
@@ -53,6 +54,8 @@ class Installation:
 
     def __init__(self, parts: Sequence[Part], logs: Path, environment: Mapping[str, str]) -> None:
         self.parts = tuple(parts)
+        self.shared = Path(environment[FOLDER]) if FOLDER in environment else None
+        """The folder in which the parts show signs of life."""
         self._logs = logs
         self._environment = {**os.environ, **environment, LIFELINE: "stdin"}
 

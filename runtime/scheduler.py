@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 
 from sqlalchemy import Engine, select
 
+from ringfence.runtime import metrics
 from ringfence.runtime.database import unit_of_work
 from ringfence.runtime.duties import Duties
 from ringfence.runtime.errors import BrokerUnreachable, DatabaseError, DatabaseReplaced
+from ringfence.runtime.signs import show
 from ringfence.vaults.tables import vault
 
 __all__ = ["EVERY", "Ring", "Scheduler"]
@@ -57,6 +59,7 @@ class Scheduler:
         for batch, slow in [*rung, *(([one.vault], one.slow) for one in fresh if one.attempts or one.slow)]:
             self._ring(batch, slow)
             self._rung.update(dict.fromkeys(batch, now))
+            metrics.rung(len(batch))
         if self._audit is not None and now >= self._next_audit:
             self._next_audit = now + AUDIT
             self._audit_next(self._audit)
@@ -76,6 +79,7 @@ class Scheduler:
         """Look every EVERY seconds until it is stopped. A database or broker that is away is waited for."""
         away = ""
         while not stopped():
+            show("schedule")
             try:
                 self.round(clock())
                 away = ""

@@ -1,6 +1,7 @@
-"""Where the runtime finds its database and its broker, from the environment (RINGFENCE_DATABASE, RINGFENCE_BROKER)."""
+"""Where the runtime finds its database and its broker, and how it logs, from the environment (RINGFENCE_DATABASE,
+RINGFENCE_BROKER, RINGFENCE_LOG)."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -21,6 +22,7 @@ class Settings(BaseSettings):
 
     database: Annotated[str, NoDecode] = Field(default="sqlite:///ringfence.db", min_length=1)
     broker: Annotated[str, NoDecode] = Field(default="redis://localhost:6379/0", min_length=1)
+    log: Literal["text", "json"] = "text"
 
     def model_post_init(self, context: Any, /) -> None:
         """Refuses an address whose scheme names nothing that is supported."""
@@ -32,13 +34,13 @@ class Settings(BaseSettings):
                 raise SettingRefused(f"RINGFENCE_{name.upper()}", concealed(url), expected)
 
     def __repr_args__(self) -> Any:
-        return [("database", concealed(self.database)), ("broker", concealed(self.broker))]
+        return [("database", concealed(self.database)), ("broker", concealed(self.broker)), ("log", self.log)]
 
 
 def settings(**overrides: str) -> Settings:
     """The settings from the environment; `overrides` (the command line's) come first. Refused: SettingRefused."""
     try:
-        return Settings(**overrides)
+        return Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         name = f"RINGFENCE_{'.'.join(str(part) for part in first['loc']).upper()}"

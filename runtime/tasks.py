@@ -15,11 +15,12 @@ from celery import Celery
 from celery.signals import worker_process_init, worker_process_shutdown
 from celery.utils.log import get_task_logger
 
-from ringfence.runtime import halting
+from ringfence.runtime import halting, metrics
 from ringfence.runtime.database import open_engine
 from ringfence.runtime.desk import Desk
 from ringfence.runtime.duties import claim, keep_slow, let_go, put_off
 from ringfence.runtime.errors import DatabaseReplaced, SlowStrategy
+from ringfence.runtime.logs import bound
 from ringfence.runtime.proposals import MOMENT, Apart
 from ringfence.runtime.proposers import Proposers
 from ringfence.runtime.settings import settings
@@ -122,10 +123,12 @@ def settle(vaults: list[str], patient: bool = False) -> int:
     stepped, done, slow = 0, list[str](), list[str]()
     left = list(claim(desk.engine, vaults, clock()))
     while left and time.monotonic() - begun < TIME:
-        name = left.pop(0)
+        name, turn = left.pop(0), time.monotonic()
         try:
-            with _asking(patient) as apart:
-                stepped += desk.catch_up(name, lambda: time.monotonic() - begun < TIME)
+            with bound(vault=name), _asking(patient) as apart:
+                slots = desk.catch_up(name, lambda: time.monotonic() - begun < TIME)
+            stepped += slots
+            metrics.stepped(slots, time.monotonic() - turn)
             (slow if apart is not None and apart.took > MOMENT and patient else done).append(name)
         except SlowStrategy as taken:
             log.info("%s", taken)
@@ -134,7 +137,8 @@ def settle(vaults: list[str], patient: bool = False) -> int:
             _end_worker()
             raise
         except Exception as failure:
-            log.exception("vault %s could not be stepped", name)
+            log.exception("vault %s could not be stepped", name, extra={"vault": name})
+            metrics.failed(failure)
             put_off(desk.engine, name, f"{type(failure).__name__}: {failure}", clock())
     if slow:
         keep_slow(desk.engine, slow)
@@ -209,7 +213,8 @@ def step(vault: str, slot: int) -> int:
     if not isinstance(vault, str) or type(slot) is not int:
         raise TypeError(f"step({vault!r:.80}, {slot!r:.80}): expected a vault's name and a slot's open in UTC ms")
     try:
-        return _desk().step(vault, slot)
+        with bound(vault=vault, slot=slot):
+            return _desk().step(vault, slot)
     except DatabaseReplaced:
         _end_worker()
         raise

@@ -16,6 +16,7 @@ from ringfence.risk.watch import Marks
 from ringfence.runtime.database import unit_of_work
 from ringfence.runtime.duties import looked
 from ringfence.runtime.errors import BrokerUnreachable, DatabaseError, DatabaseReplaced
+from ringfence.runtime.signs import show
 from ringfence.runtime.watch import PositionWatch, shard_of
 from ringfence.vaults.tables import bar, bar_series, fed, funding, vault
 
@@ -134,6 +135,7 @@ class Watching:
         everything is read anew."""
         away = ""
         while not stopped():
+            show("watch")
             try:
                 if away:
                     self.watch.rebuild()

@@ -3,14 +3,26 @@
 import logging
 import os
 import socket
+import sys
 from collections.abc import Sequence
+from typing import Any
 
-from celery.signals import after_setup_logger, after_setup_task_logger
+from celery import bootsteps
+from celery.signals import (
+    after_setup_logger,
+    after_setup_task_logger,
+    task_postrun,
+    task_prerun,
+    worker_process_init,
+    worker_process_shutdown,
+)
+from structlog.contextvars import bind_contextvars, unbind_contextvars
 
 from ringfence.runtime.errors import BrokerUnreachable
 from ringfence.runtime.lifeline import hold_lifeline
-from ringfence.runtime.logs import Plain
+from ringfence.runtime.logs import Line, write_log
 from ringfence.runtime.settings import settings
+from ringfence.runtime.signs import EVERY, Pulse, show
 from ringfence.runtime.warmth import warm
 from ringfence.words.addresses import concealed, without_passwords
 
@@ -32,24 +44,67 @@ def serve(database: str, broker: str | None, concurrency: int, queues: Sequence[
     address = settings().broker
     from ringfence.runtime.tasks import app
 
+    write_log(sys.stderr, "worker", settings().log)
     _answers(app, address)
     hold_lifeline()
     warm()  # here, so that the children have it from their birth
+    app.steps["consumer"].add(_SignOfLife)
     name = f"{'-'.join(queues)}-{os.getpid()}@{socket.gethostname()}"
     worker = app.Worker(
-        concurrency=concurrency, pool="prefork", loglevel="INFO", optimization="fair", queues=list(queues),
-        hostname=name, without_mingle=True, without_gossip=True,
+        concurrency=concurrency, pool="prefork", loglevel="INFO", optimization="fair", quiet=True,
+        queues=list(queues), hostname=name, without_mingle=True, without_gossip=True,
     )  # fmt: skip
     worker.start()
     return int(worker.exitcode or 0)
 
 
+class _SignOfLife(bootsteps.StartStopStep):  # type: ignore[misc]
+    """The worker's own, shown by the loop that hears messages: none while there is no broker to hear."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, parent: Any) -> None:
+        """Each time that the worker has connected."""
+        self._timer = parent.timer.call_repeatedly(EVERY, show, ("worker",))
+
+    def stop(self, parent: Any) -> None:
+        """Each time that the connection has ended."""
+        self._timer.cancel()
+
+    terminate = stop
+
+
+_pulse = Pulse()
+
+
+@worker_process_init.connect  # type: ignore[untyped-decorator]
+def _live(**_: object) -> None:
+    _pulse.start()
+
+
+@worker_process_shutdown.connect  # type: ignore[untyped-decorator]
+def _end(**_: object) -> None:
+    _pulse.stop()
+
+
+@task_prerun.connect  # type: ignore[untyped-decorator]
+def _begin_task(task_id: str = "", **_: object) -> None:
+    _pulse.begin()
+    bind_contextvars(command=task_id)
+
+
+@task_postrun.connect  # type: ignore[untyped-decorator]
+def _end_task(**_: object) -> None:
+    unbind_contextvars("command")
+    _pulse.end()
+
+
 @after_setup_logger.connect  # type: ignore[untyped-decorator]
 @after_setup_task_logger.connect  # type: ignore[untyped-decorator]
-def _write_plainly(logger: logging.Logger, **_: object) -> None:
+def _write_lines(logger: logging.Logger, **_: object) -> None:
     for handler in logger.handlers:
-        if not isinstance(handler.formatter, Plain):
-            handler.setFormatter(Plain(handler.formatter or logging.Formatter()))
+        if not isinstance(handler.formatter, Line):
+            handler.setFormatter(Line("worker", settings().log))
 
 
 def _answers(app: "object", address: str) -> None:

@@ -5,8 +5,8 @@ from importlib import import_module
 
 __all__ = ["main"]
 
-_COMMANDS = ("tools", "instruments", "opinions", "running", "living", "halting", "reading", "books", "listing",
-             "figures")  # fmt: skip
+_COMMANDS = ("tools", "instruments", "opinions", "running", "living", "observing", "halting", "reading", "books",
+             "listing", "figures")  # fmt: skip
 """Modules of commands, in the order of the help."""
 
 

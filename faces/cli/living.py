@@ -12,7 +12,7 @@ import typer
 from ringfence.faces.cli.app import Database, Venues, app, database, database_url
 from ringfence.faces.cli.running import BarFiles, FundingFiles, Mandates, MarkFiles
 
-__all__ = ["broker", "feed", "schedule", "up", "watch"]
+__all__ = ["BrokerAddress", "broker", "feed", "schedule", "until_stopped", "up", "watch", "write_log_of"]
 
 BrokerAddress = Annotated[
     str | None,
@@ -34,8 +34,8 @@ FeedName = Annotated[
 Speed = Annotated[str, typer.Option("--speed", metavar="N", help="How many times as fast as it happened: 60x, or max.")]
 
 
-def _until_stopped() -> Callable[[], bool]:
-    """Whether this process has been told to stop, by SIGTERM, from the keyboard or by the end of its lifeline."""
+def until_stopped() -> Callable[[], bool]:
+    """Returns what says whether this process was told to stop, by SIGTERM, from the keyboard or by its lifeline."""
     from ringfence.runtime.lifeline import hold_lifeline
 
     stopped = threading.Event()
@@ -45,10 +45,12 @@ def _until_stopped() -> Callable[[], bool]:
     return stopped.is_set
 
 
-def _log_plainly() -> None:
-    from ringfence.runtime.logs import log_plainly
+def write_log_of(part: str) -> None:
+    """What this process logs goes to standard error from now on, said by `part`. Refused: SettingRefused."""
+    from ringfence.runtime.logs import write_log
+    from ringfence.runtime.settings import settings
 
-    log_plainly(sys.stderr)
+    write_log(sys.stderr, part, settings().log)
 
 
 @app.command()
@@ -65,8 +67,8 @@ def schedule(
     from ringfence.runtime.settings import settings
     from ringfence.runtime.tasks import clock
 
-    _log_plainly()
-    stopped = _until_stopped()
+    write_log_of("schedule")
+    stopped = until_stopped()
     address = settings(**({} if broker is None else {"broker": broker})).broker
     with database(db, writes=True, create=False) as engine:
         bell = Doorbell(address)
@@ -89,9 +91,9 @@ def watch(
     from ringfence.runtime.settings import settings
     from ringfence.runtime.watching import Watching
 
-    _log_plainly()
+    write_log_of("watch")
     number, count = _parsed_shard(shard)
-    stopped = _until_stopped()
+    stopped = until_stopped()
     address = settings(**({} if broker is None else {"broker": broker})).broker
     with database(db, writes=False, create=False) as engine:
         Watching(engine, Doorbell(address).guard, number - 1, count).serve(Bell(address).wait, stopped)
@@ -117,7 +119,7 @@ def broker(
 
     from ringfence.runtime.broker import EmbeddedBroker
 
-    stopped = _until_stopped()
+    stopped = until_stopped()
     with EmbeddedBroker(socket) as server:
         while not stopped():
             time.sleep(0.2)
@@ -146,8 +148,8 @@ def feed(
     from ringfence.runtime.settings import settings
     from ringfence.runtime.tasks import clock
 
-    _log_plainly()
-    stopped = _until_stopped()
+    write_log_of("feed")
+    stopped = until_stopped()
     given = chosen(feed, speed, mandates, bars or (), funding or (), mark or (), venues)
     address = settings(**({} if broker is None else {"broker": broker})).broker
     with database(db, writes=True, create=False) as engine:
@@ -176,8 +178,16 @@ def up(
     logs: Annotated[Path, typer.Option("--logs", metavar="DIR", help="Where each part writes its log.")] = Path(
         "out/logs"
     ),
+    listen: Annotated[
+        str | None,
+        typer.Option(
+            "--listen",
+            metavar="HOST:PORT",
+            help="Where /health and /metrics are. [default: 127.0.0.1:9464, or a free port where that is taken]",
+        ),
+    ] = None,
 ) -> None:
-    """Start a whole installation and show it, until Ctrl-C: broker, scheduler, feed, workers.
+    """Start a whole installation and show it, until Ctrl-C: broker, scheduler, feed, workers, health and metrics.
 
     Opens the vaults of the mandates. Deposit from another terminal while it runs.
     """
@@ -193,6 +203,6 @@ def up(
         raise InputRefused("MANDATE", "", "name the mandates whose vaults shall live, or --demo")
     asked = Asked(
         tuple(mandates), feed, tuple(bars or ()), tuple(funding or ()), tuple(mark or ()), speed,
-        tuple(venues) if venues else None, workers, database_url(db), broker, logs, demo,
+        tuple(venues) if venues else None, workers, database_url(db), broker, logs, demo, listen,
     )  # fmt: skip
     raise typer.Exit(run(asked))

@@ -40,26 +40,34 @@ class Asked:
     broker: str | None
     logs: Path
     demo: bool
+    listen: str | None
 
 
 def run(asked: Asked) -> int:
     """Live until Ctrl-C or SIGTERM; returns the exit code. Everything is checked before anything is started."""
     from ringfence.faces.feeds import chosen
+    from ringfence.faces.observatory import free_place
     from ringfence.runtime.broker import broker_at
     from ringfence.runtime.installation import Installation
+    from ringfence.runtime.signs import FOLDER
 
+    listen = free_place(asked.listen)
     given = chosen(asked.feed, asked.speed, asked.mandates, asked.bars, asked.funding, asked.marks, asked.venues)
     with ExitStack() as held:
         engine = held.enter_context(database(asked.database, writes=True))
         start = _open(engine, given, asked)
+        # A socket's path may have only about 100 characters.
+        shared = Path(held.enter_context(TemporaryDirectory(prefix="ringfence-", dir="/tmp")))
         address, socket = asked.broker, None
         if address is None:
-            # A socket's path may have only about 100 characters.
-            socket = Path(held.enter_context(TemporaryDirectory(prefix="ringfence-", dir="/tmp"))) / "broker"
+            socket = shared / "broker"
             address = broker_at(socket)
-        environment = {"RINGFENCE_DATABASE": asked.database, "RINGFENCE_BROKER": address}
-        installation = Installation(_parts(asked, start, socket), asked.logs, environment)
+        signs = shared / "signs"
+        signs.mkdir(mode=0o700)
+        environment = {"RINGFENCE_DATABASE": asked.database, "RINGFENCE_BROKER": address, FOLDER: str(signs)}
+        installation = Installation(_parts(asked, start, socket, listen), asked.logs, environment)
         held.callback(_stop, installation)
+        remark(f"health and metrics: http://{listen}/health http://{listen}/metrics")
         _serve(engine, installation)
     return 0
 
@@ -81,8 +89,9 @@ def _open(engine: "Engine", given: "Feed", asked: Asked) -> int:
     return start
 
 
-def _parts(asked: Asked, start: int, socket: Path | None) -> "tuple[Part, ...]":
+def _parts(asked: Asked, start: int, socket: Path | None, listen: str) -> "tuple[Part, ...]":
     from ringfence.runtime.installation import Part
+    from ringfence.runtime.signs import CHILD
     from ringfence.runtime.tasks import clock
 
     def repeated(option: str, values: tuple[object, ...]) -> tuple[str, ...]:
@@ -93,6 +102,7 @@ def _parts(asked: Asked, start: int, socket: Path | None) -> "tuple[Part, ...]":
         *repeated("--bars", asked.bars), *repeated("--funding", asked.funding), *repeated("--mark", asked.marks),
         *repeated("--venues", asked.venues or ()), "--started", str(clock()), "--from", str(start),
     )  # fmt: skip
+    expected = repeated("--expect", ("worker", CHILD, "schedule", "feed", "watch"))
     broker = () if socket is None else (Part("broker", ("broker", "--socket", str(socket))),)
     return (
         *broker,
@@ -102,6 +112,7 @@ def _parts(asked: Asked, start: int, socket: Path | None) -> "tuple[Part, ...]":
         Part("watch", ("watch",), socket),
         Part("guard", ("worker", "--concurrency", "1", "--queues", "risk"), socket),
         Part("patience", ("worker", "--concurrency", "1", "--queues", "strategy"), socket),
+        Part("observe", ("observe", "--listen", listen, *expected)),
     )
 
 

@@ -16,7 +16,7 @@ from ringfence.words.numbers import format_amount, format_fraction, format_mark,
 from ringfence.words.times import utc
 from ringfence.words.units import parse_duration
 
-__all__ = ["currency_of", "mandate_of", "vaults"]
+__all__ = ["currency_of", "mandate_of", "status", "vaults"]
 
 
 def currency_of(engine: Engine, name: str) -> tuple[str, int]:
@@ -61,7 +61,15 @@ def _vault(row: RowMapping, terms: Mapping[str, Any], balances: Mapping[str, int
         "title": terms["title"],
         "mandate": row["mandate"],
         "currency": row["currency"],
-        "status": _status(row, entering, is_open),
+        "status": status(
+            shares=shares,
+            waiting=row["waiting"],
+            entering=entering,
+            is_open=is_open,
+            is_locked=row["locked_since"] is not None,
+            is_halted=row["halted_since"] is not None,
+            is_closing=row["closing_since"] is not None,
+        ),
         "locked_since": None if row["locked_since"] is None else utc(row["locked_since"]),
         "halted_since": None if row["halted_since"] is None else utc(row["halted_since"]),
         "closing_since": None if row["closing_since"] is None else utc(row["closing_since"]),
@@ -85,18 +93,20 @@ def _vault(row: RowMapping, terms: Mapping[str, Any], balances: Mapping[str, int
     }
 
 
-def _status(row: RowMapping, entering: int, is_open: bool) -> str:
+def status(
+    *, shares: int, waiting: int, entering: int, is_open: bool, is_locked: bool, is_halted: bool, is_closing: bool
+) -> str:
     """What matters most about a vault: that it is halted or closes, then that it is locked, that orders wait, that it
     trades."""
-    if row["halted_since"] is not None:
-        return "halted" if row["resume_asked"] is None else "halted, resumption asked"
-    if row["closing_since"] is not None:
-        return "closing" if row["shares"] or is_open else "closed"
-    if row["shares"] == 0:
+    if is_halted:
+        return "halted"
+    if is_closing:
+        return "closing" if shares or is_open else "closed"
+    if shares == 0:
         return "empty"
-    if row["locked_since"] is not None:
+    if is_locked:
         return "cash-locked"
-    if row["waiting"] > 0:
+    if waiting > 0:
         return "redeeming"
     if entering > 0:
         return "entering"
