@@ -6,6 +6,11 @@ from importlib import import_module
 __all__ = ["main"]
 
 
+_COMMANDS = ("tools", "instruments", "opinions", "running", "living", "keeping", "reading", "books", "listing",
+             "figures")  # fmt: skip
+"""The modules that hold commands, in the order in which the help lists them."""
+
+
 def main() -> None:
     """Run the command line of this process and leave with its exit code."""
     from ringfence.faces.cli.boundary import guarded
@@ -19,7 +24,7 @@ def _run() -> int | None:
     from ringfence.faces.cli.app import app, refuse_passwords
 
     refuse_passwords(sys.argv[1:])
-    for commands in ("tools", "instruments", "opinions", "running", "living", "reading", "books", "listing", "figures"):
+    for commands in _COMMANDS:
         import_module(f"ringfence.faces.cli.{commands}")
     command = get_command(app)
     with command.make_context("ringfence", sys.argv[1:]) as context:
