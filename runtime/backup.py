@@ -66,13 +66,12 @@ def back_up(
             if written.manifest != manifest:
                 raise BackupUnreadable(path, "was not read back as it was written")
 
-    with written_whole(path, BACKUP, inputs, check) as stream:
-        writer = BackupWriter(stream, named)
+    with written_whole(path, BACKUP, inputs, check) as stream, BackupWriter(stream, named) as writer:
         with unit_of_work(engine, writes=False) as connection, text_as_it_stands(connection):
             for found in _tables(connection, named):
                 writer.table(found.name, _columns(found, named), _read(connection, found, heard))
             heads = heads_in(connection)
-        manifest = writer.close(SCHEMA, made, program, engine.dialect.name, heads)
+        manifest = writer.end(SCHEMA, made, program, engine.dialect.name, heads)
     return manifest
 
 

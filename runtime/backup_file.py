@@ -10,6 +10,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -67,7 +68,7 @@ class Manifest:
 
 
 class BackupWriter:
-    """Writes the parts in their order, the manifest last."""
+    """Writes the parts in their order, the manifest last, inside a `with` block."""
 
     def __init__(self, stream: BinaryIO, database: str) -> None:
         """`database`: what is kept, for people."""
@@ -75,6 +76,15 @@ class BackupWriter:
         self._database = database
         self._contents: list[Content] = []
         self._zip.writestr(zipfile.ZipInfo(BACKUP_MARK), f"{FORM}\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, at: TracebackType | None
+    ) -> None:
+        with suppress(OSError, ValueError):  # of a file that is given up
+            self._zip.close()
 
     def table(self, name: str, columns: Columns, rows: Iterable[Sequence[Any]]) -> int:
         """Write a table; returns how many rows it had. Refused: BackupRefused (a value of another kind)."""
@@ -103,7 +113,7 @@ class BackupWriter:
         except UnicodeEncodeError:
             raise BackupRefused(self._database, f"row {number} of {table}", "holds bytes that are no text") from None
 
-    def close(self, schema: str, made: int, program: str, database: str, heads: Heads) -> Manifest:
+    def end(self, schema: str, made: int, program: str, database: str, heads: Heads) -> Manifest:
         """End the file with its manifest, and return that."""
         manifest = Manifest(FORM, schema, made, program, database, tuple(self._contents), heads)
         self._zip.writestr(zipfile.ZipInfo(_MANIFEST), json.dumps(asdict(manifest), indent=1) + "\n")
