@@ -30,7 +30,6 @@ from ringfence.runtime.errors import BackupRefused, BackupUnreadable, DatabaseMi
 from ringfence.runtime.heads import heads_in
 from ringfence.runtime.migrating import lay_schema
 from ringfence.runtime.outputs import BACKUP, written_whole
-from ringfence.runtime.verification import standing
 from ringfence.vaults.ledger import Breach
 from ringfence.vaults.tables import vault
 
@@ -234,6 +233,8 @@ def _count_on(connection: Connection, target: TableClause) -> None:
 
 def _checked(connection: Connection, backup: BackupFile) -> Restored:
     """Every head is that of the manifest, and what of the laws does not hold."""
+    from ringfence.runtime.verification import standing  # the kernel is loaded with it, and a backup needs none
+
     if backup.manifest.schema == SCHEMA and heads_in(connection) != backup.manifest.heads:
         raise BackupUnreadable(backup.path, "its rows do not lead to the heads that its manifest tells")
     named = connection.execute(select(vault.c.id, vault.c.name).order_by(vault.c.name)).all()

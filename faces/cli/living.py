@@ -12,7 +12,7 @@ import typer
 from ringfence.faces.cli.app import Database, Venues, app, database, database_url
 from ringfence.faces.cli.running import BarFiles, FundingFiles, Mandates, MarkFiles
 
-__all__ = ["broker", "feed", "schedule", "up"]
+__all__ = ["broker", "feed", "open_vaults", "schedule", "up"]
 
 BrokerAddress = Annotated[
     str | None,
@@ -114,6 +114,28 @@ def feed(
         known = fed_until(engine, given.symbols)
         source = given.source(started or clock(), since, known)
         Feeder(engine, source).serve(clock, stopped)
+
+
+@app.command("open")
+def open_vaults(
+    mandates: Mandates,
+    feed: FeedName,
+    bars: BarFiles = None,
+    funding: FundingFiles = None,
+    mark: MarkFiles = None,
+    venues: Venues = None,
+    db: Database = None,
+) -> None:
+    """Open the vaults of mandates where a feed begins, and stop; what is open already stays as it is.
+
+    Brings the database up to date, or makes it: the first step of an installation whose parts run one by one.
+    """
+    from ringfence.faces.cli.supervision import open_all
+    from ringfence.faces.feeds import chosen
+
+    given = chosen(feed, "max", mandates, bars or (), funding or (), mark or (), venues)
+    with database(db, writes=True) as engine:
+        open_all(engine, given)
 
 
 @app.command()
