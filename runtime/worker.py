@@ -5,16 +5,13 @@ import os
 
 from celery.signals import after_setup_logger, after_setup_task_logger
 
-from ringfence.runtime.errors import BrokerUnreachable
+from ringfence.runtime.broker import demand_answer
 from ringfence.runtime.lifeline import hold_lifeline
 from ringfence.runtime.logs import Plain
 from ringfence.runtime.settings import settings
 from ringfence.runtime.warmth import warm
-from ringfence.words.addresses import concealed, without_passwords
 
 __all__ = ["serve"]
-
-_TRIES = 2
 
 
 def serve(database: str, broker: str | None, concurrency: int) -> int:
@@ -29,7 +26,7 @@ def serve(database: str, broker: str | None, concurrency: int) -> int:
     address = settings().broker
     from ringfence.runtime.tasks import app
 
-    _answers(app, address)
+    demand_answer(address)
     hold_lifeline()
     warm()  # here, so that the children have it from their birth
     worker = app.Worker(concurrency=concurrency, pool="prefork", loglevel="INFO", optimization="fair")
@@ -43,14 +40,3 @@ def _write_plainly(logger: logging.Logger, **_: object) -> None:
     for handler in logger.handlers:
         if not isinstance(handler.formatter, Plain):
             handler.setFormatter(Plain(handler.formatter or logging.Formatter()))
-
-
-def _answers(app: "object", address: str) -> None:
-    from kombu.exceptions import OperationalError
-
-    try:
-        with app.connection_for_write() as connection:  # type: ignore[attr-defined]
-            connection.ensure_connection(max_retries=_TRIES, interval_start=0.2, interval_step=0.2, timeout=5)
-    except (OperationalError, OSError) as failure:
-        reason = without_passwords(str(failure.__cause__ or failure)).partition("\n")[0]
-        raise BrokerUnreachable(concealed(address), reason) from None

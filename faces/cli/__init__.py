@@ -13,9 +13,13 @@ _COMMANDS = ("tools", "instruments", "opinions", "running", "living", "keeping",
 
 def main() -> None:
     """Run the command line of this process and leave with its exit code."""
-    from ringfence.faces.cli.boundary import guarded
+    try:
+        from ringfence.faces.cli.boundary import guarded
 
-    sys.exit(guarded(_run))
+        code = guarded(_run)
+    except KeyboardInterrupt:  # before anything of ours has begun
+        code = 130
+    sys.exit(code)
 
 
 def _run() -> int | None:

@@ -60,6 +60,7 @@ def schedule(
     ] = 2,
 ) -> None:
     """Look for what is due and ring the workers, until SIGTERM. Any number may run."""
+    from ringfence.runtime.broker import demand_answer
     from ringfence.runtime.doorbell import Doorbell
     from ringfence.runtime.scheduler import Scheduler
     from ringfence.runtime.settings import settings
@@ -68,6 +69,7 @@ def schedule(
     _log_plainly()
     stopped = _until_stopped()
     address = settings(**({} if broker is None else {"broker": broker})).broker
+    demand_answer(address)
     with database(db, writes=True, create=False) as engine:
         Scheduler(engine, Doorbell(address).settle, workers).serve(clock, stopped)
 

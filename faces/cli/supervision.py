@@ -1,5 +1,6 @@
 """`ringfence up`: the vaults opened, the parts started and watched, and what happens shown until Ctrl-C."""
 
+import os
 import signal
 import sys
 import time
@@ -53,6 +54,9 @@ def run(asked: Asked) -> int:
     from ringfence.runtime.installation import Installation
 
     given = chosen(asked.feed, asked.speed, asked.mandates, asked.bars, asked.funding, asked.marks, asked.venues)
+    _admit_logs(asked.logs)
+    if asked.broker is not None:
+        _admit_broker(asked.broker)
     with ExitStack() as held:
         engine = held.enter_context(database(asked.database, writes=True))
         start = open_all(engine, given, DEPOSITS if asked.demo else ())
@@ -66,6 +70,32 @@ def run(asked: Asked) -> int:
         held.callback(_stop, installation)
         _serve(engine, installation, Files(asked.mandates, asked.venues))
     return 0
+
+
+def _admit_logs(folder: Path) -> None:
+    """Makes the folder of the logs. Refused: InputRefused, where it is none or cannot be written in."""
+    from ringfence.faces.errors import InputRefused
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except (FileExistsError, NotADirectoryError):
+        raise InputRefused("--logs", str(folder), "is not a folder, or stands below a file; name another") from None
+    except OSError as failure:
+        raise InputRefused("--logs", str(folder), f"cannot be made ({failure.strerror}); name another folder") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputRefused("--logs", str(folder), "cannot be written in; allow it, or name another folder")
+
+
+def _admit_broker(address: str) -> None:
+    """Refused: SettingRefused, InputRefused, BrokerUnreachable."""
+    from ringfence.faces.errors import InputRefused
+    from ringfence.runtime.broker import demand_answer
+    from ringfence.runtime.settings import settings
+
+    settings(broker=address)
+    if address.startswith("memory:"):
+        raise InputRefused("--broker", address, "is inside one process, and an installation has several; name another")
+    demand_answer(address)
 
 
 def open_all(engine: "Engine", given: "Feed", deposits: Sequence[str] = ()) -> int:
