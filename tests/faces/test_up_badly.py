@@ -221,7 +221,7 @@ def test_two_at_once_on_one_database_one_without_room_for_logs_live_one_life(fol
         (place / "logs").mkdir(parents=True)
     for part in ("broker", "worker", "schedule", "feed"):
         (first / "logs" / f"{part}.log").symlink_to("/dev/full")
-    words = ("../mandates", "--speed", "3600x")
+    words = ("../mandates", "--speed", "3600x", "--workers", "1")
     place = f"sqlite:///{folder / 'ringfence.db'}"
     with installed(first, place, *words) as one, installed(second, place, *words) as other:
         for up in (one, other):
