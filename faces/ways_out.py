@@ -28,10 +28,12 @@ def _accept(fields: Mapping[str, Any]) -> str:
 
 
 WAYS_OUT: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
+    "backup_refused": "run `ringfence verify`".format_map,
     "broken_strategy": "`ringfence strategies` lists the others".format_map,
     "broker_unreachable": "name another with --broker".format_map,
     "contract_broken": "mend it, then see every bar with `ringfence strategies test {strategy}`".format_map,
     "database_missing": "name another with --db, or make this one with `ringfence replay`".format_map,
+    "database_not_empty": "name another with --db".format_map,
     "database_read_only": "or name another file with --db".format_map,
     "demo_refused": "name another folder with --out".format_map,
     "disk_fault": "then run the same command again".format_map,

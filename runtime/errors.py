@@ -4,35 +4,12 @@ from pathlib import Path
 
 from ringfence.words.refusal import RingfenceError
 
-__all__ = [
-    "BrokerUnreachable",
-    "DatabaseBusy",
-    "DatabaseDamaged",
-    "DatabaseError",
-    "DatabaseMissing",
-    "DatabaseReadOnly",
-    "DatabaseReplaced",
-    "DatabaseUnreachable",
-    "DiskFault",
-    "DiskFull",
-    "FolderMissing",
-    "ForeignDatabase",
-    "HeadsUnreadable",
-    "LogUnreadable",
-    "NeverEnoughBars",
-    "NoBars",
-    "NotADatabase",
-    "OutputNotWritten",
-    "RecordingDiffers",
-    "SchemaError",
-    "SchemaMissing",
-    "SchemaNewer",
-    "SchemaOlder",
-    "SchemaRetired",
-    "SettingRefused",
-    "SlowStrategy",
-    "UnknownDatabase",
-]  # fmt: skip
+__all__ = ["BackupRefused", "BackupUnreadable", "BrokerUnreachable", "DatabaseBusy", "DatabaseDamaged",
+           "DatabaseError", "DatabaseMissing", "DatabaseNotEmpty", "DatabaseReadOnly", "DatabaseReplaced",
+           "DatabaseUnreachable", "DiskFault", "DiskFull", "FolderMissing", "ForeignDatabase", "HeadsUnreadable",
+           "LogUnreadable", "NeverEnoughBars", "NoBars", "NotADatabase", "OutputNotWritten", "RecordingDiffers",
+           "SchemaError", "SchemaMissing", "SchemaNewer", "SchemaOlder", "SchemaRetired", "SettingRefused",
+           "SlowStrategy", "UnknownDatabase"]  # fmt: skip
 
 
 class SettingRefused(RingfenceError):
@@ -99,6 +76,15 @@ class ForeignDatabase(DatabaseError):
 
     def __str__(self) -> str:
         return f"{self.database}: holds tables of another programme ({self.table}); expected an empty database"
+
+
+class DatabaseNotEmpty(DatabaseError):
+    """The database to restore into holds tables already; nothing was added to it."""
+
+    table: str
+
+    def __str__(self) -> str:
+        return f"{self.database}: is not empty (it holds {self.table}); expected an empty database, or none"
 
 
 class DatabaseReadOnly(DatabaseError):
@@ -229,6 +215,27 @@ class RecordingDiffers(RingfenceError):
 
     def __str__(self) -> str:
         return f"{self.symbol}: {self.reason}"
+
+
+class BackupUnreadable(RingfenceError):
+    """A file cannot be read as a whole backup; no database was touched."""
+
+    file: Path
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.reason}; nothing was restored"
+
+
+class BackupRefused(RingfenceError):
+    """A database holds what a backup cannot carry, or the other database does not take; nothing was written."""
+
+    database: str
+    place: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.database}: {self.place} {self.reason}; nothing was written"
 
 
 class HeadsUnreadable(RingfenceError):

@@ -18,8 +18,8 @@ from ringfence.runtime.errors import HeadsUnreadable
 from ringfence.vaults.ledger import Breach
 from ringfence.vaults.tables import bar, bar_series, funding, journal, position, vault
 
-__all__ = ["Heads", "SeriesHead", "VaultHead", "beside", "head_of", "heads", "heads_document", "heads_text",
-           "read_heads", "vault_names"]  # fmt: skip
+__all__ = ["Heads", "SeriesHead", "VaultHead", "beside", "head_of", "heads", "heads_document", "heads_in",
+           "heads_text", "read_heads", "vault_names"]  # fmt: skip
 
 _BATCH = 1_000
 _HASH = r"[0-9a-f]{64}"
@@ -93,17 +93,20 @@ def _is_gone(connection: Connection, name: str) -> bool:
 def heads(engine: Engine) -> Heads:
     """The heads of every vault, and of every series up to the last bar that can no longer be corrected."""
     with unit_of_work(engine, writes=False) as connection:
-        rows = connection.execute(
-            select(vault.c.name, vault.c.journal_seq, vault.c.journal_hash).order_by(vault.c.name)
-        )
-        vaults = tuple(VaultHead(*row) for row in rows)
-        instruments = connection.execute(select(bar_series.c.instrument).order_by(bar_series.c.instrument)).scalars()
-        series = []
-        for instrument in instruments.all():
-            until = _settled(connection, instrument)
-            head = None if until is None else _series_head(connection, instrument, until)
-            if head is not None:
-                series.append(head)
+        return heads_in(connection)
+
+
+def heads_in(connection: Connection) -> Heads:
+    """The same inside the caller's transaction."""
+    rows = connection.execute(select(vault.c.name, vault.c.journal_seq, vault.c.journal_hash).order_by(vault.c.name))
+    vaults = tuple(VaultHead(*row) for row in rows)
+    instruments = connection.execute(select(bar_series.c.instrument).order_by(bar_series.c.instrument)).scalars()
+    series = []
+    for instrument in instruments.all():
+        until = _settled(connection, instrument)
+        head = None if until is None else _series_head(connection, instrument, until)
+        if head is not None:
+            series.append(head)
     return Heads(vaults, tuple(series))
 
 

@@ -24,6 +24,8 @@ _WAITS = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds before a part that died is started again, by how often it has died without living for long."""
 _SOUND = 30.0
 """Seconds after which a part has lived for long."""
+_LAST = 2_000
+"""Bytes of a log's end that are looked at."""
 PATIENCE = 30.0
 """Seconds that parts have to stop by themselves."""
 
@@ -69,11 +71,22 @@ class Installation:
             if part.process is not None and part.process.poll() is not None:
                 part.died = 1 if now - part.started > _SOUND else part.died + 1
                 part.due = now + _WAITS[min(part.died, len(_WAITS)) - 1]
-                told.append(f"{part.name} ended ({_ended(part.process.returncode)}); its log: {self.log(part)}")
+                told.append(f"{part.name} ended ({_ended(part.process.returncode)}){self._last_words(part)}")
                 self._close(part)
             if part.process is None and now >= part.due and (part.needs is None or part.needs.exists()):
                 self._start(part, now)
         return tuple(told)
+
+    def _last_words(self, part: Part) -> str:
+        """What it wrote last, and where that stands."""
+        try:
+            with open(self.log(part), "rb") as log:
+                log.seek(max(0, log.seek(0, os.SEEK_END) - _LAST))
+                lines = log.read(_LAST).decode(errors="replace").splitlines()
+        except OSError:
+            lines = []
+        last = next((line for line in reversed(lines) if line.strip()), "")
+        return f"{': ' if last else ''}{last.removeprefix('ringfence: ')}; its log: {self.log(part)}"
 
     def _start(self, part: Part, now: float) -> None:
         self._logs.mkdir(parents=True, exist_ok=True, mode=0o700)

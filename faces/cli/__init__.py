@@ -5,16 +5,20 @@ from importlib import import_module
 
 __all__ = ["main"]
 
-_COMMANDS = ("tools", "instruments", "opinions", "running", "living", "observing", "halting", "reading", "books",
-             "listing", "figures")  # fmt: skip
-"""Modules of commands, in the order of the help."""
+_COMMANDS = ("tools", "instruments", "opinions", "running", "living", "observing", "halting", "keeping", "reading",
+             "books", "listing", "figures")  # fmt: skip
+"""The modules that hold commands, in the order in which the help lists them."""
 
 
 def main() -> None:
     """Run the command line of this process and leave with its exit code."""
-    from ringfence.faces.cli.boundary import guarded
+    try:
+        from ringfence.faces.cli.boundary import guarded
 
-    sys.exit(guarded(_run))
+        code = guarded(_run)
+    except KeyboardInterrupt:  # before anything of ours has begun
+        code = 130
+    sys.exit(code)
 
 
 def _run() -> int | None:

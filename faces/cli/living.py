@@ -12,7 +12,8 @@ import typer
 from ringfence.faces.cli.app import Database, Venues, app, database, database_url
 from ringfence.faces.cli.running import BarFiles, FundingFiles, Mandates, MarkFiles
 
-__all__ = ["BrokerAddress", "broker", "feed", "schedule", "until_stopped", "up", "watch", "write_log_of"]
+__all__ = ["BrokerAddress", "broker", "feed", "open_vaults", "schedule", "until_stopped", "up", "watch",
+           "write_log_of"]  # fmt: skip
 
 BrokerAddress = Annotated[
     str | None,
@@ -62,6 +63,7 @@ def schedule(
     ] = 2,
 ) -> None:
     """Look for what is due and ring the workers, until SIGTERM. Any number may run."""
+    from ringfence.runtime.broker import demand_answer
     from ringfence.runtime.doorbell import Doorbell
     from ringfence.runtime.scheduler import Scheduler
     from ringfence.runtime.settings import settings
@@ -70,6 +72,7 @@ def schedule(
     write_log_of("schedule")
     stopped = until_stopped()
     address = settings(**({} if broker is None else {"broker": broker})).broker
+    demand_answer(address)
     with database(db, writes=True, create=False) as engine:
         bell = Doorbell(address)
         Scheduler(engine, bell.settle, workers, bell.audit).serve(clock, stopped)
@@ -156,6 +159,28 @@ def feed(
         known = fed_until(engine, given.symbols)
         source = given.source(started or clock(), since, known)
         Feeder(engine, source, Bell(address).ring).serve(clock, stopped)
+
+
+@app.command("open")
+def open_vaults(
+    mandates: Mandates,
+    feed: FeedName,
+    bars: BarFiles = None,
+    funding: FundingFiles = None,
+    mark: MarkFiles = None,
+    venues: Venues = None,
+    db: Database = None,
+) -> None:
+    """Open the vaults of mandates where a feed begins, and stop; what is open already stays as it is.
+
+    Brings the database up to date, or makes it: the first step of an installation whose parts run one by one.
+    """
+    from ringfence.faces.cli.supervision import open_all
+    from ringfence.faces.feeds import chosen
+
+    given = chosen(feed, "max", mandates, bars or (), funding or (), mark or (), venues)
+    with database(db, writes=True) as engine:
+        open_all(engine, given)
 
 
 @app.command()

@@ -1,8 +1,10 @@
 """`ringfence up`: the vaults opened, the parts started and watched, and what happens shown until Ctrl-C."""
 
+import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from ringfence.faces.cli.app import database, remark
+from ringfence.faces.cli.pending import PENDING, Files
 from ringfence.faces.demo import DEPOSITS
 
 if TYPE_CHECKING:
@@ -18,10 +21,12 @@ if TYPE_CHECKING:
     from ringfence.faces.feeds import Feed
     from ringfence.runtime.installation import Installation, Part
 
-__all__ = ["Asked", "run"]
+__all__ = ["Asked", "open_all", "run"]
 
 _EVERY = 0.25
 """Seconds between two looks at the parts."""
+_FILES_EVERY = 2.0
+"""Seconds between two looks at the mandates' files."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +58,12 @@ def run(asked: Asked) -> int:
 
     listen = free_place(asked.listen)
     given = chosen(asked.feed, asked.speed, asked.mandates, asked.bars, asked.funding, asked.marks, asked.venues)
+    _admit_logs(asked.logs)
+    if asked.broker is not None:
+        _admit_broker(asked.broker)
     with ExitStack() as held:
         engine = held.enter_context(database(asked.database, writes=True))
-        start = _open(engine, given, asked)
+        start = open_all(engine, given, DEPOSITS if asked.demo else ())
         # A socket's path may have only about 100 characters.
         shared = Path(held.enter_context(TemporaryDirectory(prefix="ringfence-", dir="/tmp")))
         address, socket = asked.broker, None
@@ -68,24 +76,56 @@ def run(asked: Asked) -> int:
         installation = Installation(_parts(asked, start, socket, listen), asked.logs, environment)
         held.callback(_stop, installation)
         remark(f"health and metrics: http://{listen}/health http://{listen}/metrics")
-        _serve(engine, installation)
+        _serve(engine, installation, Files(asked.mandates, asked.venues))
     return 0
 
 
-def _open(engine: "Engine", given: "Feed", asked: Asked) -> int:
-    """Open the vaults of the mandates that are not open yet; returns where the feed's clock starts, UTC ms."""
+def _admit_logs(folder: Path) -> None:
+    """Makes the folder of the logs. Refused: InputRefused, where it is none or cannot be written in."""
+    from ringfence.faces.errors import InputRefused
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except (FileExistsError, NotADirectoryError):
+        raise InputRefused("--logs", str(folder), "is not a folder, or stands below a file; name another") from None
+    except OSError as failure:
+        raise InputRefused("--logs", str(folder), f"cannot be made ({failure.strerror}); name another folder") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputRefused("--logs", str(folder), "cannot be written in; allow it, or name another folder")
+
+
+def _admit_broker(address: str) -> None:
+    """Refused: SettingRefused, InputRefused, BrokerUnreachable."""
+    from ringfence.faces.errors import InputRefused
+    from ringfence.runtime.broker import demand_answer
+    from ringfence.runtime.settings import settings
+
+    settings(broker=address)
+    if address.startswith("memory:"):
+        raise InputRefused("--broker", address, "is inside one process, and an installation has several; name another")
+    demand_answer(address)
+
+
+def open_all(engine: "Engine", given: "Feed", deposits: Sequence[str] = ()) -> int:
+    """Open the vaults of the feed's mandates that are not open yet, with a demo's deposits; returns where the feed's
+    clock starts, UTC ms. A vault whose mandate's file has changed lives on under the mandate that it has."""
     from ringfence.faces.inputs import parse_deposits
     from ringfence.runtime.acts import deposit, open_vault
     from ringfence.runtime.feeding import fed_until
+    from ringfence.vaults.errors import MandateChanged
 
     start = max(given.start, min(fed_until(engine, given.symbols).values(), default=0))
     for setup in given.setups:
         mandate = setup.mandate
-        if open_vault(engine, mandate, start):
+        try:
+            is_new = open_vault(engine, mandate, start)
+        except MandateChanged:
+            remark(f"{mandate.name}: {PENDING}")
+            continue
+        if is_new:
             remark(f"{mandate.name}: opened")
-            for holder, amount in parse_deposits(DEPOSITS if asked.demo else (), [mandate]).items():
-                if asked.demo:
-                    deposit(engine, mandate.name, holder, amount, start, new=True)
+            for holder, amount in parse_deposits(deposits, [mandate]).items() if deposits else ():
+                deposit(engine, mandate.name, holder, amount, start, new=True)
     return start
 
 
@@ -116,19 +156,32 @@ def _parts(asked: Asked, start: int, socket: Path | None, listen: str) -> "tuple
     )
 
 
-def _serve(engine: "Engine", installation: "Installation") -> None:
+def _serve(engine: "Engine", installation: "Installation", files: Files) -> None:
     from ringfence.faces.cli.view import View
 
-    ended = list[int]()
+    ended, looked = list[int](), time.monotonic()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda given, _: ended.append(given))
     with View(engine, installation) as view:
         while not ended:
             for told in installation.tend():
                 view.tell(told)
+            if time.monotonic() - looked > _FILES_EVERY:
+                for told in _pending(files, engine):
+                    view.tell(told)
+                looked = time.monotonic()
             view.refresh()
             time.sleep(_EVERY)
         view.refresh(at_once=True)
+
+
+def _pending(files: Files, engine: "Engine") -> list[str]:
+    from ringfence.runtime.errors import DatabaseError
+
+    try:
+        return files.told(engine)
+    except DatabaseError:  # told by the view
+        return []
 
 
 def _stop(installation: "Installation") -> None:

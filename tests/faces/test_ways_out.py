@@ -24,7 +24,8 @@ LOWER = ("words", "risk", "markets", "strategies", "vaults", "runtime")
 
 def commands() -> dict[str, set[str]]:
     """The options of every command of the command line, by its name; of a group of commands, those of all of them."""
-    for module in ("tools", "figures", "instruments", "listing", "opinions", "running", "reading", "books", "acts"):
+    for module in ("tools", "figures", "instruments", "listing", "opinions", "running", "living", "keeping", "reading",
+                   "books", "acts"):  # fmt: skip
         import_module(f"ringfence.faces.cli.{module}")
     return {name: options(command) for name, command in get_group(app).commands.items()}
 

@@ -49,7 +49,7 @@ def clock(one: Tide) -> int | None:
 
 
 def test_a_vault_is_due_until_it_has_lived_all_that_is_fed(fed: Tide) -> None:
-    assert Duties(fed.engine).due(NOW) == [Due("tide", 0)]
+    assert Duties(fed.engine).due(NOW) == [Due("tide", 0, False)]
     fed.step(9)
     assert named(fed) == ["tide"]
     fed.step(1, 9)
@@ -98,10 +98,10 @@ def test_a_vault_is_claimed_by_one_until_it_is_let_go_or_the_claim_runs_out(fed:
     assert claim(fed.engine, ["tide", "ghost"], NOW) == ("tide",)
     assert claim(fed.engine, ["tide"], NOW) == ()
     assert named(fed, NOW + CLAIM - 1) == []
-    assert Duties(fed.engine).due(NOW + CLAIM) == [Due("tide", 1)]
+    assert Duties(fed.engine).due(NOW + CLAIM) == [Due("tide", 1, False)]
     assert claim(fed.engine, ["tide"], NOW + CLAIM) == ("tide",)
     let_go(fed.engine, ["tide"])
-    assert Duties(fed.engine).due(NOW) == [Due("tide", 0)]
+    assert Duties(fed.engine).due(NOW) == [Due("tide", 0, False)]
 
 
 def test_a_vault_that_kills_whoever_steps_it_is_left_aside_and_says_so(fed: Tide) -> None:
@@ -168,7 +168,7 @@ def test_anything_but_a_list_of_names_is_refused(fed: Tide, names: object) -> No
 
 def test_it_rings_once_and_again_only_after_a_while(fed: Tide) -> None:
     heard: list[list[str]] = []
-    scheduler = Scheduler(fed.engine, lambda names: heard.append(list(names)))
+    scheduler = Scheduler(fed.engine, lambda names, slow: heard.append(list(names)))
     assert [scheduler.round(NOW + after) for after in (0, 1, AGAIN - 1, AGAIN)] == [1, 0, 0, 1]
     assert heard == [["tide"]] * 2
     fed.step(10)
@@ -181,7 +181,7 @@ def test_what_has_failed_is_rung_for_alone_and_the_rest_is_shared_out(sqlite_dat
         open_vault(one.engine, tide(f"tide-{number:03}").mandate, START)
     claim(one.engine, ["tide-007"], NOW - CLAIM)
     heard: list[list[str]] = []
-    assert Scheduler(one.engine, lambda names: heard.append(list(names)), workers=2).round(NOW) == 2 * BATCH + 11
+    assert Scheduler(one.engine, lambda names, slow: heard.append(list(names)), workers=2).round(NOW) == 2 * BATCH + 11
     assert [len(names) for names in heard] == [BATCH, BATCH, 10, 1]
     assert heard[-1] == ["tide-007"]
     assert len({name for names in heard for name in names}) == 2 * BATCH + 11
@@ -194,7 +194,7 @@ def test_two_schedulers_and_two_workers_at_once_have_one_effect(sqlite_database:
         deposit(one.engine, one.name, "alice", 1_000 * UNIT, START, "once")
         rung: list[list[str]] = []
         for _ in range(schedulers):
-            Scheduler(one.engine, lambda names: rung.append(list(names))).round(NOW)
+            Scheduler(one.engine, lambda names, slow: rung.append(list(names))).round(NOW)
         for names in rung:
             with using(Desk(one.engine)):
                 settle(names)
@@ -230,13 +230,22 @@ def _hour(market: Market, hour: int) -> Market:
 
 
 def test_a_database_of_the_schema_before_is_fed_up_to_its_last_bar(sqlite_database: str) -> None:
-    """The step from 0003 takes what is recorded for whole."""
+    """The steps from 0003 take what is recorded for whole, and a vault's last slot for what it has lived up to."""
     one = launch(sqlite_database, walk(bars=5))
+    deposit(one.engine, "tide", "alice", 1_000 * UNIT, START)
+    one.step(3)
+    before = contents(one.engine)
     one.engine.dispose()
     engine = open_engine(sqlite_database, create=False)
+    columns = ("closing_since", "resume_asked", "halted_since", "nav_low", "clock")
     with unit_of_work(engine) as connection:
-        for statement in ("DROP TABLE duty", "DROP TABLE fed", "UPDATE alembic_version SET version_num = '0003'"):
+        for statement in ("DROP TABLE duty", "DROP TABLE glance", "DROP TABLE fed",
+                          *(f"ALTER TABLE vault DROP COLUMN {column}" for column in columns),
+                          "UPDATE alembic_version SET version_num = '0003'"):  # fmt: skip
             connection.exec_driver_sql(statement)
     assert migrate(engine) == "0003"
     assert contents(engine)["fed"] == [(f"binance:{SYMBOL}", START + 5 * HOUR)]
+    assert contents(engine)["vault"] == before["vault"]
+    assert one.desk.step("tide", START + 4 * HOUR) == 2
+    assert len(contents(engine)["journal"]) == len(before["journal"]) + 2
     engine.dispose()
