@@ -13,6 +13,9 @@ from ringfence.runtime.errors import BrokerUnreachable
 
 __all__ = ["EmbeddedBroker", "broker_at"]
 
+_PATIENCE = 5.0
+"""Seconds that what was left running has to answer."""
+
 
 class EmbeddedBroker:
     """Running inside the `with` block, at `socket` in a folder of its own; its files are gone afterwards."""
@@ -28,7 +31,7 @@ class EmbeddedBroker:
     def __enter__(self) -> Self:
         """What a process that is gone left running at the socket is stopped first. Refused: BrokerUnreachable."""
         with suppress(redis.RedisError):
-            redis.Redis(unix_socket_path=str(self._socket)).shutdown(nosave=True)
+            redis.Redis(unix_socket_path=str(self._socket), socket_timeout=_PATIENCE).shutdown(nosave=True)
         try:
             self._server.start()
         except (ValkeyServerError, OSError) as failure:

@@ -13,6 +13,8 @@ __all__ = ["Doorbell"]
 
 EXPIRES = 30.0
 """Seconds after which a message that nobody heard is worth nothing: it was rung again since."""
+_AT_ONCE = {"max_retries": 1, "interval_start": 0.1}
+"""A broker that is away is told at once, and tried again at the next ring."""
 
 
 class Doorbell:
@@ -27,7 +29,7 @@ class Doorbell:
         """Ring for slots that are due. Refused: BrokerUnreachable."""
         try:
             if self._connection is None:
-                self._connection = app.connection_for_write(self._broker)
+                self._connection = app.connection_for_write(self._broker, transport_options=_AT_ONCE)
             settle.apply_async(
                 (list(vaults),), queue=SETTLEMENT, expires=EXPIRES, connection=self._connection, retry=False
             )

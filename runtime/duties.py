@@ -37,7 +37,8 @@ from ringfence.vaults.tables import bar, fed, mandate, position, vault
 __all__ = ["CLAIM", "MOST", "Due", "Duties", "claim", "let_go", "put_off", "released", "troubles"]
 
 CLAIM = 20_000
-"""How long (ms) a claim holds."""
+"""How long (ms) a claim holds, and no wait is longer: an end that is further away was written by a clock that was
+wrong, and holds nothing up."""
 MOST = 5
 """Attempts without success after which a vault is left aside."""
 _WAITS = (1_000, 2_000, 4_000, 8_000, 16_000)
@@ -103,7 +104,7 @@ class Duties:
             for row in connection.execute(_OPEN):
                 trouble = duties.get(row.id)
                 attempts = 0 if trouble is None else trouble.attempts
-                waits = trouble is not None and (trouble.not_before > now or attempts >= MOST)
+                waits = trouble is not None and (now < trouble.not_before <= now + CLAIM or attempts >= MOST)
                 timeframe = self._timeframe(connection, row.mandate)
                 lived = row.opened // timeframe * timeframe - 1 if row.last_bar is None else row.last_bar
                 over = ends.get(row.id, 0) // timeframe > lived // timeframe + 1
@@ -127,7 +128,9 @@ def claim(engine: Engine, vaults: Sequence[str], now: int) -> tuple[str, ...]:
         names = dict(connection.execute(named).all())
         there = {row.vault_id: row for row in connection.execute(select(duty).where(duty.c.vault_id.in_(names)))}
         new = [of for of in names if of not in there]
-        again = [of for of, row in there.items() if row.not_before <= now and row.attempts < MOST]
+        again = [
+            of for of, row in there.items() if not now < row.not_before <= now + CLAIM and row.attempts < MOST
+        ]
         if new:
             rows = [{"vault_id": of, "attempts": 1, "not_before": now + CLAIM, "failure": None} for of in new]
             connection.execute(insert(duty), rows)

@@ -67,6 +67,7 @@ class Installation:
                 part.died = 1 if now - part.started > _SOUND else part.died + 1
                 part.due = now + _WAITS[min(part.died, len(_WAITS)) - 1]
                 told.append(f"{part.name} ended ({_ended(part.process.returncode)}); its log: {self.log(part)}")
+                _kill_family(part.process)
                 self._close(part)
             if part.process is None and now >= part.due and (part.needs is None or part.needs.exists()):
                 self._start(part, now)
@@ -101,12 +102,17 @@ class Installation:
                 part.process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 killed.append(part.name)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(part.process.pid, signal.SIGKILL)  # with the children that it left behind, if any
+            _kill_family(part.process)
             part.process.wait()
         for part in self.parts:
             self._close(part)
         return tuple(killed)
+
+
+def _kill_family(process: subprocess.Popen[bytes]) -> None:
+    """A process, if it still runs, and the children that it left behind."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _private(path: str, flags: int) -> int:
