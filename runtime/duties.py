@@ -128,9 +128,7 @@ def claim(engine: Engine, vaults: Sequence[str], now: int) -> tuple[str, ...]:
         names = dict(connection.execute(named).all())
         there = {row.vault_id: row for row in connection.execute(select(duty).where(duty.c.vault_id.in_(names)))}
         new = [of for of in names if of not in there]
-        again = [
-            of for of, row in there.items() if not now < row.not_before <= now + CLAIM and row.attempts < MOST
-        ]
+        again = [of for of, row in there.items() if not now < row.not_before <= now + CLAIM and row.attempts < MOST]
         if new:
             rows = [{"vault_id": of, "attempts": 1, "not_before": now + CLAIM, "failure": None} for of in new]
             connection.execute(insert(duty), rows)
@@ -148,11 +146,14 @@ def let_go(engine: Engine, vaults: Iterable[str]) -> None:
     in_unit(engine, lambda connection: connection.execute(delete(duty).where(duty.c.vault_id.in_(ids))))
 
 
-def put_off(engine: Engine, name: str, failure: str, now: int) -> None:
-    """A claimed vault could not be stepped: the next attempt waits, longer each time."""
+def put_off(engine: Engine, name: str, failure: str, now: int, *, blamed: bool = True) -> None:
+    """A claimed vault could not be stepped: the next attempt waits, longer each time. One that is not `blamed`, since
+    the database failed and not the vault, has not used up an attempt."""
     wait = case(*((duty.c.attempts <= number, now + wait) for number, wait in enumerate(_WAITS, 1)), else_=now)
     of = select(vault.c.id).where(vault.c.name == name).scalar_subquery()
-    changed = update(duty).where(duty.c.vault_id == of).values(failure=bindparam("told"), not_before=wait)
+    counted = duty.c.attempts if blamed else case((duty.c.attempts > 0, duty.c.attempts - 1), else_=0)
+    values = {"failure": bindparam("told"), "not_before": wait, "attempts": counted}
+    changed = update(duty).where(duty.c.vault_id == of).values(values)
     in_unit(engine, lambda connection: connection.execute(changed, {"told": failure[:_TOLD]}))
 
 

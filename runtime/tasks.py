@@ -18,7 +18,7 @@ from celery.utils.log import get_task_logger
 from ringfence.runtime.database import open_engine
 from ringfence.runtime.desk import Desk
 from ringfence.runtime.duties import claim, let_go, put_off
-from ringfence.runtime.errors import DatabaseReplaced
+from ringfence.runtime.errors import DatabaseError, DatabaseReplaced
 from ringfence.runtime.settings import settings
 
 __all__ = ["SETTLEMENT", "TIME", "app", "clock", "settle", "step", "using"]
@@ -121,7 +121,8 @@ def settle(vaults: list[str]) -> int:
             raise
         except Exception as failure:
             log.exception("vault %s could not be stepped", name)
-            put_off(desk.engine, name, f"{type(failure).__name__}: {failure}", clock())
+            told, blamed = f"{type(failure).__name__}: {failure}", not isinstance(failure, DatabaseError)
+            put_off(desk.engine, name, told, clock(), blamed=blamed)
     let_go(desk.engine, [*done, *left])
     return stepped
 
