@@ -98,7 +98,7 @@ def _parts(asked: Asked, start: int, socket: Path | None) -> "tuple[Part, ...]":
         *broker,
         Part("worker", ("worker", "--concurrency", str(asked.workers)), socket),
         Part("schedule", ("schedule", "--workers", str(asked.workers)), socket),
-        Part("feed", feed),
+        Part("feed", feed, ends=True),
     )
 
 

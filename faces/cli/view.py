@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.live import Live
     from sqlalchemy import Engine
 
-    from ringfence.runtime.installation import Installation
+    from ringfence.runtime.installation import Installation, Part
 
 __all__ = ["View"]
 
@@ -96,5 +96,9 @@ class View:
                 vault["vault"], vault["status"], readable(vault["nav"]), distance, readable(vault["nav_per_share"], 6),
                 readable(vault["in_margin"]), vault["marked"] or "",
             )  # fmt: skip
-        parts = ", ".join(f"{part.name} {'runs' if part.is_running else 'starts'}" for part in self._installation.parts)
+        parts = ", ".join(f"{part.name} {_state(part)}" for part in self._installation.parts)
         return Group(worth, Text(), Text(parts), *map(Text, self._told))
+
+
+def _state(part: "Part") -> str:
+    return "is done" if part.is_done else "runs" if part.is_running else "starts"

@@ -15,15 +15,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, select
 
-from ringfence.faces.feeds import chosen
-from ringfence.runtime.acts import open_vault
+from ringfence.faces.feeds import Feed, chosen
+from ringfence.runtime.acts import deposit, open_vault
 from ringfence.runtime.bar_store import store_bars
 from ringfence.runtime.database import in_unit, migrate, open_engine, unit_of_work
 from ringfence.runtime.desk import Desk
 from ringfence.vaults.tables import vault
 from tests.reference.tide import breaches, contents
 
-PATIENCE = 120.0
+PATIENCE = 240.0
 """Seconds for what takes a few on an idle machine."""
 MANDATE = """
 mandate: {name}
@@ -72,18 +72,26 @@ def fifty(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ledger]:
     return folder, lived_alone(folder, tmp_path_factory.mktemp("alone"))
 
 
-def lived_alone(mandates: Path, folder: Path) -> Ledger:
+@contextmanager
+def paid_in(url: str, mandates: Path) -> Iterator[tuple[Engine, Feed]]:
+    """The vaults of the mandates, open in the database at `url` and paid in to."""
     given = chosen("replay:2020-03", "max", [mandates], (), (), (), None)
-    engine = open_engine(f"sqlite:///{folder / 'ringfence.db'}", create=True)
+    engine = open_engine(url, create=True)
     migrate(engine)
-    for setup, market in given.inputs.vaults:
-        in_unit(engine, lambda connection, market=market: store_bars(connection, market))
+    for number, setup in enumerate(given.setups):
         open_vault(engine, setup.mandate, given.start)
-    for setup in given.setups:
-        assert Desk(engine).catch_up(setup.mandate.name, lambda: True) > 60
-    found = contents(engine)
+        deposit(engine, setup.mandate.name, "alice", 10**9 + number, given.start, f"paid-{number}")
+    yield engine, given
     engine.dispose()
-    return found
+
+
+def lived_alone(mandates: Path, folder: Path) -> Ledger:
+    with paid_in(f"sqlite:///{folder / 'ringfence.db'}", mandates) as (engine, given):
+        for _, market in given.inputs.vaults:
+            in_unit(engine, lambda connection, market=market: store_bars(connection, market))
+        for setup in given.setups:
+            assert Desk(engine).catch_up(setup.mandate.name, lambda: True) > 60
+        return contents(engine)
 
 
 class Up:
@@ -108,7 +116,7 @@ class Up:
         while not condition():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 pytest.fail(f"no {what} (exit code {self.process.poll()})\n{self.told()}")
-            time.sleep(0.1)
+            time.sleep(0.25)
 
     def family(self) -> dict[int, str]:
         """Every process that descends from it, with its command."""
@@ -185,10 +193,13 @@ def gone(pids: list[int]) -> bool:
 def test_it_lives_what_is_fed_as_living_in_process_does_and_leaves_nothing_behind(
     database_url: str, mandates: Path, undisturbed: Ledger, tmp_path: Path
 ) -> None:
+    with paid_in(database_url, mandates):
+        pass
     with installed(tmp_path, database_url, str(mandates), "--speed", "max") as up:
         up.wait_for("end of the month", has_lived(database_url, undisturbed))
         family = list(up.family())
         assert len(family) >= 5  # broker, scheduler, feed, worker and its children
+        up.wait_for("end of the feed", lambda: "feed is done" in up.output.read_text())
         assert up.stop() == 0
         assert gone(family), up.family()
     assert_same(database_url, undisturbed)
@@ -212,6 +223,8 @@ def test_a_storm_of_kills_changes_nothing(
     database_url: str, mandates: Path, undisturbed: Ledger, tmp_path: Path
 ) -> None:
     """Whatever dies is started again, and the month ends in the same ledger."""
+    with paid_in(database_url, mandates):
+        pass
     with installed(tmp_path, database_url, str(mandates), "--speed", "120000x") as up:
         up.wait_for("first vault", lambda: len(up.family()) >= 4 and engine_of(database_url) is not None)
         assert stormed(up, random.Random(1), 10.0) >= 5
@@ -226,6 +239,8 @@ def test_a_minute_of_kills_over_fifty_vaults_changes_nothing(
     database_url: str, fifty: tuple[Path, Ledger], tmp_path: Path, seed: int
 ) -> None:
     mandates, ledger = fifty
+    with paid_in(database_url, mandates):
+        pass
     with installed(tmp_path, database_url, str(mandates), "--speed", "30000x") as up:
         up.wait_for("first vault", lambda: len(up.family()) >= 4 and engine_of(database_url) is not None)
         assert stormed(up, random.Random(seed), 60.0) >= 30
@@ -242,5 +257,5 @@ def test_its_parts_end_with_it_however_it_ends(sqlite_database: str, mandates: P
         up.process.wait()
         deadline = time.monotonic() + PATIENCE
         while not gone(parts) and time.monotonic() < deadline:
-            time.sleep(0.1)
+            time.sleep(0.25)
         assert gone(parts)
