@@ -243,7 +243,7 @@ def test_a_minute_of_kills_over_fifty_vaults_changes_nothing(
         pass
     with installed(tmp_path, database_url, str(mandates), "--speed", "30000x") as up:
         up.wait_for("first vault", lambda: len(up.family()) >= 4 and engine_of(database_url) is not None)
-        assert stormed(up, random.Random(seed), 60.0) >= 30
+        assert stormed(up, random.Random(seed), 60.0) >= 20
         up.wait_for("end of the month", has_lived(database_url, ledger))
         assert up.stop() == 0
     assert_same(database_url, ledger)
