@@ -16,7 +16,7 @@ ifneq ($(shell .venv/bin/python -c "" 2>/dev/null && cat .venv/ready 2>/dev/null
 endif
 endif
 
-.PHONY: help setup demo test check lint types imports coverage bench examples clean
+.PHONY: help setup demo test storm check lint types imports coverage bench examples clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -29,6 +29,9 @@ demo: $(READY) ## the crash of March 2020: vaults, walls, statements and a repor
 
 test: $(READY) ## the whole test suite (ARGS="-k wall" for a part of it)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+storm: $(READY) ## minutes of random kills over fifty vaults, on both databases
+	@$(BIN)/python -m pytest -m storm tests/faults $(ARGS)
 
 check: lint types imports ## lint, format, types and import contracts: what CI demands
 

@@ -22,6 +22,9 @@ PATIENCE = 2.0
 _ONCE = Retry(NoBackoff(), 0)
 _TRIES = 2
 
+_PATIENCE = 5.0
+"""Seconds that what was left running has to answer."""
+
 
 class EmbeddedBroker:
     """Running inside the `with` block, at `socket` in a folder of its own; its files are gone afterwards."""
@@ -37,7 +40,7 @@ class EmbeddedBroker:
     def __enter__(self) -> Self:
         """What a process that is gone left running at the socket is stopped first. Refused: BrokerUnreachable."""
         with suppress(redis.RedisError):
-            redis.Redis(unix_socket_path=str(self._socket)).shutdown(nosave=True)
+            redis.Redis(unix_socket_path=str(self._socket), socket_timeout=_PATIENCE).shutdown(nosave=True)
         try:
             self._server.start()
         except (ValkeyServerError, OSError) as failure:

@@ -19,6 +19,8 @@ EXPIRES = 30.0
 """Seconds after which a message that nobody heard is worth nothing: it was rung again since."""
 _RECORDED = "ringfence.recorded"
 """Where the feed says that something was recorded."""
+_AT_ONCE = {"max_retries": 1, "interval_start": 0.1}
+"""A broker that is away is told at once, and tried again at the next ring."""
 
 
 class Doorbell:
@@ -44,7 +46,7 @@ class Doorbell:
     def _ring(self, task: Any, asked: tuple[object, ...], queue: str) -> None:
         try:
             if self._connection is None:
-                self._connection = app.connection_for_write(self._broker)
+                self._connection = app.connection_for_write(self._broker, transport_options=_AT_ONCE)
             task.apply_async(asked, queue=queue, expires=EXPIRES, connection=self._connection, retry=False)
         except (OperationalError, OSError) as failure:
             self.close()

@@ -40,7 +40,8 @@ __all__ = ["CLAIM", "MOST", "Due", "Duties", "claim", "keep_slow", "let_go", "lo
            "troubles"]  # fmt: skip
 
 CLAIM = 20_000
-"""How long (ms) a claim holds."""
+"""How long (ms) a claim holds, and no wait is longer: an end that is further away was written by a clock that was
+wrong, and holds nothing up."""
 MOST = 5
 """Attempts without success after which a vault is left aside."""
 _WAITS = (1_000, 2_000, 4_000, 8_000, 16_000)
@@ -132,7 +133,7 @@ class Duties:
             for row in connection.execute(_OPEN):
                 trouble = duties.get(row.id)
                 attempts = 0 if trouble is None else trouble.attempts
-                waits = trouble is not None and (trouble.not_before > now or attempts >= MOST)
+                waits = trouble is not None and (now < trouble.not_before <= now + CLAIM or attempts >= MOST)
                 timeframe = self._timeframe(connection, row.mandate)
                 slot = row.clock // timeframe * timeframe
                 if not waits and ends.get(row.id, 0) >= slot + timeframe and latest.get(row.id, -1) >= slot:
@@ -160,7 +161,7 @@ def claim(engine: Engine, vaults: Sequence[str], now: int) -> tuple[str, ...]:
         names = dict(connection.execute(named).all())
         there = {row.vault_id: row for row in connection.execute(select(duty).where(duty.c.vault_id.in_(names)))}
         new = [of for of in names if of not in there]
-        again = [of for of, row in there.items() if row.not_before <= now and row.attempts < MOST]
+        again = [of for of, row in there.items() if not now < row.not_before <= now + CLAIM and row.attempts < MOST]
         if new:
             rows = [
                 {"vault_id": of, "attempts": 1, "not_before": now + CLAIM, "failure": None, "slow": 0} for of in new
@@ -200,11 +201,14 @@ def looked(connection: Connection, vaults: Sequence[str]) -> dict[str, int]:
     return dict(connection.execute(seen.where(vault.c.name.in_(vaults))).all())
 
 
-def put_off(engine: Engine, name: str, failure: str, now: int) -> None:
-    """A claimed vault could not be stepped: the next attempt waits, longer each time."""
+def put_off(engine: Engine, name: str, failure: str, now: int, *, blamed: bool = True) -> None:
+    """A claimed vault could not be stepped: the next attempt waits, longer each time. One that is not `blamed`, since
+    the database failed and not the vault, has not used up an attempt."""
     wait = case(*((duty.c.attempts <= number, now + wait) for number, wait in enumerate(_WAITS, 1)), else_=now)
     of = select(vault.c.id).where(vault.c.name == name).scalar_subquery()
-    changed = update(duty).where(duty.c.vault_id == of).values(failure=bindparam("told"), not_before=wait)
+    counted = duty.c.attempts if blamed else case((duty.c.attempts > 0, duty.c.attempts - 1), else_=0)
+    values = {"failure": bindparam("told"), "not_before": wait, "attempts": counted}
+    changed = update(duty).where(duty.c.vault_id == of).values(values)
     in_unit(engine, lambda connection: connection.execute(changed, {"told": failure[:_TOLD]}))
 
 

@@ -39,12 +39,15 @@ class Part:
     """Of this program."""
     needs: Path | None = None
     """A file that is there once it can start."""
+    ends: bool = False
+    """It ends by itself once nothing is left to do, and is not started again then."""
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     started: float = 0.0
     died: int = 0
     """How often in a row it died without having lived for long."""
     due: float = 0.0
     """When it is started (again), by the monotonic clock."""
+    is_done: bool = False
 
     @property
     def is_running(self) -> bool:
@@ -69,11 +72,15 @@ class Installation:
         now, told = time.monotonic(), []
         for part in self.parts:
             if part.process is not None and part.process.poll() is not None:
+                part.is_done = part.ends and part.process.returncode == 0
                 part.died = 1 if now - part.started > _SOUND else part.died + 1
                 part.due = now + _WAITS[min(part.died, len(_WAITS)) - 1]
-                told.append(f"{part.name} ended ({_ended(part.process.returncode)}){self._last_words(part)}")
+                ended = "is done" if part.is_done else f"ended ({_ended(part.process.returncode)})"
+                told.append(f"{part.name} {ended}{'' if part.is_done else self._last_words(part)}")
+                _kill_family(part.process)
                 self._close(part)
-            if part.process is None and now >= part.due and (part.needs is None or part.needs.exists()):
+            is_due = part.process is None and not part.is_done and now >= part.due
+            if is_due and (part.needs is None or part.needs.exists()):
                 self._start(part, now)
         return tuple(told)
 
@@ -117,12 +124,17 @@ class Installation:
                 part.process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 killed.append(part.name)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(part.process.pid, signal.SIGKILL)  # with the children that it left behind, if any
+            _kill_family(part.process)
             part.process.wait()
         for part in self.parts:
             self._close(part)
         return tuple(killed)
+
+
+def _kill_family(process: subprocess.Popen[bytes]) -> None:
+    """A process, if it still runs, and the children that it left behind."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _private(path: str, flags: int) -> int:

@@ -51,7 +51,8 @@ class Scheduler:
         """Ring for what is due at `now` (UTC ms) and was not rung for just before; returns how many vaults."""
         due = self._duties.due(now)
         self._rung = {one.vault: self._rung[one.vault] for one in due if one.vault in self._rung}
-        fresh = [one for one in due if now - self._rung.get(one.vault, -AGAIN) >= AGAIN]
+        # A ring from the future was told by a clock that has been put right since.
+        fresh = [one for one in due if not 0 <= now - self._rung.get(one.vault, -AGAIN) < AGAIN]
         sound = [one.vault for one in fresh if one.attempts == 0 and not one.slow]
         size = max(1, min(BATCH, -(-len(sound) // self._workers)))
         batches = [sound[start : start + size] for start in range(0, len(sound), size)]

@@ -18,8 +18,8 @@ from celery.utils.log import get_task_logger
 from ringfence.runtime import halting, metrics
 from ringfence.runtime.database import open_engine
 from ringfence.runtime.desk import Desk
-from ringfence.runtime.duties import claim, keep_slow, let_go, put_off
-from ringfence.runtime.errors import DatabaseReplaced, SlowStrategy
+from ringfence.runtime.duties import claim, let_go, put_off
+from ringfence.runtime.errors import DatabaseError, DatabaseReplaced, SlowStrategy
 from ringfence.runtime.logs import bound
 from ringfence.runtime.proposals import MOMENT, Apart
 from ringfence.runtime.proposers import Proposers
@@ -139,9 +139,8 @@ def settle(vaults: list[str], patient: bool = False) -> int:
         except Exception as failure:
             log.exception("vault %s could not be stepped", name, extra={"vault": name})
             metrics.failed(failure)
-            put_off(desk.engine, name, f"{type(failure).__name__}: {failure}", clock())
-    if slow:
-        keep_slow(desk.engine, slow)
+            told, blamed = f"{type(failure).__name__}: {failure}", not isinstance(failure, DatabaseError)
+            put_off(desk.engine, name, told, clock(), blamed=blamed)
     let_go(desk.engine, [*done, *left])
     return stepped
 

