@@ -11,11 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-
 from ringfence.markets.bars import Bars
 from ringfence.markets.errors import FeedRefused, NoAnswer, UnreadableFile
-from ringfence.markets.feeds.closing import between, joined, stamps_joined, traded
+from ringfence.markets.feeds.closing import between, differing, joined, stamps_joined, traded
 from ringfence.markets.feeds.errand import Errand
 from ringfence.markets.feeds.source import Delivery
 from ringfence.markets.files import read_bars, read_funding
@@ -227,7 +225,7 @@ def _deliver(symbol: str, known: _Symbol, bars: Bars, found: _Found) -> None:
         told = f"{len(bars):,} bars from {utc(int(bars.ts[0]))} lie before what was delivered"
         found.notes.append(f"{symbol}: {told}, left out")
     bars = traded(replace(bars, volume_known=known.volume_known))
-    corrected = _correction(known.last, bars)
+    corrected = None if known.last is None else differing(known.last, bars)
     new = bars.chosen(bars.ts >= (begin if corrected is None else corrected.ts[0]))
     if not len(new):
         return
@@ -275,13 +273,3 @@ def _refusals(paths: Sequence[Path], read: Callable[[Sequence[Path]], object]) -
             read([path])
         except RingfenceError as fault:
             yield path, fault
-
-
-def _correction(last: Bars | None, bars: Bars) -> Bars | None:
-    """The bar that was delivered last, where it reads otherwise now."""
-    if last is None:
-        return None
-    again = bars.chosen(bars.ts == last.ts[0])
-    names = ("open", "high", "low", "close", "volume")
-    same = all(np.array_equal(getattr(again, name), getattr(last, name)) for name in names)
-    return again if len(again) and not same else None

@@ -41,6 +41,10 @@ class Standin:
     """Milliseconds after a stamp before the exchange answers with it."""
     holes: set[int] = field(default_factory=set)
     """Opens of bars that it does not have."""
+    corrected: dict[int, float] = field(default_factory=dict)
+    """By the open of a bar, what its close reads now instead."""
+    ahead: int = 0
+    """Milliseconds that what it says of the time is ahead of its clock."""
     faults: dict[str, list[str]] = field(default_factory=dict)
     """By the last part of the path: what goes wrong with the next requests, one after the other; a fault that begins
     with `always` stays."""
@@ -56,7 +60,7 @@ class Standin:
 
     def answer(self, path: str, query: dict[str, str]) -> Any:
         ways: dict[str, Callable[[dict[str, str]], Any]] = {
-            "time": lambda _: {"serverTime": self.clock},
+            "time": lambda _: {"serverTime": self.clock + self.ahead},
             "exchangeInfo": lambda _: {"timezone": "UTC", "symbols": [_market(name) for name in _BASE]},
             "klines": self.klines,
             "markPriceKlines": lambda asked: [
@@ -77,6 +81,7 @@ class Standin:
         """One bar; while it is not over its close and volume are others."""
         over = ts + MINUTE <= self.clock
         opens, closes = price(market, ts), price(market, min(ts + MINUTE, self.clock))
+        closes = self.corrected.get(ts, closes)
         high, low = max(opens, closes) + 1, min(opens, closes) - 1
         volume = 1 + ts // MINUTE % 7 if over else 0.5
         figures = [f"{each:.2f}" for each in (opens, high, low, closes)]
