@@ -1,6 +1,7 @@
 """Slots: a market cut into the stretches that end with a decision, as the kernel walks it and as strategies see it."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,6 +26,8 @@ class Slots:
     """Of the slots, ms; a multiple of the market's own."""
     until: int | None = None
     """What the clock says (UTC ms) where more is known than the market holds; else its own last close."""
+    levels: tuple[Mapping[int, int], ...] = ()
+    """Per symbol, by open of the bar (UTC ms): how good its close was as a price, where no position may grow on it."""
 
     @cached_property
     def rows(self) -> Rows:
@@ -81,7 +84,7 @@ class Slots:
         return Walk(self.rows[bars], market.ts[bars], market.timeframe, market.stamps, closes, proposals)
 
     def fingerprint(self, slot: int) -> str:
-        """SHA-256 over every figure of the slot's bars."""
+        """SHA-256 over every figure of the slot's bars, and how good they were where that is told."""
         first, last = self.span(slot)
         content = hashlib.sha256(self.market.ts[first:last].tobytes())
         for name in (*_PRICES, "volume", "valid"):
@@ -90,4 +93,7 @@ class Slots:
             *(getattr(self.market, name)[first:last].ravel().tolist() for name in _STAMPS), strict=True
         ):
             content.update(self.market.stamps[start:stop].tobytes() + b"|")
+        ts = self.market.ts[first:last].tolist()
+        told = [(column, at, int(own[at])) for column, own in enumerate(self.levels) if own for at in ts if at in own]
+        content.update(repr(told).encode() if told else b"")
         return content.hexdigest()

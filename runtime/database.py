@@ -51,7 +51,7 @@ __all__ = [
     "unit_of_work",
 ]
 
-SCHEMA = "0004"
+SCHEMA = "0005"
 """The revision that this code reads and writes; the newest of runtime/migrations."""
 
 RETIRED = ("0001", "0002")

@@ -12,6 +12,7 @@ from ringfence.risk.book import Book, Terms, Walk, empty_book
 from ringfence.risk.edges import AccountKind, Edge
 from ringfence.risk.events import Bound, Event
 from ringfence.risk.tape import Tape, blank_tape, read_events, rewind
+from ringfence.runtime.levels import held_back
 from ringfence.runtime.setup import Setup
 from ringfence.strategies.errors import DuplicateStrategy, UnknownStrategy
 from ringfence.strategies.registry import release
@@ -58,7 +59,7 @@ def slot_inputs(setup: Setup, slots: Slots, number: int) -> SlotInputs:
     return SlotInputs(
         slot=slot,
         close=slot + slots.timeframe,
-        walk=slots.walk(setup.propose_at(slots, number), number),
+        walk=slots.walk(held_back(setup.propose_at(slots, number), slots, number), number),
         fingerprint=slots.fingerprint(number),
     )
 

@@ -42,6 +42,7 @@ ROWS: dict[str, dict[str, object]] = {
     "bar": {"instrument": "binance:BTC/USDT:USDT", "ts": 1, "open": 1.0, "high": 1.0, "low": 1.0, "close": 1.0,
             "volume": 0.0, "mark_open": None, "mark_high": None, "mark_low": None, "mark_close": None},
     "funding": {"instrument": "binance:BTC/USDT:USDT", "ts": 1, "rate": 0.0001},
+    "quality": {"instrument": "binance:BTC/USDT:USDT", "ts": 1, "level": 3},
     "fed": {"instrument": "binance:BTC/USDT:USDT", "until": 1},
     "duty": {"vault_id": 1, "attempts": 1, "not_before": 1, "failure": None},
 }  # fmt: skip
@@ -167,8 +168,8 @@ def test_an_empty_database_an_older_and_a_newer_schema_are_told_apart(
     with pytest.raises(SchemaMissing, match="holds no vaults"):
         check_schema(engine)
     migrate(engine)
-    monkeypatch.setattr(ringfence.runtime.database, "SCHEMA", "0005")
-    with pytest.raises(SchemaOlder, match="its schema is 0004, this version reads 0005"):
+    monkeypatch.setattr(ringfence.runtime.database, "SCHEMA", "0006")
+    with pytest.raises(SchemaOlder, match="its schema is 0005, this version reads 0006"):
         check_schema(engine)
     monkeypatch.undo()
     with unit_of_work(engine) as connection:
