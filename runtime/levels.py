@@ -48,8 +48,8 @@ def held_back(proposals: Rows, slots: Slots, number: int) -> Rows:
     price to grow on; what is held stays, and may be cut."""
     first, last = slots.span(number)
     for p, levels in enumerate(slots.levels):
-        real = np.flatnonzero(slots.market.valid[first:last, p]) if levels else ()
-        if len(real):
+        real = np.flatnonzero(slots.market.valid[first:last, p])
+        if levels and len(real):
             level = levels.get(int(slots.market.ts[first + real[-1]]))
             if level is not None and not permitted(Quality(level), Action.increase):
                 proposals[0, p].proposed = False

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ringfence.faces.cli.app import Database, Venues, app, database, database_url
+from ringfence.faces.cli.app import Database, Venues, app, database, database_url, remark
 from ringfence.faces.cli.running import BarFiles, FundingFiles, Mandates, MarkFiles
 
 __all__ = ["broker", "feed", "schedule", "up"]
@@ -23,12 +23,13 @@ BrokerAddress = Annotated[
         help="The broker: redis://HOST:PORT/NUMBER. [default: redis://localhost:6379/0]",
     ),
 ]
-FeedName = Annotated[
-    str,
+FeedNames = Annotated[
+    list[str] | None,
     typer.Option(
         "--feed",
         metavar="FEED",
-        help="Where prices come from: replay:SCENARIO, or replay with --bars: history as if it happened now.",
+        help="Where prices come from: replay:SCENARIO, or replay with --bars (history as if it happened now); folder:DIR "
+        "(files dropped into it); ccxt:EXCHANGE (its public data). Several of the last two witness each other.",
     ),
 ]
 Speed = Annotated[str, typer.Option("--speed", metavar="N", help="How many times as fast as it happened: 60x, or max.")]
@@ -92,7 +93,7 @@ def broker(
 @app.command()
 def feed(
     mandates: Mandates,
-    feed: FeedName,
+    feed: FeedNames = None,
     bars: BarFiles = None,
     funding: FundingFiles = None,
     mark: MarkFiles = None,
@@ -103,17 +104,28 @@ def feed(
     db: Database = None,
 ) -> None:
     """Record what a feed delivers for the mandates' instruments, until SIGTERM or its end."""
-    from ringfence.faces.feeds import chosen
+    from ringfence.faces.errors import InputRefused
+    from ringfence.faces.feeds import KINDS, Asked, named
     from ringfence.runtime.feeding import Feeder, fed_until
     from ringfence.runtime.tasks import clock
 
+    if not feed:
+        raise InputRefused("--feed", "", "expected one of: " + "; ".join(kind.form for kind in KINDS.values()))
     _log_plainly()
     stopped = _until_stopped()
-    given = chosen(feed, speed, mandates, bars or (), funding or (), mark or (), venues)
+    asked = Asked(
+        tuple(feed), tuple(mandates), speed, tuple(bars or ()), tuple(funding or ()), tuple(mark or ()),
+        tuple(venues) if venues else None,
+    )  # fmt: skip
+    given = named(asked)
     with database(db, writes=True, create=False) as engine:
         known = fed_until(engine, given.symbols)
         source = given.source(started or clock(), since, known)
-        Feeder(engine, source).serve(clock, stopped)
+        feeder = Feeder(engine, source)
+        try:
+            feeder.serve(clock, stopped)
+        finally:
+            remark(", ".join(f"{name} {count:,}" for name, count in feeder.counts.items() if count) or "nothing came")
 
 
 @app.command()
@@ -121,7 +133,7 @@ def up(
     mandates: Annotated[
         list[Path] | None, typer.Argument(metavar="[MANDATE...]", help="Mandate files, or folders of them.")
     ] = None,
-    feed: FeedName = "replay:2020-03",
+    feed: FeedNames = None,
     bars: BarFiles = None,
     funding: FundingFiles = None,
     mark: MarkFiles = None,
@@ -144,6 +156,7 @@ def up(
     from ringfence.faces.cli.supervision import Asked, run
     from ringfence.faces.demo import example_mandates
     from ringfence.faces.errors import InputRefused
+    from ringfence.faces.feeds import Asked as Prices
 
     if demo:
         mandates, speed = mandates or [example_mandates()], "3600x"
@@ -151,8 +164,8 @@ def up(
         Path("out/live").mkdir(parents=True, exist_ok=True)
     if not mandates:
         raise InputRefused("MANDATE", "", "name the mandates whose vaults shall live, or --demo")
-    asked = Asked(
-        tuple(mandates), feed, tuple(bars or ()), tuple(funding or ()), tuple(mark or ()), speed,
-        tuple(venues) if venues else None, workers, database_url(db), broker, logs, demo,
+    prices = Prices(
+        tuple(feed or ("replay:2020-03",)), tuple(mandates), speed, tuple(bars or ()), tuple(funding or ()),
+        tuple(mark or ()), tuple(venues) if venues else None,
     )  # fmt: skip
-    raise typer.Exit(run(asked))
+    raise typer.Exit(run(Asked(prices, workers, database_url(db), broker, logs, demo)))

@@ -15,7 +15,8 @@ from ringfence.faces.demo import DEPOSITS
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from ringfence.faces.feeds import Feed
+    from ringfence.faces.feeds import Asked as Prices
+    from ringfence.faces.feeds import Feed, Live
     from ringfence.runtime.installation import Installation, Part
 
 __all__ = ["Asked", "run"]
@@ -28,13 +29,8 @@ _EVERY = 0.25
 class Asked:
     """What `up` was asked for."""
 
-    mandates: tuple[Path, ...]
-    feed: str
-    bars: tuple[str, ...]
-    funding: tuple[str, ...]
-    marks: tuple[str, ...]
-    speed: str
-    venues: tuple[Path, ...] | None
+    prices: "Prices"
+    """The mandates, and where prices come from."""
     workers: int
     database: str
     broker: str | None
@@ -44,11 +40,11 @@ class Asked:
 
 def run(asked: Asked) -> int:
     """Live until Ctrl-C or SIGTERM; returns the exit code. Everything is checked before anything is started."""
-    from ringfence.faces.feeds import chosen
+    from ringfence.faces.feeds import named
     from ringfence.runtime.broker import broker_at
     from ringfence.runtime.installation import Installation
 
-    given = chosen(asked.feed, asked.speed, asked.mandates, asked.bars, asked.funding, asked.marks, asked.venues)
+    given = named(asked.prices)
     with ExitStack() as held:
         engine = held.enter_context(database(asked.database, writes=True))
         start = _open(engine, given, asked)
@@ -64,13 +60,14 @@ def run(asked: Asked) -> int:
     return 0
 
 
-def _open(engine: "Engine", given: "Feed", asked: Asked) -> int:
+def _open(engine: "Engine", given: "Feed | Live", asked: Asked) -> int:
     """Open the vaults of the mandates that are not open yet; returns where the feed's clock starts, UTC ms."""
     from ringfence.faces.inputs import parse_deposits
     from ringfence.runtime.acts import deposit, open_vault
     from ringfence.runtime.feeding import fed_until
+    from ringfence.runtime.tasks import clock
 
-    start = max(given.start, min(fed_until(engine, given.symbols).values(), default=0))
+    start = given.opening(clock(), fed_until(engine, given.symbols))
     for setup in given.setups:
         mandate = setup.mandate
         if open_vault(engine, mandate, start):
@@ -88,10 +85,11 @@ def _parts(asked: Asked, start: int, socket: Path | None) -> "tuple[Part, ...]":
     def repeated(option: str, values: tuple[object, ...]) -> tuple[str, ...]:
         return tuple(word for value in values for word in (option, str(value)))
 
+    prices = asked.prices
     feed = (
-        "feed", *map(str, asked.mandates), "--feed", asked.feed, "--speed", asked.speed,
-        *repeated("--bars", asked.bars), *repeated("--funding", asked.funding), *repeated("--mark", asked.marks),
-        *repeated("--venues", asked.venues or ()), "--started", str(clock()), "--from", str(start),
+        "feed", *map(str, prices.mandates), *repeated("--feed", prices.feeds), "--speed", prices.speed,
+        *repeated("--bars", prices.bars), *repeated("--funding", prices.funding), *repeated("--mark", prices.marks),
+        *repeated("--venues", prices.venues or ()), "--started", str(clock()), "--from", str(start),
     )  # fmt: skip
     broker = () if socket is None else (Part("broker", ("broker", "--socket", str(socket))),)
     return (
