@@ -213,7 +213,7 @@ def _ccxt(asked: Asked, name: str) -> _Named:
     exchange, _, address = name.partition("@")
     if exchange not in EXCHANGES:
         known = ", ".join(EXCHANGES)
-        raise InputRefused("--feed", f"ccxt:{name}", f"expected one of {known}{did_you_mean(exchange, EXCHANGES)}")
+        raise InputRefused("--feed", f"ccxt:{exchange}", f"expected one of {known}{did_you_mean(exchange, EXCHANGES)}")
     if address and (not address.startswith(("http://", "https://")) or "@" in address):
         reason = "expected an address like http://localhost:8080, without a password"
         raise InputRefused("--feed", f"ccxt:{exchange}@...", reason)

@@ -330,14 +330,17 @@ class Rest:
         said = self._exchange.premium(gathering.symbol, about.budget)
         mark, index, rate = (_number(said.get(name)) for name in ("markPrice", "indexPrice", "fundingRate"))
         held = _whole(said.get("timestamp"))
-        self._notice_clock(held, about)
+        # A mark is made anew all the time, so that its time is the exchange's own.
+        self._notice_clock(held, about, fresh=True)
         about.ticks.append(Tick(self.name, gathering.symbol, about.clock, held, None, mark, index, rate))
         if (stamp := _whole(said.get("fundingTimestamp"))) is not None:
             gathering.announce(stamp, self._clock_there(about))
 
-    def _notice_clock(self, held: int | None, about: _Round) -> None:
-        """What held later than it is there says that our idea of the exchange's clock is old: it is read again."""
-        if held is not None and held > self._clock_there(about) + self.asking.apart:
+    def _notice_clock(self, held: int | None, about: _Round, *, fresh: bool = False) -> None:
+        """What held later than it is there, or what is `fresh` and held earlier, says that our idea of the exchange's
+        clock is wrong: it is read again."""
+        away = 0 if held is None else held - self._clock_there(about)
+        if away > self.asking.apart or (fresh and -away > self.asking.apart):
             self._looked = 0
 
     def _tell_silence(self, now: int, *, silent: bool) -> tuple[str, ...]:

@@ -5,16 +5,20 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Engine, select
 
+from ringfence.markets.feeds.quality import Quality
+from ringfence.runtime.acts import deposit
 from ringfence.runtime.database import open_engine, unit_of_work
-from ringfence.vaults.tables import bar, fed, position, vault
+from ringfence.runtime.verification import verify
+from ringfence.vaults.tables import bar, fed, position, quality, vault
 from tests.faults.test_installation import MANDATE, Up, engine_of, installed
-from tests.markets.feeds.standin import EIGHT_HOURS, MINUTE, Standin, price, standing_in
-from tests.reference.tide import breaches
+from tests.markets.feeds.standin import EIGHT_HOURS, MINUTE, Standin, price, serving
+from tests.reference.tide import UNIT, breaches
 
 ALL = ("klines", "markPriceKlines", "fundingRate", "24hr", "premiumIndex", "time", "exchangeInfo")
 
@@ -60,6 +64,11 @@ def rows(url: str) -> tuple[dict[int, float], int, int | None, int]:
     return closes, until, lived, held
 
 
+def levels(engine: Engine) -> list[Any]:
+    with unit_of_work(engine, writes=False) as connection:
+        return list(connection.execute(select(quality)).all())
+
+
 def log(up: Up) -> str:
     with contextlib.suppress(FileNotFoundError):
         return (up.logs / "feed.log").read_text()
@@ -70,34 +79,51 @@ def test_nothing_false_is_recorded_and_the_vault_decides_again(sqlite_database: 
     (tmp_path / "tide.yaml").write_text(
         MANDATE.format(name="tide", slot="1m").replace("half_life: 12h, window: 24h", "half_life: 5m, window: 10m")
     )
-    with standing_in(0) as exchange, ticking(exchange) as clock:
+    exchange = Standin(0)
+    with ExitStack() as listening, ticking(exchange) as clock:
+        port = listening.enter_context(serving(exchange))
         feed = f"ccxt:binanceusdm@{exchange.address}"
         time.sleep(0.1)
         with installed(tmp_path, sqlite_database, str(tmp_path / "tide.yaml"), "--feed", feed) as up:
             up.wait_for("decision", lambda: rows(sqlite_database)[2] is not None)
             assert len(rows(sqlite_database)[0]) >= 60  # what its strategy looks back on came first
 
-            for fault in ("html", "half", "500", "broken", "empty"):
+            engine = open_engine(sqlite_database, create=False)
+            deposit(engine, "tide", "alice", 100_000 * UNIT, time.time_ns() // 1_000_000, new=True)
+            for fault in ("html", "half", "empty"):
                 exchange.faults = {what: [f"always {fault}"] for what in ALL}
                 before = rows(sqlite_database)
                 clock.offset += MINUTE
                 asked = exchange.asked.total()
-                up.wait_for("requests", lambda asked=asked: exchange.asked.total() > asked + 3)  # type: ignore[misc]
+                up.wait_for("requests", lambda asked=asked: exchange.asked.total() > asked + 2)  # type: ignore[misc]
                 assert rows(sqlite_database)[:3] == before[:3], fault
             exchange.faults = {}
-            up.wait_for("decision after five minutes", lambda: (rows(sqlite_database)[2] or 0) >= before[1] + 4 * MINUTE)
+            listening.close()
+            clock.offset += MINUTE
+            up.wait_for("word of its silence", lambda: "binanceusdm is stale: no answer for" in log(up))
+            assert rows(sqlite_database)[:3] == before[:3]
+            listening.enter_context(serving(exchange, port))
+            up.wait_for(
+                "decision after four minutes", lambda: (rows(sqlite_database)[2] or 0) >= before[1] + 3 * MINUTE
+            )
+
+            *late, fresh = range(before[1], before[1] + 4 * MINUTE, MINUTE)
+            assert {row.ts for row in levels(engine)} >= set(late), (late, fresh)
+            assert {row.level for row in levels(engine)} == {Quality.stale}
 
             exchange.ahead = 60 * MINUTE  # what it says of the time, and nothing else
             clock.offset += MINUTE
             before = rows(sqlite_database)
             up.wait_for("bar of the minute", lambda: rows(sqlite_database)[1] > before[1])
             exchange.ahead = 0
+            clock.offset += MINUTE
+            up.wait_for("position on a fresh price", lambda: rows(sqlite_database)[3] > 0)
 
             exchange.faults = {"klines": ["always 429"]}
             clock.offset += MINUTE
             before = rows(sqlite_database)
-            up.wait_for("word of its silence", lambda: "binanceusdm is stale: no answer for" in log(up))
-            assert rows(sqlite_database)[:3] == before[:3]
+            up.wait_for("word of the ban", lambda: "it asked to be left alone" in log(up))
+            assert rows(sqlite_database)[:2] == before[:2]
             exchange.faults = {}
             up.wait_for("decision after the ban", lambda: (rows(sqlite_database)[2] or 0) > (before[2] or 0))
             up.wait_for("its end", lambda: "binanceusdm answers again after" in log(up))
@@ -107,8 +133,8 @@ def test_nothing_false_is_recorded_and_the_vault_decides_again(sqlite_database: 
     assert opens == list(range(opens[0], until, MINUTE)), "a hole was not filled"
     for ts, close in closes.items():
         assert abs(close - price("BTCUSDT", ts + MINUTE)) < 0.006, "a bar that was not over was recorded"
-    engine = open_engine(sqlite_database, create=False)
     assert breaches(engine) == []
+    assert [verdict.breaches for verdict in verify(engine)] == [()], "held back, and decided the same again"
     engine.dispose()
     told = log(up)
     assert "came after a silence" in told

@@ -209,14 +209,22 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def standing_in(clock: int) -> Iterator[Standin]:
     """The stand-in on a free port of this machine, its clock at `clock` (UTC ms)."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    standin = Standin(clock)
+    with serving(standin):
+        yield standin
+
+
+@contextmanager
+def serving(standin: Standin, port: int = 0) -> Iterator[int]:
+    """Its socket, on this port or on a free one; returns which. Nobody listens there before and after."""
+    server = ThreadingHTTPServer(("127.0.0.1", port), _Handler)
     server.daemon_threads = True
-    standin = Standin(clock, f"http://127.0.0.1:{server.server_address[1]}")
     server.standin = standin  # type: ignore[attr-defined]
+    standin.address = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
-        yield standin
+        yield server.server_address[1]
     finally:
         server.shutdown()
         server.server_close()
