@@ -211,9 +211,10 @@ class Rest:
                 self._try(about, partial(self._ask_funding, gathering, about))
         about.lacking = about.lacking or bool(about.silent)
         if self.asking.ticks and not self._gives_up(about):
-            self._try(about, partial(self._ask_last, gathering, about))
-            if self._exchange.has("fetchFundingRate"):
-                self._try(about, partial(self._ask_premium, gathering, about))
+            asked: list[Callable[[Gathering, _Round], None]] = [self._ask_last]
+            asked += [self._ask_premium] if self._exchange.has("fetchFundingRate") else []
+            answered = [self._try(about, partial(ask, gathering, about)) for ask in asked]
+            about.lacking = about.lacking or not any(answered)
 
     def _over_by_now(self, gathering: Gathering, about: _Round) -> bool:
         """Whether another bar can be over."""

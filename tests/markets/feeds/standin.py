@@ -49,6 +49,8 @@ class Standin:
     """By the last part of the path: what goes wrong with the next requests, one after the other; a fault that begins
     with `always` stays."""
     asked: Counter[str] = field(default_factory=Counter)
+    away: bool = False
+    """Whether it is gone: connections that are open end without an answer."""
     slow: float = 3.0
     """Seconds."""
 
@@ -152,6 +154,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         standin: Standin = self.server.standin  # type: ignore[attr-defined]
+        if standin.away:
+            self.close_connection = True
+            return
         address = urlsplit(self.path)
         what = address.path.rpartition("/")[2]
         standin.asked[what] += 1
@@ -218,7 +223,7 @@ def standing_in(clock: int) -> Iterator[Standin]:
 def serving(standin: Standin, port: int = 0) -> Iterator[int]:
     """Its socket, on this port or on a free one; returns which. Nobody listens there before and after."""
     server = ThreadingHTTPServer(("127.0.0.1", port), _Handler)
-    server.daemon_threads = True
+    server.daemon_threads, standin.away = True, False
     server.standin = standin  # type: ignore[attr-defined]
     standin.address = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
@@ -226,6 +231,7 @@ def serving(standin: Standin, port: int = 0) -> Iterator[int]:
     try:
         yield server.server_address[1]
     finally:
+        standin.away = True
         server.shutdown()
         server.server_close()
         thread.join()
