@@ -1,4 +1,4 @@
-"""A feed as a person names it: `replay:2020-03`, `folder:DIR`, `ccxt:EXCHANGE`; one table of the kinds that there are."""
+"""A feed as a person names it: `replay:2020-03`, `folder:DIR`, `ccxt:EXCHANGE`; one table of the kinds."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,8 +34,8 @@ _EVERY = 2_000
 EXCHANGES: Final[Mapping[str, str]] = MappingProxyType(
     {"binanceusdm": "binance", "bybit": "bybit", "okx": "okx", "gate": "gate", "bitget": "bitget"}
 )
-"""Exchanges that may be asked, by ccxt's name, and the venue whose instruments are theirs: those that can be asked for the
-time, for bars and marks since a moment and for the history of funding. Only the first was tried, on a stand-in."""
+"""Exchanges that may be asked, by ccxt's name, and the venue whose instruments are theirs: those that can be asked for
+the time, for bars and marks since a moment and for the history of funding. Only the first was tried, on a stand-in."""
 
 
 @dataclass(frozen=True)
@@ -230,8 +230,8 @@ KINDS: Final[Mapping[str, _Kind]] = MappingProxyType(
 
 
 def named(asked: Asked) -> Feed | Live:
-    """The feed that was asked for: one replay, or sources that live together. Everything is checked and nothing asked of
-    the world. Refused: InputRefused, PackageMissing, ExchangeRefused, and what mandates and series are refused for."""
+    """The feed that was asked for: one replay, or sources that live together. Everything is checked, and nothing asked
+    of the world. Refused: InputRefused, PackageMissing, ExchangeRefused, and what mandates and series are."""
     made = []
     for text in dict.fromkeys(asked.feeds):
         kind, _, name = text.partition(":")

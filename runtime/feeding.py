@@ -47,8 +47,8 @@ def fed_until(engine: Engine, symbols: tuple[str, ...]) -> dict[str, int]:
 class Feeder:
     """One source recorded into one database.
 
-    A series that contradicts what is recorded goes no further until the feed is started again, since what followed would
-    leave a hole. A correction of the last bar that comes after a vault has lived it is left out alone.
+    A series that contradicts what is recorded goes no further until the feed is started again, since what followed
+    would leave a hole. A correction of the last bar that comes after a vault has lived it is left out alone.
     """
 
     engine: Engine
@@ -63,7 +63,6 @@ class Feeder:
     """Series that go no further, and why."""
     _late: int = field(default=0, repr=False)
     """Corrections that came too late."""
-    _faults: int = field(default=0, repr=False)
     _intake: Intake | None = field(default=None, repr=False)
     _counted: tuple[int, Mapping[str, int]] = field(default=(0, {}), repr=False)
     """When (UTC ms) the counts were told, and which."""
@@ -79,7 +78,6 @@ class Feeder:
             "bars_recorded": self.recorded,
             "corrections_too_late": self._late,
             "series_stopped": len(self._stopped),
-            "faults": self._faults,
         }
         return {**own, **dropped, **said}
 
@@ -110,8 +108,7 @@ class Feeder:
         for note in delivery.notes:
             log.info("%s: %s", self.source.name, note)
         for fault in delivery.faults:
-            self._tell(type(fault).__name__, fault)
-        self._faults += len(delivery.faults)
+            self._tell(f"{type(fault).__name__} {fault.fields().get('asked', '')}", fault)
         if self._intake is None and delivery.until:
             self._intake = Intake(delivery.until)
         if self._intake is not None:
@@ -207,7 +204,7 @@ class Feeder:
 
 
 def _without_correction(connection: Connection, symbol: str, delivery: Delivery) -> Delivery | None:
-    """The delivery without the bar of the symbol that is the last recorded one; None where it does not begin with it."""
+    """The delivery without the symbol's bar that is the last recorded one; None where it does not begin with it."""
     before, bars = last_bar(connection, symbol), delivery.bars.get(symbol)
     if before is None or bars is None or bars.ts[0] != before.ts[0]:
         return None

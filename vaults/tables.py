@@ -25,9 +25,9 @@ from sqlmodel import Field, SQLModel
 from ringfence.risk.edges import MAY_BE_NEGATIVE, AccountKind, Edge
 
 __all__ = ["APPEND_ONLY", "LATEST", "TOLD", "Account", "Bar", "BarSeries", "Command", "Fed", "Flow", "Funding",
-           "Holding", "Journal", "Mandate", "Position", "Quality", "Transfer", "Vault", "account", "bar", "bar_series", "command",
-           "fed", "flow", "funding", "holding", "journal", "mandate", "metadata", "position", "quality", "telling", "transfer",
-           "vault"]  # fmt: skip
+           "Holding", "Journal", "Mandate", "Position", "Quality", "Transfer", "Vault", "account", "bar", "bar_series",
+           "command", "fed", "flow", "funding", "holding", "journal", "mandate", "metadata", "position", "quality",
+           "telling", "transfer", "vault"]  # fmt: skip
 
 metadata = MetaData(
     naming_convention={

@@ -28,8 +28,8 @@ FeedNames = Annotated[
     typer.Option(
         "--feed",
         metavar="FEED",
-        help="Where prices come from: replay:SCENARIO, or replay with --bars (history as if it happened now); folder:DIR "
-        "(files dropped into it); ccxt:EXCHANGE (its public data). Several of the last two witness each other.",
+        help="Where prices come from: replay:SCENARIO, or replay with --bars (history as if it happened now); "
+        "folder:DIR (files dropped into it); ccxt:EXCHANGE (its public data). Several of these two witness each other.",
     ),
 ]
 Speed = Annotated[str, typer.Option("--speed", metavar="N", help="How many times as fast as it happened: 60x, or max.")]

@@ -137,7 +137,7 @@ class Gathering:
         return Gathered(*self._whole(bars, marks), funding, until, tuple(notes))
 
     def _beyond(self, until: int, clock: int, notes: list[str]) -> int:
-        """How far a time without bars after `until` is let go (UTC ms): it waits for its stamps as a bar does."""
+        """How far a time without bars after `until` is let go (UTC ms): it waits for each stamp as a bar does."""
         if not self._stamps_lack(until, self.bars_until):
             self._idle = None
             return max(until, self.bars_until)
@@ -145,11 +145,12 @@ class Gathering:
         if self._idle + self.patience > clock:
             return until
         self._idle = None
+        hour = -(-max(until, self.funding_until) // _HOUR) * _HOUR
         notes.append(
-            f"{self.symbol}: the time without trade from {utc(until)} goes without its funding rate, which did not come "
-            f"within {format_duration(self.patience)}"
+            f"{self.symbol}: the time without trade from {utc(until)} goes without its funding rate, which did not "
+            f"come within {format_duration(self.patience)}"
         )
-        return self.bars_until
+        return min(self.bars_until, (hour // self.timeframe + 1) * self.timeframe)
 
     def _lacking(self, begin: int, end: int) -> list[str]:
         """What a bar that ends at `end` lacks, where all before `begin` is let go."""

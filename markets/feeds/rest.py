@@ -230,7 +230,7 @@ class Rest:
         return about.clock + self._ahead
 
     def _ask_bars(self, gathering: Gathering, about: _Round) -> None:
-        """From the last bar that is known on, so that it is read once more and an answer without it is known as none."""
+        """From the last bar that is known on: it is read once more, and an answer without it is known as none."""
         symbol, asked_at = gathering.symbol, self._agreed_clock(about)
         since = gathering.bars_until if gathering.last is None else int(gathering.last.ts[0])
         rows = self._exchange.bars(symbol, since, self._wanted(since, about), about.budget)
@@ -347,14 +347,15 @@ class Rest:
     def _tell_silence(self, now: int, *, silent: bool) -> tuple[str, ...]:
         """That it is silent for long, or answers again, in words, once each."""
         since = self._silent_since
+        lasted = 0 if since is None else max(1_000, round(now - since, -3))
         if not silent:
             self._silent_since, self._told_stale = None, False
-            return () if since is None else (f"{self.name} answers again after {format_duration(now - since)}",)
-        self._silent_since = since = now if since is None else since
-        if self._told_stale or now - since < self.asking.stale:
+            return () if since is None else (f"{self.name} answers again after {format_duration(lasted)}",)
+        self._silent_since = now if since is None else since
+        if self._told_stale or lasted < self.asking.stale:
             return ()
         self._told_stale = True
-        return (f"{self.name} is stale: no answer for {format_duration(now - since)}; nothing goes on until it answers",)
+        return (f"{self.name} is stale: no answer for {format_duration(lasted)}; nothing goes on until it answers",)
 
 
 def _series(symbol: str, timeframe: int, rows: list[list[Any]], with_volume: bool) -> Bars:

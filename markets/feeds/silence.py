@@ -6,9 +6,9 @@ __all__ = ["Silence"]
 class Silence:
     """One symbol's answers that end with its last known bar, by the clock of where they come from.
 
-    One such answer proves nothing: it may have been made before a bar was written down. Nothing was traded in a bar that
-    two answers do not have, both asked for after its end and `length` ms apart, where none between them had it. What
-    does not answer says nothing, and neither does an answer without the bar that is known.
+    One such answer proves nothing: it may have been made before a bar was written down. Nothing was traded in a bar
+    that two answers do not have, both asked for after its end and `length` ms apart, where none between them had it.
+    What does not answer says nothing, and neither does an answer without the bar that is known.
     """
 
     def __init__(self, length: int) -> None:

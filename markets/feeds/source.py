@@ -29,8 +29,8 @@ class Delivery:
     until: Mapping[str, int] = field(default_factory=dict)
     """By symbol: every bar that opens earlier (UTC ms) and will ever come has come. It never goes back."""
     levels: Mapping[str, Mapping[int, Quality]] = field(default_factory=dict)
-    """By symbol and open of the bar (UTC ms): how good its close was as a price when it came, where no position may grow
-    on it."""
+    """By symbol and open of the bar (UTC ms): how good its close was as a price when it came, where no position may
+    grow on it."""
     notes: tuple[str, ...] = ()
     """What was left out, missing or mended, in words."""
     faults: tuple[RingfenceError, ...] = ()

@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import fsum
+from typing import TypeVar
 
 from ringfence.markets.bars import Bars
 from ringfence.markets.errors import FeedRefused
@@ -21,6 +22,7 @@ from ringfence.words.refusal import RingfenceError
 
 __all__ = ["Judging", "Member", "Together"]
 
+Series = TypeVar("Series")
 _KEPT = 1_000
 """Closes of a witness that are kept."""
 
@@ -126,15 +128,17 @@ class Together:
         ready = {symbol: self._ready(series, now) for symbol, series in self._series.items()}
         levels = {symbol: found for symbol, pieces in ready.items() if (found := dict(self._levels(symbol, pieces)))}
         pieces = {symbol: found for symbol, found in ready.items() if found}
-        return Delivery(
-            clock,
-            {s: bars for s, p in pieces.items() if (bars := joined(x.bars for x in p if x.bars is not None)) is not None},
-            {s: own for s, p in pieces.items() if (own := joined(x.marks for x in p if x.marks is not None)) is not None},
-            {s: f for s, p in pieces.items()
-             if (f := stamps_joined(x.funding for x in p if x.funding is not None)) is not None},
-            tuple(ticks), {symbol: found[-1].until for symbol, found in pieces.items()}, levels,
-            tuple(notes), tuple(faults),
-        )  # fmt: skip
+        bars = {symbol: joined(one.bars for one in found if one.bars is not None) for symbol, found in pieces.items()}
+        marks = {
+            symbol: joined(one.marks for one in found if one.marks is not None) for symbol, found in pieces.items()
+        }
+        funding = {
+            symbol: stamps_joined(each.funding for each in found if each.funding is not None)
+            for symbol, found in pieces.items()
+        }
+        until = {symbol: found[-1].until for symbol, found in pieces.items()}
+        series = (_there(bars), _there(marks), _there(funding))
+        return Delivery(clock, *series, tuple(ticks), until, levels, tuple(notes), tuple(faults))
 
     def _polled(self, now: int) -> Iterator[tuple[Member, Delivery]]:
         """What each source says; one that is slow holds up no other."""
@@ -213,3 +217,7 @@ class Together:
             if ts in witness.closes:
                 seen[name] = Seen(witness.closes[ts], end, clock, None)
         return judge(seen, max(clock, end), self.judging.thresholds).quality
+
+
+def _there(found: Mapping[str, Series | None]) -> dict[str, Series]:
+    return {symbol: series for symbol, series in found.items() if series is not None}
