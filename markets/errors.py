@@ -270,7 +270,8 @@ class ClockApart(RingfenceError):
 
     def __str__(self) -> str:
         where = "ahead of" if self.milliseconds > 0 else "behind"
-        apart, bound = format_duration(abs(self.milliseconds)), format_duration(self.bound)
+        # To the second, so that two looks at one clock tell the same.
+        apart, bound = format_duration(round(abs(self.milliseconds), -3)), format_duration(self.bound)
         return f"the clock of {self.source} is {apart} {where} this machine's; expected no more than {bound}"
 
 

@@ -1,5 +1,7 @@
 """Slots: a market cut into the stretches that end with a decision, as the kernel walks it and as strategies see it."""
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -21,6 +23,8 @@ class Slots:
     """Of the slots, ms; a multiple of the market's own."""
     until: int | None = None
     """What the clock says (UTC ms) where more is known than the market holds; else its own last close."""
+    levels: tuple[Mapping[int, int], ...] = ()
+    """Per symbol, by open of the bar (UTC ms): how good its close was as a price, where no position may grow on it."""
 
     @cached_property
     def rows(self) -> Rows:
@@ -82,8 +86,11 @@ class Slots:
         return (first if after is None else max(first, int(np.searchsorted(self.market.ts, after, side="right")))), last
 
     def fingerprint(self, slot: int) -> str:
-        """SHA-256 over every figure of the slot's bars."""
-        return self.market.fingerprint(*self.span(slot))
+        """SHA-256 over every figure of the slot's bars, and how good they were where that is told."""
+        first, last = self.span(slot)
+        bars, ts = self.market.fingerprint(first, last), self.market.ts[first:last].tolist()
+        told = [(column, at, int(own[at])) for column, own in enumerate(self.levels) if own for at in ts if at in own]
+        return hashlib.sha256(f"{bars} {told!r}".encode()).hexdigest() if told else bars
 
 
 def _over(bars: Rows) -> Rows:

@@ -17,6 +17,7 @@ from ringfence.markets.market import Funding, Market, align
 from ringfence.markets.slots import Slots
 from ringfence.risk.book import Ints
 from ringfence.runtime.errors import RecordingDiffers
+from ringfence.runtime.levels import load_levels
 from ringfence.vaults.tables import LATEST, bar, bar_series, fed, funding, position, vault
 from ringfence.words.times import utc
 
@@ -348,7 +349,8 @@ def load_window(
         stamps = connection.execute(_FUNDED, span).all()
         series[symbol] = _series(symbol, spacing[key], with_volume[key], found, stamps)
     until = min(stop, recorded.until // timeframe * timeframe)  # no part of a slot that is not fed whole
-    return Window(Slots(_market(series).before(until), timeframe, until), recorded, start)
+    levels = load_levels(connection, symbols, start, until)
+    return Window(Slots(_market(series).before(until), timeframe, until, levels), recorded, start)
 
 
 def load_inside(

@@ -11,14 +11,14 @@ from sqlalchemy import Column, ColumnElement, Connection, Table, Text, func, or_
 
 from ringfence.runtime.database import SCHEMA
 from ringfence.vaults.ledger import Breach
-from ringfence.vaults.tables import APPEND_ONLY, bar, bar_series, fed, funding, mandate, metadata, vault
+from ringfence.vaults.tables import APPEND_ONLY, bar, bar_series, fed, funding, mandate, metadata, quality, vault
 
 __all__ = ["differences", "owner", "strays"]
 
 _BATCH = 1_000
 """Rows that a server hands over at a time."""
 
-SERIES = (bar, bar_series, fed, funding)
+SERIES = (bar, bar_series, fed, funding, quality)
 """What vaults are lived on: a slot's bars and stamps are hashed into the journal's row that decided on them."""
 
 
@@ -141,6 +141,9 @@ def _of_series(connection: Connection) -> Iterator[Breach]:
     for instrument in connection.execute(select(funding.c.instrument).distinct()).scalars():
         if instrument not in recorded:
             yield Breach("L2", f"funding of {instrument}", "bars that settle it", "none")
+    there = select(bar.c.ts).where(bar.c.instrument == quality.c.instrument, bar.c.ts == quality.c.ts)
+    for instrument, ts in connection.execute(select(quality.c.instrument, quality.c.ts).where(~there.exists())):
+        yield Breach("L2", f"quality {instrument}, {ts}", "a bar that it is of", "none")
     for instrument in sorted(recorded | spacing.keys(), key=_rank):
         if instrument not in spacing:
             yield Breach("L2", f"bars of {instrument}", "a series that states their timeframe", "no such row")

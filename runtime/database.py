@@ -53,7 +53,7 @@ __all__ = [
     "unit_of_work",
 ]
 
-SCHEMA = "0005"
+SCHEMA = "0006"
 """The revision that this code reads and writes; the newest of runtime/migrations."""
 
 RETIRED = ("0001", "0002")

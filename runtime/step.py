@@ -16,6 +16,7 @@ from ringfence.risk.edges import AccountKind, Edge
 from ringfence.risk.events import Bound, Event
 from ringfence.risk.exposure import equity_at, leverage_of, liquidation_price
 from ringfence.risk.tape import Tape, blank_tape, read_events, rewind
+from ringfence.runtime.levels import held_back
 from ringfence.runtime.proposals import Proposed
 from ringfence.runtime.setup import Setup
 from ringfence.strategies.errors import DuplicateStrategy, UnknownStrategy
@@ -73,7 +74,7 @@ def rest_of_slot(slots: Slots, number: int, last_bar: int | None, proposed: Prop
     # A bar that ends before its slot may turn out to be the last one in it, which nobody can know at its close.
     inside = int(np.searchsorted(market.ts[first:last], close - market.timeframe))
     return Stretch(
-        slots.walk(proposed.table, number, last_bar), inside,
+        slots.walk(held_back(proposed.table, slots, number), number, last_bar), inside,
         lambda bars: market.fingerprint(first, min(first + bars, last)), slot, close, slots.fingerprint(number),
         proposed.failed,
     )  # fmt: skip

@@ -25,9 +25,9 @@ from sqlmodel import Field, SQLModel
 from ringfence.risk.edges import MAY_BE_NEGATIVE, AccountKind, Edge
 
 __all__ = ["APPEND_ONLY", "LATEST", "TOLD", "Account", "Bar", "BarSeries", "Command", "Fed", "Flow", "Funding",
-           "Holding", "Journal", "Mandate", "Position", "Transfer", "Vault", "account", "bar", "bar_series", "command",
-           "fed", "flow", "funding", "holding", "journal", "mandate", "metadata", "position", "telling", "transfer",
-           "vault"]  # fmt: skip
+           "Holding", "Journal", "Mandate", "Position", "Quality", "Transfer", "Vault", "account", "bar", "bar_series",
+           "command", "fed", "flow", "funding", "holding", "journal", "mandate", "metadata", "position", "quality",
+           "telling", "transfer", "vault"]  # fmt: skip
 
 metadata = MetaData(
     naming_convention={
@@ -41,7 +41,7 @@ metadata = MetaData(
 LATEST = 7_258_118_400_000
 """2200-01-01T00:00:00Z: no journal is later. A clock that says so is wrong."""
 
-APPEND_ONLY = ("transfer", "journal", "bar", "funding")
+APPEND_ONLY = ("transfer", "journal", "bar", "funding", "quality")
 """Tables whose rows are never changed and never removed; but the last bar of a series is until a vault has lived it."""
 
 _FINITE = "1e300"
@@ -363,6 +363,18 @@ class Fed(_Row, table=True):
     __table_args__ = (_check("until", "until >= 0"), _integers("until"))
 
 
+class Quality(_Row, table=True):
+    """How good a bar's close was as a price when it came, where no position may grow on it."""
+
+    instrument: str = Field(primary_key=True, sa_type=Text, sa_column_args=(ForeignKey("bar_series.instrument"),))
+    ts: int = Field(primary_key=True, sa_type=BigInteger)
+    """The bar's open, UTC ms."""
+    level: int = Field(sa_type=SmallInteger)
+    """Of `markets.feeds.quality.Quality`."""
+
+    __table_args__ = (_check("level", "level BETWEEN 2 AND 6"), _integers("ts", "level"))
+
+
 def _table(name: str) -> Table:
     return metadata.tables[name]
 
@@ -370,4 +382,4 @@ def _table(name: str) -> Table:
 account, bar, bar_series, command = _table("account"), _table("bar"), _table("bar_series"), _table("command")
 fed, flow, funding, holding = _table("fed"), _table("flow"), _table("funding"), _table("holding")
 journal, mandate, position = _table("journal"), _table("mandate"), _table("position")
-transfer, vault = _table("transfer"), _table("vault")
+quality, transfer, vault = _table("quality"), _table("transfer"), _table("vault")

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ringfence.faces.cli.app import Database, Venues, app, database, database_url
+from ringfence.faces.cli.app import Database, Venues, app, database, database_url, remark
 from ringfence.faces.cli.running import BarFiles, FundingFiles, Mandates, MarkFiles
 
 __all__ = ["BrokerAddress", "broker", "feed", "open_vaults", "schedule", "until_stopped", "up", "watch",
@@ -24,12 +24,13 @@ BrokerAddress = Annotated[
         help="The broker: redis://HOST:PORT/NUMBER. [default: redis://localhost:6379/0]",
     ),
 ]
-FeedName = Annotated[
-    str,
+FeedNames = Annotated[
+    list[str] | None,
     typer.Option(
         "--feed",
         metavar="FEED",
-        help="Where prices come from: replay:SCENARIO, or replay with --bars: history as if it happened now.",
+        help="Where prices come from: replay:SCENARIO, or replay with --bars (history as if it happened now); "
+        "folder:DIR (files dropped into it); ccxt:EXCHANGE (its public data). Several of these two witness each other.",
     ),
 ]
 Speed = Annotated[str, typer.Option("--speed", metavar="N", help="How many times as fast as it happened: 60x, or max.")]
@@ -133,7 +134,7 @@ def broker(
 @app.command()
 def feed(
     mandates: Mandates,
-    feed: FeedName,
+    feed: FeedNames = None,
     bars: BarFiles = None,
     funding: FundingFiles = None,
     mark: MarkFiles = None,
@@ -145,26 +146,37 @@ def feed(
     broker: BrokerAddress = None,
 ) -> None:
     """Record what a feed delivers for the mandates' instruments, until SIGTERM or its end."""
-    from ringfence.faces.feeds import chosen
+    from ringfence.faces.errors import InputRefused
+    from ringfence.faces.feeds import KINDS, Asked, named
     from ringfence.runtime.doorbell import Bell
     from ringfence.runtime.feeding import Feeder, fed_until
     from ringfence.runtime.settings import settings
     from ringfence.runtime.tasks import clock
 
+    if not feed:
+        raise InputRefused("--feed", "", "expected one of: " + "; ".join(kind.form for kind in KINDS.values()))
     write_log_of("feed")
     stopped = until_stopped()
-    given = chosen(feed, speed, mandates, bars or (), funding or (), mark or (), venues)
+    asked = Asked(
+        tuple(feed), tuple(mandates), speed, tuple(bars or ()), tuple(funding or ()), tuple(mark or ()),
+        tuple(venues) if venues else None,
+    )  # fmt: skip
+    given = named(asked)
     address = settings(**({} if broker is None else {"broker": broker})).broker
     with database(db, writes=True, create=False) as engine:
         known = fed_until(engine, given.symbols)
         source = given.source(started or clock(), since, known)
-        Feeder(engine, source, Bell(address).ring).serve(clock, stopped)
+        feeder = Feeder(engine, source, Bell(address).ring)
+        try:
+            feeder.serve(clock, stopped)
+        finally:
+            remark(", ".join(f"{name} {count:,}" for name, count in feeder.counts.items() if count) or "nothing came")
 
 
 @app.command("open")
 def open_vaults(
     mandates: Mandates,
-    feed: FeedName,
+    feed: FeedNames = None,
     bars: BarFiles = None,
     funding: FundingFiles = None,
     mark: MarkFiles = None,
@@ -176,11 +188,17 @@ def open_vaults(
     Brings the database up to date, or makes it: the first step of an installation whose parts run one by one.
     """
     from ringfence.faces.cli.supervision import open_all
-    from ringfence.faces.feeds import chosen
+    from ringfence.faces.errors import InputRefused
+    from ringfence.faces.feeds import KINDS, Asked, named
 
-    given = chosen(feed, "max", mandates, bars or (), funding or (), mark or (), venues)
+    if not feed:
+        raise InputRefused("--feed", "", "expected one of: " + "; ".join(kind.form for kind in KINDS.values()))
+    asked = Asked(
+        tuple(feed), tuple(mandates), "max", tuple(bars or ()), tuple(funding or ()), tuple(mark or ()),
+        tuple(venues) if venues else None,
+    )  # fmt: skip
     with database(db, writes=True) as engine:
-        open_all(engine, given)
+        open_all(engine, named(asked))
 
 
 @app.command()
@@ -188,7 +206,7 @@ def up(
     mandates: Annotated[
         list[Path] | None, typer.Argument(metavar="[MANDATE...]", help="Mandate files, or folders of them.")
     ] = None,
-    feed: FeedName = "replay:2020-03",
+    feed: FeedNames = None,
     bars: BarFiles = None,
     funding: FundingFiles = None,
     mark: MarkFiles = None,
@@ -219,6 +237,7 @@ def up(
     from ringfence.faces.cli.supervision import Asked, run
     from ringfence.faces.demo import example_mandates
     from ringfence.faces.errors import InputRefused
+    from ringfence.faces.feeds import Asked as Prices
 
     if demo:
         mandates, speed = mandates or [example_mandates()], "3600x"
@@ -226,8 +245,8 @@ def up(
         Path("out/live").mkdir(parents=True, exist_ok=True)
     if not mandates:
         raise InputRefused("MANDATE", "", "name the mandates whose vaults shall live, or --demo")
-    asked = Asked(
-        tuple(mandates), feed, tuple(bars or ()), tuple(funding or ()), tuple(mark or ()), speed,
-        tuple(venues) if venues else None, workers, database_url(db), broker, logs, demo, listen,
+    prices = Prices(
+        tuple(feed or ("replay:2020-03",)), tuple(mandates), speed, tuple(bars or ()), tuple(funding or ()),
+        tuple(mark or ()), tuple(venues) if venues else None,
     )  # fmt: skip
-    raise typer.Exit(run(asked))
+    raise typer.Exit(run(Asked(prices, workers, database_url(db), broker, logs, demo, listen)))

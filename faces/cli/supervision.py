@@ -18,7 +18,8 @@ from ringfence.faces.demo import DEPOSITS
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from ringfence.faces.feeds import Feed
+    from ringfence.faces.feeds import Asked as Prices
+    from ringfence.faces.feeds import Feed, Live
     from ringfence.runtime.installation import Installation, Part
 
 __all__ = ["Asked", "open_all", "run"]
@@ -33,13 +34,8 @@ _FILES_EVERY = 2.0
 class Asked:
     """What `up` was asked for."""
 
-    mandates: tuple[Path, ...]
-    feed: str
-    bars: tuple[str, ...]
-    funding: tuple[str, ...]
-    marks: tuple[str, ...]
-    speed: str
-    venues: tuple[Path, ...] | None
+    prices: "Prices"
+    """The mandates, and where prices come from."""
     workers: int
     database: str
     broker: str | None
@@ -50,14 +46,14 @@ class Asked:
 
 def run(asked: Asked) -> int:
     """Live until Ctrl-C or SIGTERM; returns the exit code. Everything is checked before anything is started."""
-    from ringfence.faces.feeds import chosen
+    from ringfence.faces.feeds import named
     from ringfence.faces.observatory import free_place
     from ringfence.runtime.broker import broker_at
     from ringfence.runtime.installation import Installation
     from ringfence.runtime.signs import FOLDER
 
     listen = free_place(asked.listen)
-    given = chosen(asked.feed, asked.speed, asked.mandates, asked.bars, asked.funding, asked.marks, asked.venues)
+    given = named(asked.prices)
     _admit_logs(asked.logs)
     if asked.broker is not None:
         _admit_broker(asked.broker)
@@ -76,7 +72,7 @@ def run(asked: Asked) -> int:
         installation = Installation(_parts(asked, start, socket, listen), asked.logs, environment)
         held.callback(_stop, installation)
         remark(f"health and metrics: http://{listen}/health http://{listen}/metrics")
-        _serve(engine, installation, Files(asked.mandates, asked.venues))
+        _serve(engine, installation, Files(asked.prices.mandates, asked.prices.venues))
     return 0
 
 
@@ -106,15 +102,16 @@ def _admit_broker(address: str) -> None:
     demand_answer(address)
 
 
-def open_all(engine: "Engine", given: "Feed", deposits: Sequence[str] = ()) -> int:
+def open_all(engine: "Engine", given: "Feed | Live", deposits: Sequence[str] = ()) -> int:
     """Open the vaults of the feed's mandates that are not open yet, with a demo's deposits; returns where the feed's
     clock starts, UTC ms. A vault whose mandate's file has changed lives on under the mandate that it has."""
     from ringfence.faces.inputs import parse_deposits
     from ringfence.runtime.acts import deposit, open_vault
     from ringfence.runtime.feeding import fed_until
+    from ringfence.runtime.tasks import clock
     from ringfence.vaults.errors import MandateChanged
 
-    start = max(given.start, min(fed_until(engine, given.symbols).values(), default=0))
+    start = given.opening(clock(), fed_until(engine, given.symbols))
     for setup in given.setups:
         mandate = setup.mandate
         try:
@@ -137,10 +134,11 @@ def _parts(asked: Asked, start: int, socket: Path | None, listen: str) -> "tuple
     def repeated(option: str, values: tuple[object, ...]) -> tuple[str, ...]:
         return tuple(word for value in values for word in (option, str(value)))
 
+    prices = asked.prices
     feed = (
-        "feed", *map(str, asked.mandates), "--feed", asked.feed, "--speed", asked.speed,
-        *repeated("--bars", asked.bars), *repeated("--funding", asked.funding), *repeated("--mark", asked.marks),
-        *repeated("--venues", asked.venues or ()), "--started", str(clock()), "--from", str(start),
+        "feed", *map(str, prices.mandates), *repeated("--feed", prices.feeds), "--speed", prices.speed,
+        *repeated("--bars", prices.bars), *repeated("--funding", prices.funding), *repeated("--mark", prices.marks),
+        *repeated("--venues", prices.venues or ()), "--started", str(clock()), "--from", str(start),
     )  # fmt: skip
     expected = repeated("--expect", ("worker", CHILD, "schedule", "feed", "watch"))
     broker = () if socket is None else (Part("broker", ("broker", "--socket", str(socket))),)

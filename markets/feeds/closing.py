@@ -10,7 +10,7 @@ from ringfence.markets.errors import InvalidTimeframe
 from ringfence.markets.market import Funding
 from ringfence.risk.book import Ints
 
-__all__ = ["GRACE", "Candles", "Closed", "between", "closed", "joined", "stamps_joined", "traded"]
+__all__ = ["GRACE", "Candles", "Closed", "between", "closed", "differing", "joined", "stamps_joined", "traded"]
 
 GRACE = 2_000
 """Milliseconds after its end for which a bar may still change."""
@@ -24,17 +24,18 @@ class Closed(NamedTuple):
     """Every bar that opens earlier (UTC ms) and will ever come has come; None where nothing is known."""
 
 
-def closed(bars: Bars, clock: int, grace: int = GRACE) -> Closed:
+def closed(bars: Bars, clock: int, grace: int = GRACE, other: int | None = None) -> Closed:
     """The bars of an answer that are over, by a later one or by the source's clock (UTC ms).
 
-    A bar is over once a later one began, or its end lies `grace` ms or more before the clock. Bars that open after the
-    clock have not begun and are left out. An answer without bars says nothing of how far it goes: silence is no proof.
+    A bar is over once a later one began, or its end lies `grace` ms or more before the clock, and before the `other`
+    one too where there are two: a clock that runs ahead ends no bar alone. Bars that open after the clock have not
+    begun and are left out. An answer without bars says nothing of how far it goes.
     """
     bars = bars[: int(np.searchsorted(bars.ts, clock, side="right"))]
     if not len(bars):
         return Closed(bars, None)
     last = int(bars.ts[-1])
-    if last + bars.timeframe + grace <= clock:
+    if last + bars.timeframe + grace <= (clock if other is None else min(clock, other)):
         return Closed(bars, last + bars.timeframe)
     return Closed(bars[:-1], last)
 
@@ -59,6 +60,14 @@ def joined(pieces: Iterable[Bars]) -> Bars | None:
     open_, high, low, close, volume = (np.concatenate([getattr(piece, name) for piece in kept])[rows] for name in names)
     known = all(piece.volume_known for piece in kept)
     return Bars(kept[0].symbol, kept[0].timeframe, ts[rows], open_, high, low, close, volume, volume_known=known)
+
+
+def differing(last: Bars, bars: Bars) -> Bars | None:
+    """The same bar as `last` among the bars, where it reads otherwise there."""
+    again = bars.chosen(bars.ts == last.ts[0])
+    names = ("open", "high", "low", "close", "volume")
+    same = all(np.array_equal(getattr(again, name), getattr(last, name)) for name in names)
+    return again if len(again) and not same else None
 
 
 def stamps_joined(pieces: Iterable[Funding]) -> Funding | None:

@@ -6,16 +6,15 @@ of bars. Every form that `markets.files` knows is read.
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-
 from ringfence.markets.bars import Bars
 from ringfence.markets.errors import FeedRefused, NoAnswer, UnreadableFile
-from ringfence.markets.feeds.closing import between, joined, stamps_joined, traded
+from ringfence.markets.feeds.closing import between, differing, joined, stamps_joined, traded
 from ringfence.markets.feeds.errand import Errand
 from ringfence.markets.feeds.source import Delivery
 from ringfence.markets.files import read_bars, read_funding
@@ -81,6 +80,8 @@ class _Found:
     until: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     faults: list[RingfenceError] = field(default_factory=list)
+    late: int = 0
+    """Rows that came after what they belong to was delivered."""
 
 
 class Folder:
@@ -97,6 +98,8 @@ class Folder:
         if not since:
             raise FeedRefused(self.name, "no symbols", "at least one")
         self.folder, self.watching = folder, watching or Watching()
+        self.counts: Counter[str] = Counter()
+        """Files refused and rows left out, since the source was made."""
         self._symbols = {symbol: _Symbol(start) for symbol, start in since.items()}
         self._entries: dict[Path, _Entry] = {}
         self._missing = False
@@ -108,6 +111,8 @@ class Folder:
         if found is None:
             reason = f"nothing within {format_duration(self.watching.timeout)}"
             return Delivery(now, faults=(NoAnswer(self.name, str(self.folder), reason),))
+        self.counts["refused"] += len(found.faults)
+        self.counts["late"] += found.late
         series = (found.bars, found.marks, found.funding)
         return Delivery(now, *series, until=found.until, notes=tuple(found.notes), faults=tuple(found.faults))
 
@@ -208,6 +213,7 @@ def _keep(known: _Symbol, marks: Bars | None, funding: Funding | None, found: _F
             continue
         found.notes += series.notes
         if early := int((series.ts < known.until).sum()):
+            found.late += early
             told = f"{early:,} {what} from {utc(int(series.ts[0]))}"
             found.notes.append(f"{series.symbol}: {told} came after their bars were delivered, left out")
     if marks is not None:
@@ -224,10 +230,11 @@ def _deliver(symbol: str, known: _Symbol, bars: Bars, found: _Found) -> None:
     begin, end = known.until, int(bars.ts[-1]) + bars.timeframe
     known.until = max(begin, end)
     if end < begin:
+        found.late += len(bars)
         told = f"{len(bars):,} bars from {utc(int(bars.ts[0]))} lie before what was delivered"
         found.notes.append(f"{symbol}: {told}, left out")
     bars = traded(replace(bars, volume_known=known.volume_known))
-    corrected = _correction(known.last, bars)
+    corrected = None if known.last is None else differing(known.last, bars)
     new = bars.chosen(bars.ts >= (begin if corrected is None else corrected.ts[0]))
     if not len(new):
         return
@@ -275,13 +282,3 @@ def _refusals(paths: Sequence[Path], read: Callable[[Sequence[Path]], object]) -
             read([path])
         except RingfenceError as fault:
             yield path, fault
-
-
-def _correction(last: Bars | None, bars: Bars) -> Bars | None:
-    """The bar that was delivered last, where it reads otherwise now."""
-    if last is None:
-        return None
-    again = bars.chosen(bars.ts == last.ts[0])
-    names = ("open", "high", "low", "close", "volume")
-    same = all(np.array_equal(getattr(again, name), getattr(last, name)) for name in names)
-    return again if len(again) and not same else None

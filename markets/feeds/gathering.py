@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ringfence.markets.bars import Bars
-from ringfence.markets.feeds.closing import joined, traded
+from ringfence.markets.feeds.closing import differing, joined, traded
 from ringfence.markets.market import Funding
 from ringfence.words.times import format_duration, utc
 
@@ -52,14 +52,25 @@ class Gathering:
         self._marks: dict[int, Bars] = {}
         self._stamps: dict[int, float] = {}
         self._volume_known = False
+        self.last: Bars | None = None
+        """The last bar that came."""
+        self._corrected: Bars | None = None
+        """The same where it reads otherwise now and was let go already."""
+        self._idle: int | None = None
+        """Since when (UTC ms) a time without bars waits for its stamps."""
 
-    def add_bars(self, bars: Bars, until: int, clock: int) -> None:
-        """Bars that are over and came at `clock`, and how far they are complete, both UTC ms."""
+    def add_bars(self, bars: Bars, until: int, clock: int) -> bool:
+        """Bars that are over and came at `clock`, and how far they are complete, both UTC ms. Returns whether they hold
+        the last bar that was let go with other figures: then it goes once more."""
         self._volume_known = self._volume_known or bars.volume_known
         self._put(self._bars, bars)
         for ts in bars.ts.tolist():
             self._came.setdefault(ts, clock)
         self.bars_until = max(self.bars_until, until)
+        last, self.last = self.last, bars[-1:] if len(bars) else self.last
+        corrected = None if last is None or last.ts[0] >= self.until else differing(last, bars)
+        self._corrected = self._corrected if corrected is None else corrected
+        return corrected is not None
 
     def add_marks(self, marks: Bars, until: int) -> None:
         """Marks of bars that are over, and how far (UTC ms) they are complete."""
@@ -89,7 +100,7 @@ class Gathering:
     @property
     def marks_wanted(self) -> bool:
         """Whether a bar that is over waits for its mark."""
-        return self.marked and self.marks_until < self.bars_until
+        return self.marked and bool(self._bars) and self.marks_until < max(self._bars) + self.timeframe
 
     @property
     def funding_wanted(self) -> bool:
@@ -111,17 +122,35 @@ class Gathering:
             ]
             until = end
         else:
-            if not self._stamps_lack(until, self.bars_until):
-                until = max(until, self.bars_until)
+            until = self._beyond(until, clock, notes)
         first, self.until = self.until, until
+        self.marks_until = max(self.marks_until, until)
         if self.due is not None and self.due < until:  # it did not come, and its bar is gone
             self.due = None
         self._came = {ts: came for ts, came in self._came.items() if ts >= until}
+        corrected, self._corrected = self._corrected, None
         bars, marks = self._taken(self._bars, until), self._taken(self._marks, until)
+        bars = bars if corrected is None else [corrected, *bars]
         stamps = {ts: rate for ts, rate in sorted(self._stamps.items()) if first <= ts < until}
         self._stamps = {ts: rate for ts, rate in self._stamps.items() if ts >= until}
         funding = _funding(self.symbol, stamps) if stamps else None
         return Gathered(*self._whole(bars, marks), funding, until, tuple(notes))
+
+    def _beyond(self, until: int, clock: int, notes: list[str]) -> int:
+        """How far a time without bars after `until` is let go (UTC ms): it waits for each stamp as a bar does."""
+        if not self._stamps_lack(until, self.bars_until):
+            self._idle = None
+            return max(until, self.bars_until)
+        self._idle = clock if self._idle is None else self._idle
+        if self._idle + self.patience > clock:
+            return until
+        self._idle = None
+        hour = -(-max(until, self.funding_until) // _HOUR) * _HOUR
+        notes.append(
+            f"{self.symbol}: the time without trade from {utc(until)} goes without its funding rate, which did not "
+            f"come within {format_duration(self.patience)}"
+        )
+        return min(self.bars_until, (hour // self.timeframe + 1) * self.timeframe)
 
     def _lacking(self, begin: int, end: int) -> list[str]:
         """What a bar that ends at `end` lacks, where all before `begin` is let go."""

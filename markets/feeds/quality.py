@@ -10,7 +10,7 @@ from ringfence.markets.feeds.ticks import Seen
 from ringfence.words.numbers import format_percentage
 from ringfence.words.times import format_duration
 
-__all__ = ["HALTS", "TOLERATES", "Action", "Judged", "Quality", "Thresholds", "judge", "median"]
+__all__ = ["HALTS", "TOLERATES", "Action", "Judged", "Quality", "Thresholds", "judge", "median", "permitted"]
 
 
 class Quality(IntEnum):
@@ -53,6 +53,11 @@ HALTS: Final[Mapping[Action, frozenset[Quality]]] = MappingProxyType(
 """The qualities on which an action is not only left undone: who would have done it halts."""
 
 
+def permitted(quality: Quality, action: Action) -> bool:
+    """Whether the action may be done on a price of this quality."""
+    return quality <= TOLERATES[action]
+
+
 @dataclass(frozen=True)
 class Thresholds:
     """Bounds by which prices are judged."""
@@ -90,7 +95,7 @@ class Judged:
 
     def price_for(self, action: Action) -> float | None:
         """The price where the action may be done on it, else None."""
-        return self.price if self.quality <= TOLERATES[action] else None
+        return self.price if permitted(self.quality, action) else None
 
     def halts(self, action: Action) -> bool:
         """Whether who would do this action halts."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 
@@ -76,6 +77,8 @@ class Replay:
     """
 
     name = "replay"
+    counts: Mapping[str, int] = MappingProxyType({})
+    """Nothing of a recording is dropped."""
 
     def __init__(self, recording: Recording, pace: Pace, since: Mapping[str, int] | None = None) -> None:
         since = since or {}

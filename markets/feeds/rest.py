@@ -17,6 +17,7 @@ from ringfence.markets.feeds.closing import GRACE, closed
 from ringfence.markets.feeds.errand import Errand
 from ringfence.markets.feeds.exchange import Budget, Exchange, Spent
 from ringfence.markets.feeds.gathering import Gathered, Gathering
+from ringfence.markets.feeds.silence import Silence
 from ringfence.markets.feeds.source import Delivery
 from ringfence.markets.feeds.ticks import Tick
 from ringfence.markets.findings import admitted, inspect
@@ -28,6 +29,8 @@ __all__ = ["Asking", "Rest"]
 
 _SILENT = 3
 """Requests in a row without an answer after which a round of them ends."""
+_BEHIND = 500
+"""Bars before the watermark among which the last one is looked for."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,14 @@ class Asking:
     """Milliseconds that the exchange's clock may differ from ours before it is told."""
     clock_every: int = 600_000
     """Milliseconds between two looks at the exchange's clock."""
+    clock_again: int = 60_000
+    """The same while the two differ by more."""
+    silence: int = 30_000
+    """Milliseconds between two answers without a bar before it is known not to exist."""
+    stale: int = 15_000
+    """Milliseconds without an answer after which that is told."""
+    every: int = 0
+    """Milliseconds between two rounds of requests where nothing is left to ask for at once."""
     pause: int = 30_000
     """Milliseconds for which an exchange that asked to be left alone is not asked."""
     page: int = 1_000
@@ -66,6 +77,8 @@ class _Round:
     faults: list[RingfenceError] = field(default_factory=list)
     silent: int = 0
     """Requests in a row that had no answer."""
+    lacking: bool = False
+    """Whether a request that bars wait for had no answer."""
 
     @property
     def clock(self) -> int:
@@ -98,24 +111,33 @@ class Rest:
         self._gatherings = {
             symbol: Gathering(symbol, timeframe, start, wants, self.asking.patience) for symbol, start in since.items()
         }
+        self._silences = {symbol: Silence(self.asking.silence) for symbol in since}
         self._timeframe = timeframe
         self._order = list(since)
         self._ahead: int | None = None if self._exchange.has("fetchTime") else 0
         """Milliseconds that the exchange's clock is ahead of ours; None while that is not known."""
-        self._looked = self._quiet_until = self._silent_since = 0
+        self._looked = self._quiet_until = self._due = 0
+        self._silent_since: int | None = None
+        self._told_stale = False
         self._errand: Errand[Delivery] = Errand(f"feed {exchange}")
 
     def poll(self, now: int) -> Delivery:
         """What is new; an answer that came after the timeout is delivered by a later poll."""
-        if now < self._quiet_until:
+        # A clock of ours that goes back makes no wait longer.
+        if 0 < self._quiet_until - now <= self.asking.pause:
             reason = f"it asked to be left alone; it is asked again at {utc(self._quiet_until)}"
-            return Delivery(now, faults=(NoAnswer(self.name, "anything", reason),))
+            return self._silent(now, reason)
+        if 0 < self._due - now <= self.asking.every:
+            return Delivery(now + (self._ahead or 0))
         found = self._errand.run(lambda: self._round(now), self.asking.timeout)
         if found is None:
             self.counts["no answer"] += 1
-            reason = f"nothing within {format_duration(self.asking.timeout)}"
-            return Delivery(now, faults=(NoAnswer(self.name, "anything", reason),))
+            return self._silent(now, f"nothing within {format_duration(self.asking.timeout)}")
         return found
+
+    def _silent(self, now: int, reason: str) -> Delivery:
+        notes = self._tell_silence(now, silent=True)
+        return Delivery(now + (self._ahead or 0), notes=notes, faults=(NoAnswer(self.name, "anything", reason),))
 
     def _round(self, now: int) -> Delivery:
         # A tenth is left for what is done with the answers.
@@ -123,15 +145,19 @@ class Rest:
         self._exchange.begin()
         with suppress(Spent):
             self._ask(about)
+            self._due = now + self.asking.every
         gathered = {symbol: each.let_go(about.clock) for symbol, each in self._gatherings.items()}
-        self._tell_silence(about, now)
-        return _delivery(about, gathered)
+        about.notes += self._tell_silence(now, silent=about.lacking)
+        return _delivery(about, gathered, about.clock + (self._ahead or 0))
 
     def _ask(self, about: _Round) -> None:
-        if not self._try(about, partial(self._exchange.load, about.budget)):
+        about.lacking = not self._try(about, partial(self._exchange.load, about.budget))
+        if about.lacking:
             return
-        if self._ahead is None or about.now - self._looked >= self.asking.clock_every:
+        often = self.asking.clock_again if abs(self._ahead or 0) > self.asking.apart else self.asking.clock_every
+        if self._ahead is None or about.now - self._looked >= often:
             self._try(about, partial(self._look_at_clock, about))
+        about.lacking = self._ahead is None
         if self._ahead is None:  # no bar could be told from one that is not over
             return
         for symbol in tuple(self._order):
@@ -154,7 +180,7 @@ class Rest:
             about.silent += 1
             self._count(about, "no answer", fault)
             if self._exchange.overloaded:
-                self._quiet_until = about.clock + self.asking.pause
+                self._quiet_until = about.now + self.asking.pause
             return False
         except RingfenceError as fault:
             self._count(about, "refused", fault)
@@ -183,10 +209,12 @@ class Rest:
                 self._try(about, partial(self._ask_marks, gathering, about))
             if gathering.funding_wanted:
                 self._try(about, partial(self._ask_funding, gathering, about))
+        about.lacking = about.lacking or bool(about.silent)
         if self.asking.ticks and not self._gives_up(about):
-            self._try(about, partial(self._ask_last, gathering, about))
-            if self._exchange.has("fetchFundingRate"):
-                self._try(about, partial(self._ask_premium, gathering, about))
+            asked: list[Callable[[Gathering, _Round], None]] = [self._ask_last]
+            asked += [self._ask_premium] if self._exchange.has("fetchFundingRate") else []
+            answered = [self._try(about, partial(ask, gathering, about)) for ask in asked]
+            about.lacking = about.lacking or not any(answered)
 
     def _over_by_now(self, gathering: Gathering, about: _Round) -> bool:
         """Whether another bar can be over."""
@@ -202,15 +230,50 @@ class Rest:
         return about.clock + self._ahead
 
     def _ask_bars(self, gathering: Gathering, about: _Round) -> None:
-        symbol, since = gathering.symbol, gathering.bars_until
+        """From the last bar that is known on: it is read once more, and an answer without it is known as none."""
+        symbol, asked_at = gathering.symbol, self._agreed_clock(about)
+        since = gathering.bars_until if gathering.last is None else int(gathering.last.ts[0])
         rows = self._exchange.bars(symbol, since, self._wanted(since, about), about.budget)
+        if not rows and gathering.last is None:
+            self._look_behind(gathering, about)
+            return
         over = self._over(gathering, rows, about, with_volume=True)
-        if over is not None:
-            bars, until = over
-            admitted(inspect(bars), self.asking.accept) if len(bars) else ()
-            if self._silent_since and len(bars) > 1:
-                about.notes.append(f"{symbol}: {len(bars):,} bars from {utc(int(bars.ts[0]))} came after a silence")
-            gathering.add_bars(bars, until, about.clock)
+        if over is None:
+            return
+        bars, until = over
+        new = int((bars.ts >= gathering.bars_until).sum())
+        if until > gathering.bars_until:
+            self._silences[symbol].broken()
+        elif gathering.last is not None and max(row[0] for row in rows) == gathering.last.ts[0]:
+            self._hear_silence(gathering, asked_at, about)
+        admitted(inspect(bars), self.asking.accept) if len(bars) else ()
+        if self._silent_since is not None and new > 1:
+            about.notes.append(f"{symbol}: {new:,} bars from {utc(int(bars.ts[-new]))} came after a silence")
+        if gathering.add_bars(bars, until, about.clock):
+            self.counts["corrected"] += 1
+
+    def _look_behind(self, gathering: Gathering, about: _Round) -> None:
+        """Find the last bar before the watermark of a source that was made anew."""
+        since = gathering.bars_until - _BEHIND * self._timeframe
+        rows = self._exchange.bars(gathering.symbol, since, self._wanted(since, about), about.budget)
+        before = [row for row in rows if row[0] < gathering.bars_until]
+        over = self._over(gathering, before, about, with_volume=True)
+        if over is not None and len(over[0]):
+            gathering.last = over[0][-1:]
+
+    def _hear_silence(self, gathering: Gathering, asked_at: int, about: _Round) -> None:
+        """An answer ends with the last known bar. Where silence is proved by it, the exchange's clock is read anew, so
+        that a clock of ours that jumped proves nothing."""
+        proved = self._silences[gathering.symbol].heard(asked_at)
+        if proved is None or not self._exchange.has("fetchTime"):
+            return
+        self._look_at_clock(about)
+        ended = min(proved, self._agreed_clock(about) - self.asking.silence) - self.asking.grace
+        gathering.bars_until = max(gathering.bars_until, ended // self._timeframe * self._timeframe)
+
+    def _agreed_clock(self, about: _Round) -> int:
+        """The earlier of the exchange's clock and ours, UTC ms, where ours may differ by `apart`."""
+        return min(self._clock_there(about), about.clock + self.asking.apart)
 
     def _ask_marks(self, gathering: Gathering, about: _Round) -> None:
         since = gathering.marks_until
@@ -241,7 +304,7 @@ class Rest:
             if not right:
                 return None
             bars = _series(gathering.symbol, self._timeframe, right, with_volume)
-        over = closed(bars, clock, self.asking.grace)
+        over = closed(bars, clock, self.asking.grace, about.clock + self.asking.apart)
         return None if over.until is None else (over.bars, over.until)
 
     def _ask_funding(self, gathering: Gathering, about: _Round) -> None:
@@ -261,22 +324,38 @@ class Rest:
     def _ask_last(self, gathering: Gathering, about: _Round) -> None:
         said = self._exchange.ticker(gathering.symbol, about.budget)
         held, last = _whole(said.get("timestamp")), _number(said.get("last"))
+        self._notice_clock(held, about)
         about.ticks.append(Tick(self.name, gathering.symbol, about.clock, held, last))
 
     def _ask_premium(self, gathering: Gathering, about: _Round) -> None:
         said = self._exchange.premium(gathering.symbol, about.budget)
         mark, index, rate = (_number(said.get(name)) for name in ("markPrice", "indexPrice", "fundingRate"))
         held = _whole(said.get("timestamp"))
+        # A mark is made anew all the time, so that its time is the exchange's own.
+        self._notice_clock(held, about, fresh=True)
         about.ticks.append(Tick(self.name, gathering.symbol, about.clock, held, None, mark, index, rate))
         if (stamp := _whole(said.get("fundingTimestamp"))) is not None:
             gathering.announce(stamp, self._clock_there(about))
 
-    def _tell_silence(self, about: _Round, now: int) -> None:
-        if about.silent and not self._silent_since:
-            self._silent_since = now
-        elif not about.silent and self._silent_since:
-            about.notes.append(f"{self.name} answers again after {format_duration(now - self._silent_since)}")
-            self._silent_since = 0
+    def _notice_clock(self, held: int | None, about: _Round, *, fresh: bool = False) -> None:
+        """What held later than it is there, or what is `fresh` and held earlier, says that our idea of the exchange's
+        clock is wrong: it is read again."""
+        away = 0 if held is None else held - self._clock_there(about)
+        if away > self.asking.apart or (fresh and -away > self.asking.apart):
+            self._looked = 0
+
+    def _tell_silence(self, now: int, *, silent: bool) -> tuple[str, ...]:
+        """That it is silent for long, or answers again, in words, once each."""
+        since = self._silent_since
+        lasted = 0 if since is None else max(1_000, round(now - since, -3))
+        if not silent:
+            self._silent_since, self._told_stale = None, False
+            return () if since is None else (f"{self.name} answers again after {format_duration(lasted)}",)
+        self._silent_since = now if since is None else since
+        if self._told_stale or lasted < self.asking.stale:
+            return ()
+        self._told_stale = True
+        return (f"{self.name} is stale: no answer for {format_duration(lasted)}; nothing goes on until it answers",)
 
 
 def _series(symbol: str, timeframe: int, rows: list[list[Any]], with_volume: bool) -> Bars:
@@ -291,7 +370,7 @@ def _series(symbol: str, timeframe: int, rows: list[list[Any]], with_volume: boo
     return replace(bars, volume_known=stated)
 
 
-def _delivery(about: _Round, gathered: Mapping[str, Gathered]) -> Delivery:
+def _delivery(about: _Round, gathered: Mapping[str, Gathered], clock: int) -> Delivery:
     def of(name: str) -> dict[str, Any]:
         found = ((symbol, getattr(each, name)) for symbol, each in gathered.items())
         return {symbol: series for symbol, series in found if series is not None}
@@ -299,7 +378,7 @@ def _delivery(about: _Round, gathered: Mapping[str, Gathered]) -> Delivery:
     told: Iterable[str] = (note for each in gathered.values() for note in each.notes)
     notes, faults = (*about.notes, *told), tuple(about.faults)
     return Delivery(
-        about.now, of("bars"), of("marks"), of("funding"), tuple(about.ticks), of("until"), notes=notes, faults=faults
+        clock, of("bars"), of("marks"), of("funding"), tuple(about.ticks), of("until"), notes=notes, faults=faults
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ringfence.markets.bars import Bars
+from ringfence.markets.feeds.quality import Quality
 from ringfence.markets.feeds.ticks import Tick
 from ringfence.markets.market import Funding
 from ringfence.words.refusal import RingfenceError
@@ -27,6 +28,9 @@ class Delivery:
     ticks: tuple[Tick, ...] = ()
     until: Mapping[str, int] = field(default_factory=dict)
     """By symbol: every bar that opens earlier (UTC ms) and will ever come has come. It never goes back."""
+    levels: Mapping[str, Mapping[int, Quality]] = field(default_factory=dict)
+    """By symbol and open of the bar (UTC ms): how good its close was as a price when it came, where no position may
+    grow on it."""
     notes: tuple[str, ...] = ()
     """What was left out, missing or mended, in words."""
     faults: tuple[RingfenceError, ...] = ()
@@ -45,6 +49,10 @@ class Source(Protocol):
     @property
     def name(self) -> str:
         """What it is called in ticks, notes and faults."""
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """What was dropped, did not come or was corrected, by its kind, since the source was made."""
 
     def poll(self, now: int) -> Delivery:
         """What is new at `now` (UTC ms). It never waits longer than the source's own timeout, and raises nothing for

@@ -43,6 +43,7 @@ ROWS: dict[str, dict[str, object]] = {
     "bar": {"instrument": "binance:BTC/USDT:USDT", "ts": 1, "open": 1.0, "high": 1.0, "low": 1.0, "close": 1.0,
             "volume": 0.0, "mark_open": None, "mark_high": None, "mark_low": None, "mark_close": None},
     "funding": {"instrument": "binance:BTC/USDT:USDT", "ts": 1, "rate": 0.0001},
+    "quality": {"instrument": "binance:BTC/USDT:USDT", "ts": 1, "level": 3},
     "fed": {"instrument": "binance:BTC/USDT:USDT", "until": 1},
     "duty": {"vault_id": 1, "attempts": 1, "not_before": 1, "failure": None, "slow": 0},
     "glance": {"vault_id": 1, "until": 1},

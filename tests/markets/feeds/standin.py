@@ -41,10 +41,16 @@ class Standin:
     """Milliseconds after a stamp before the exchange answers with it."""
     holes: set[int] = field(default_factory=set)
     """Opens of bars that it does not have."""
+    corrected: dict[int, float] = field(default_factory=dict)
+    """By the open of a bar, what its close reads now instead."""
+    ahead: int = 0
+    """Milliseconds that what it says of the time is ahead of its clock."""
     faults: dict[str, list[str]] = field(default_factory=dict)
     """By the last part of the path: what goes wrong with the next requests, one after the other; a fault that begins
     with `always` stays."""
     asked: Counter[str] = field(default_factory=Counter)
+    away: bool = False
+    """Whether it is gone: connections that are open end without an answer."""
     slow: float = 3.0
     """Seconds."""
 
@@ -56,7 +62,7 @@ class Standin:
 
     def answer(self, path: str, query: dict[str, str]) -> Any:
         ways: dict[str, Callable[[dict[str, str]], Any]] = {
-            "time": lambda _: {"serverTime": self.clock},
+            "time": lambda _: {"serverTime": self.clock + self.ahead},
             "exchangeInfo": lambda _: {"timezone": "UTC", "symbols": [_market(name) for name in _BASE]},
             "klines": self.klines,
             "markPriceKlines": lambda asked: [
@@ -77,6 +83,7 @@ class Standin:
         """One bar; while it is not over its close and volume are others."""
         over = ts + MINUTE <= self.clock
         opens, closes = price(market, ts), price(market, min(ts + MINUTE, self.clock))
+        closes = self.corrected.get(ts, closes)
         high, low = max(opens, closes) + 1, min(opens, closes) - 1
         volume = 1 + ts // MINUTE % 7 if over else 0.5
         figures = [f"{each:.2f}" for each in (opens, high, low, closes)]
@@ -147,6 +154,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         standin: Standin = self.server.standin  # type: ignore[attr-defined]
+        if standin.away:
+            self.close_connection = True
+            return
         address = urlsplit(self.path)
         what = address.path.rpartition("/")[2]
         standin.asked[what] += 1
@@ -204,15 +214,24 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def standing_in(clock: int) -> Iterator[Standin]:
     """The stand-in on a free port of this machine, its clock at `clock` (UTC ms)."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.daemon_threads = True
-    standin = Standin(clock, f"http://127.0.0.1:{server.server_address[1]}")
+    standin = Standin(clock)
+    with serving(standin):
+        yield standin
+
+
+@contextmanager
+def serving(standin: Standin, port: int = 0) -> Iterator[int]:
+    """Its socket, on this port or on a free one; returns which. Nobody listens there before and after."""
+    server = ThreadingHTTPServer(("127.0.0.1", port), _Handler)
+    server.daemon_threads, standin.away = True, False
     server.standin = standin  # type: ignore[attr-defined]
+    standin.address = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
-        yield standin
+        yield server.server_address[1]
     finally:
+        standin.away = True
         server.shutdown()
         server.server_close()
         thread.join()
