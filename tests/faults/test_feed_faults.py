@@ -111,8 +111,8 @@ def test_nothing_false_is_recorded_and_the_vault_decides_again(sqlite_database: 
                 "decision after four minutes", lambda: (rows(sqlite_database)[2] or 0) >= before[1] + 3 * MINUTE
             )
 
-            *late, fresh = range(before[1], before[1] + 4 * MINUTE, MINUTE)
-            assert {row.ts for row in levels(engine)} >= set(late), (late, fresh)
+            # These two ended more than a minute before the exchange was back.
+            assert {row.ts for row in levels(engine)} >= {before[1], before[1] + MINUTE}
             assert {row.level for row in levels(engine)} == {Quality.stale}
 
             exchange.ahead = 60 * MINUTE  # what it says of the time, and nothing else

@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ringfence.markets.feeds.quality import Quality
 from ringfence.markets.market import Funding, align
 from ringfence.runtime.acts import deposit, open_vault, redeem
 from ringfence.runtime.comparison import SERIES, owner
-from ringfence.runtime.database import open_engine, unit_of_work
+from ringfence.runtime.database import in_unit, open_engine, unit_of_work
 from ringfence.runtime.heads import Heads, heads
+from ringfence.runtime.levels import store_levels
 from ringfence.runtime.verification import Verdict, verify
 from ringfence.vaults import journal
 from ringfence.vaults.mandate.terms import Mandate
@@ -53,6 +55,8 @@ def yesterday(tmp_path_factory: pytest.TempPathFactory) -> Yesterday:
     stamps = bars.ts[::2]
     rates = Funding(SYMBOL, stamps, np.linspace(1e-5, 3e-5, len(stamps)))
     lived = launch(f"sqlite:///{file}", align({SYMBOL: bars}, funding={SYMBOL: rates}))
+    levels = {START + HOUR: Quality.stale, START + 3 * HOUR: Quality.guarded}
+    in_unit(lived.engine, lambda connection: store_levels(connection, SYMBOL, levels))
     for setup, slots in ((tide("ebb", "3"), 4), (lived.setup, 6)):
         name = setup.mandate.name
         open_vault(lived.engine, setup.mandate, START)
