@@ -99,5 +99,5 @@ def _over(bars: Rows) -> Rows:
     for last, names in (("close", ("open", "high", "low")), ("mark_close", ("mark_open", "mark_high", "mark_low"))):
         for name in names:
             over[name] = over[last]
-    over.funding, over.stamps_to = False, over.stamps_from
+    over["funding"], over["stamps_to"] = False, over["stamps_from"]
     return over

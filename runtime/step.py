@@ -134,22 +134,31 @@ def live_through(setup: Setup, book: Book, stretch: Stretch) -> Step | None:
     money moved: funding, a liquidation, a margin call. So a journal tells the same whoever looked when. None where the
     slot's end is yet to come and no money moved.
     """
-    count, walk = len(setup.names), stretch.walk
+    count, walk, end = len(setup.names), stretch.walk, len(stretch.walk.ts)
     before = Book(book.vaults.copy(), book.positions.copy()) if stretch.inside else book
-    run = _Run(setup, book, walk, blank_series(1, 1, count))
-    acted = run.until(len(walk.ts), stretch.inside)
-    if acted is None and stretch.slot is None:
-        return None
+    # Where the last bar is inside as well, money may move at it before anything is decided there.
+    looked = walk if stretch.inside < end else walk._replace(slot=np.full(end, -1, np.int64))
+
+    def again(through: Walk, until: int) -> _Run:
+        book.vaults[:], book.positions[:] = before.vaults, before.positions
+        run = _Run(setup, book, through, blank_series(1, 1, count))
+        run.until(until, 0)
+        return run
+
+    run = _Run(setup, book, looked, blank_series(1, 1, count))
+    acted = run.until(end, stretch.inside)
     if acted is None and stretch.passes:
-        acted = len(walk.ts) - 1
-    if acted is None:
-        return Step(stretch.close, _decided(setup, book, stretch, run), _balances(setup, book))
-    book.vaults[:], book.positions[:] = before.vaults, before.positions
-    run = _Run(setup, book, walk, blank_series(1, 1, count))
-    run.until(acted + 1, 0)
-    is_last = stretch.passes and acted == len(walk.ts) - 1
-    close = stretch.close if is_last else int(walk.ts[acted]) + walk.length
-    return Step(close, _walked(setup, book, stretch, run, acted), _balances(setup, book))
+        acted = end - 1
+    if acted is not None:
+        run = again(looked, acted + 1)
+        is_last = stretch.passes and acted == end - 1
+        close = stretch.close if is_last else int(walk.ts[acted]) + walk.length
+        return Step(close, _walked(setup, book, stretch, run, acted), _balances(setup, book))
+    if stretch.slot is None:
+        return None
+    if looked is not walk:
+        run = again(walk, end)
+    return Step(stretch.close, _decided(setup, book, stretch, run), _balances(setup, book))
 
 
 class _Run:

@@ -49,7 +49,8 @@ PATIENCE = 150.0
 def vault(name: str = "tide", due: float | None = None, **changed: Any) -> SeenVault:
     told: dict[str, Any] = {
         "currency": "USDT", "decimals": 6, "shares": 10**9, "waiting": 0, "entering": 0, "in_margin": 5,
-        "nav": 10**9, "wall": 8 * 10**8, "high_water_mark": 1, "locked_since": None, "marked": 0, "journal_seq": 1,
+        "nav": 10**9, "wall": 8 * 10**8, "high_water_mark": 1, "locked_since": None, "halted_since": None,
+        "closing_since": None, "marked": 0, "journal_seq": 1,
         "is_open": True, "leverage": 2.0, "liquidation_distance": 0.25, "lag": 0,
     }  # fmt: skip
     return SeenVault(name=name, due=due, **(told | changed))

@@ -494,7 +494,7 @@ def test_a_write_that_fails_half_way_leaves_the_old_report_and_no_part_of_the_ne
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
     try:
-        with pytest.raises(OutputNotWritten, match="File too large"):
+        with pytest.raises(OutputNotWritten, match="larger than is allowed; allow larger files"):
             write_report(path, [a_run(decisions=60)], [], [None], title="t", source="s", verified=None)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
