@@ -6,6 +6,7 @@ outside (a plug-in's message, a table's name) never breaks a line and never give
 """
 
 import logging
+import sys
 import traceback
 from collections.abc import MutableMapping
 from typing import Any, Literal, TextIO
@@ -102,9 +103,20 @@ def _safe(_logger: Any, _method: str, event: _Event) -> _Event:
     return event
 
 
+class _Stderr(logging.StreamHandler[TextIO]):
+    """Writes to what standard error is when it writes, which a program may have exchanged since."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stderr
+
+
 def write_log(stream: TextIO, part: str, form: Form = "text") -> None:
     """Everything from INFO on, warnings of libraries too, to `stream`, said by `part`."""
     logging.captureWarnings(True)
-    handler = logging.StreamHandler(stream)
+    handler = _Stderr() if stream is sys.stderr else logging.StreamHandler(stream)
     handler.setFormatter(Line(part, form))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

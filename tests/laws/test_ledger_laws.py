@@ -39,8 +39,9 @@ def new_vault(engine: Engine) -> str:
         connection.execute(
             insert(vault),
             {"id": number, "name": name, "mandate": "f", "currency": "USDT", "decimals": 6, "shares": 0, "waiting": 0,
-             "high_water_mark": 0, "opened": 0, "clock": 0, "last_nav": 0, "price_low": 1.0, "distance_low": 1.0, "version": 0,
-             "journal_seq": 0, "journal_hash": genesis(name), "journal_ts": 0, "transfer_seq": 0},
+             "high_water_mark": 0, "opened": 0, "clock": 0, "last_nav": 0, "price_low": 1.0,
+             "distance_low": 1.0, "version": 0, "journal_seq": 0, "journal_hash": genesis(name), "journal_ts": 0,
+             "transfer_seq": 0},
         )  # fmt: skip
     return name
 

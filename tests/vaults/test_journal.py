@@ -53,8 +53,9 @@ def engine(database_url: str) -> Iterator[Engine]:
         connection.execute(
             insert(vault),
             {"id": 1, "name": "shield", "mandate": "f", "currency": "USDT", "decimals": 6, "shares": 0, "waiting": 0,
-             "high_water_mark": 0, "opened": 0, "clock": 0, "last_nav": 0, "price_low": 1.0, "distance_low": 1.0, "version": 0,
-             "journal_seq": 0, "journal_hash": genesis("shield"), "journal_ts": 0, "transfer_seq": 0},
+             "high_water_mark": 0, "opened": 0, "clock": 0, "last_nav": 0, "price_low": 1.0,
+             "distance_low": 1.0, "version": 0, "journal_seq": 0, "journal_hash": genesis("shield"), "journal_ts": 0,
+             "transfer_seq": 0},
         )  # fmt: skip
     yield engine
     engine.dispose()
