@@ -39,14 +39,14 @@ def serve(database: str, broker: str | None, concurrency: int, queues: Sequence[
     if broker is not None:
         os.environ["RINGFENCE_BROKER"] = broker
     address = settings().broker
-    from ringfence.runtime.tasks import app
+    from ringfence.runtime.tasks import QUEUES, app
 
     write_log(sys.stderr, "worker", settings().log)
     demand_answer(address)
     hold_lifeline()
     warm()  # here, so that the children have it from their birth
     app.steps["consumer"].add(_SignOfLife)
-    name = f"{'-'.join(queues)}-{os.getpid()}@{socket.gethostname()}"
+    name = f"{'celery' if set(queues) == set(QUEUES) else '-'.join(queues)}@{socket.gethostname()}"
     worker = app.Worker(
         concurrency=concurrency, pool="prefork", loglevel="INFO", optimization="fair", quiet=True,
         queues=list(queues), hostname=name, without_mingle=True, without_gossip=True,

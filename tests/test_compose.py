@@ -24,6 +24,8 @@ from ringfence.runtime.database import open_engine, unit_of_work
 from ringfence.vaults.tables import vault
 
 BIN = Path(sys.prefix) / "bin"
+PARTS = ("worker", "guard", "patience", "schedule", "watch", "feed")
+"""The services of ours that run on and on."""
 Service = dict[str, Any]
 
 
@@ -46,25 +48,30 @@ def interpolated(text: str) -> set[str]:
 
 
 def test_the_services_are_those_that_run_today(compose: dict[str, Service]) -> None:
-    assert set(compose) == {"database", "broker", "open", "worker", "schedule", "feed"}
+    assert set(compose) == {"database", "broker", "open", *PARTS}
 
 
 def test_the_processes_are_those_that_up_starts(compose: dict[str, Service]) -> None:
     """`up` opens the vaults itself; each part of it is a service, and what is asked of a part is what it takes."""
     from ringfence.faces.cli.supervision import Asked, _parts
+    from ringfence.faces.feeds import Asked as Prices
 
-    asked = Asked(
-        (Path("mandates"),), "replay:2020-03", (), (), (), "3600x", None, 2, "x.db", None, Path("logs"), False
-    )
-    started = {part.name: part.command for part in _parts(asked, 0, Path("socket"))}
-    assert set(started) <= set(compose)
-    for name in set(started) - {"broker"}:
+    prices = Prices(("replay:2020-03",), (Path("mandates"),), "3600x")
+    asked = Asked(prices, 2, "x.db", None, Path("logs"), False, "127.0.0.1:9464")
+    started = {part.name: part.command for part in _parts(asked, 0, Path("socket"), "127.0.0.1:9464")}
+    # A part shows that it lives by files that processes of one machine share, which containers do not.
+    assert set(started) - {"observe"} <= set(compose)
+    for name in PARTS:
         assert compose[name]["command"][0] == started[name][0]
+        assert ("--queues" in started[name]) == ("--queues" in compose[name]["command"])
+        if "--queues" in started[name]:
+            own, ours = compose[name]["command"], started[name]
+            assert own[own.index("--queues") + 1] == ours[ours.index("--queues") + 1]
     assert list(started["feed"][: len(compose["feed"]["command"])]) == compose["feed"]["command"]
     assert compose["open"]["command"] == ["open", *compose["feed"]["command"][1:4]]
 
 
-@pytest.mark.parametrize("name", ["worker", "schedule", "feed", "open"])
+@pytest.mark.parametrize("name", [*PARTS, "open"])
 def test_any_number_of_a_process_may_be_started(compose: dict[str, Service], name: str) -> None:
     assert not {"container_name", "ports", "hostname", "expose", "deploy"} & set(compose[name])
 
@@ -72,7 +79,7 @@ def test_any_number_of_a_process_may_be_started(compose: dict[str, Service], nam
 def test_the_vaults_are_open_before_anything_else_starts(compose: dict[str, Service]) -> None:
     assert compose["open"]["depends_on"] == {"database": {"condition": "service_healthy"}}
     assert compose["open"]["restart"] == "no"
-    for name in ("worker", "schedule", "feed"):
+    for name in PARTS:
         assert compose[name]["depends_on"] == {
             "open": {"condition": "service_completed_successfully"},
             "broker": {"condition": "service_healthy"},
@@ -92,7 +99,7 @@ def test_the_worker_s_image_is_this_version_of_this_project(project: Path, compo
     assert compose["worker"]["build"] == "."
 
 
-@pytest.mark.parametrize("name", ["database", "broker", "worker", "schedule", "feed"])
+@pytest.mark.parametrize("name", ["database", "broker", *PARTS])
 def test_a_service_has_a_health_check_and_restarts_and_publishes_no_port(
     compose: dict[str, Service], name: str
 ) -> None:
@@ -163,7 +170,7 @@ def test_the_image_runs_the_console_script_with_a_command_that_exists(
     entry = yaml.safe_load(instructions["ENTRYPOINT"])
     assert entry[0] in tomllib.loads((project / "pyproject.toml").read_text())["project"]["scripts"]
     ours = [service["command"] for service in compose.values() if service["image"].startswith("ringfence:")]
-    assert len(ours) == 4
+    assert len(ours) == len(PARTS) + 1
     for command in (yaml.safe_load(instructions["CMD"]), *ours):
         done = subprocess.run(
             [BIN / entry[0], *entry[1:], command[0], "--help"], capture_output=True, text=True, timeout=60
@@ -281,7 +288,7 @@ def test_its_services_started_as_they_stand_open_vaults_feed_them_and_decide(
     try:
         assert stack.start("open").wait(60) == 0, stack.told()
         assert stack.start("open").wait(60) == 0, "a second time changes nothing"
-        for name in ("worker", "schedule", "feed"):
+        for name in PARTS:
             stack.start(name)
         engine = open_engine(postgresql_database, create=False)
         last, deadline = select(vault.c.last_bar), time.monotonic() + 120
@@ -290,10 +297,10 @@ def test_its_services_started_as_they_stand_open_vaults_feed_them_and_decide(
                 if connection.execute(last).scalar_one() is not None:
                     break
             assert time.monotonic() < deadline, stack.told()
-            assert all(stack.running[name].poll() is None for name in ("worker", "schedule", "feed")), stack.told()
+            assert all(stack.running[name].poll() is None for name in PARTS), stack.told()
             time.sleep(0.1)
         engine.dispose()
-        for name in ("worker", "schedule", "feed"):
+        for name in PARTS:
             assert stack.check(name).returncode == 0, f"{name}: {stack.check(name)}\n{stack.told()}"
             for secret in SECRETS.values():
                 assert secret.encode() not in Path(f"/proc/{stack.running[name].pid}/cmdline").read_bytes()
