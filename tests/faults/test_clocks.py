@@ -23,7 +23,7 @@ def test_schedulers_and_workers_whose_clocks_jump_and_disagree_have_one_effect(
     chance, rung = random.Random(seed), list[list[str]]()
     with opened(database_url) as engine, using(Desk(engine)) as desk:
         request(engine)
-        schedulers = [Scheduler(engine, lambda names: rung.append(list(names))) for _ in range(2)]
+        schedulers = [Scheduler(engine, lambda names, slow: rung.append(list(names))) for _ in range(2)]
         monkeypatch.setattr(tasks, "TIME", 0.05)
         monkeypatch.setattr(tasks, "clock", lambda: NOW + chance.randrange(-DAY, DAY))
         for number in range(2_000):
@@ -50,7 +50,7 @@ def test_who_died_with_a_wrong_clock_holds_nothing_up_for_longer_than_a_claim(da
 def test_a_clock_that_is_put_back_by_a_day_silences_no_scheduler(database_url: str) -> None:
     heard: list[list[str]] = []
     with opened(database_url) as engine:
-        scheduler = Scheduler(engine, lambda names: heard.append(list(names)), workers=1)
+        scheduler = Scheduler(engine, lambda names, slow: heard.append(list(names)), workers=1)
         for after in (DAY, 0, AGAIN - 1, AGAIN):
             scheduler.round(NOW + after)
     assert heard == [list(NAMES)] * 3

@@ -6,6 +6,8 @@ import json
 import sqlalchemy as sa
 from alembic import op
 
+from ringfence.words.units import parse_duration
+
 revision = "0005"
 down_revision = "0004"
 
@@ -37,7 +39,7 @@ def upgrade() -> None:
         sa.text("SELECT vault.id, opened, last_bar, body FROM vault JOIN mandate ON fingerprint = vault.mandate")
     )
     for vault, opened, last_bar, body in rows.all():
-        timeframe = json.loads(body)["timeframe"]
+        timeframe = parse_duration(json.loads(body)["timeframe"])
         clock = opened if last_bar is None else (last_bar // timeframe + 1) * timeframe
         connection.execute(
             sa.text("UPDATE vault SET clock = :clock WHERE id = :vault"), {"clock": clock, "vault": vault}
