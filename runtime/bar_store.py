@@ -249,7 +249,8 @@ def _unrecorded_stamps(connection: Connection, market: Market, column: int, fina
     starts, stops = market.stamps_from[funded, column], market.stamps_to[funded, column]
     own = market.stamps[starts[0] : stops[-1]] if len(starts) else market.stamps[:0]
     given = dict(zip(own.ts.tolist(), (own.rate + 0.0).tolist(), strict=True))
-    span = {"instrument": instrument_key(symbol), "start": int(market.ts[0]), "stop": market.close_ts}
+    # A stamp of the hole before the first bar settles at that bar, and may have been recorded while nothing traded.
+    span = {"instrument": instrument_key(symbol), "start": min([int(market.ts[0]), *given]), "stop": market.close_ts}
     recorded: dict[int, float] = dict(map(tuple, connection.execute(_FUNDED, span)))
     for ts in sorted(given.keys() | recorded.keys()):
         if given.get(ts) != recorded.get(ts) and (ts in recorded or ts < final):
