@@ -2,6 +2,8 @@
 
 Bars are appended; none is changed but the last of its series, and that only until a vault has lived it: a download in
 the middle of a bar holds a part of it, and the next one the whole.
+
+Longer than 400 lines because what is recorded and how it is read back are one agreement.
 """
 
 from collections.abc import Mapping, Sequence

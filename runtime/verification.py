@@ -7,6 +7,8 @@ mandates, the acts of its holders and the recorded bars, in a scratch database: 
 A slot that another kernel or another release of a strategy decided cannot be decided again. There the recorded entry is
 booked as it stands, through the same ledger and the same checks: sums, chain and money hold, and the verdict says that
 the decision itself was not repeated.
+
+Longer than 400 lines because every kind of entry is lived again in this one place.
 """
 
 from collections import Counter

@@ -121,10 +121,12 @@ class Ledger:
     def write(self) -> int:
         """Writes what was told since the last call, and the balances that it changed; returns the number of transfers.
 
+        Refused, with nothing written: LedgerUnbalanced.
         Whatever the database refuses (a CHECK, a key) is raised as it is and the caller's transaction must be undone.
         """
         written = len(self._told)
         if written:
+            self.demand_balance()
             self._connection.execute(_TRANSFERS, self._told)
             self._write_balances()
             self._told = []

@@ -80,6 +80,7 @@ def more_requests(up: Up, exchange: Standin) -> None:
 
 
 def test_nothing_false_is_recorded_and_the_vault_decides_again(sqlite_database: str, tmp_path: Path) -> None:
+    """Longer than 60 lines because one installation meets one fault after another."""
     (tmp_path / "tide.yaml").write_text(
         MANDATE.format(name="tide", slot="1m").replace("half_life: 12h, window: 24h", "half_life: 5m, window: 10m")
     )

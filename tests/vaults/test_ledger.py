@@ -161,7 +161,8 @@ def test_what_is_no_transfer_is_refused_and_posts_nothing(
         with pytest.raises(TransferRefused):
             ledger.post(edge, position, amount)
         assert ledger.balances == before
-        assert ledger.flush(2, 2) == 0
+        ledger.tell(2, 2)
+        assert ledger.write() == 0
 
 
 @pytest.mark.parametrize(
@@ -186,7 +187,8 @@ def test_no_account_of_the_vault_gives_more_than_it_holds(
         with pytest.raises(InsufficientBalance, match=f"holds {held} minor units, {held + 1} were to be taken"):
             ledger.post(edge, position, held + 1)
         ledger.post(edge, position, held)
-        assert ledger.flush(2, 2) == 1
+        ledger.tell(2, 2)
+        assert ledger.write() == 1
         _keep(connection, ledger)
     with unit_of_work(traded, writes=False) as connection:
         assert breaches(connection, 1) == []
@@ -201,7 +203,8 @@ def test_a_balance_beyond_the_largest_is_refused(engine: Engine) -> None:
         ledger.post(Edge.admit, None, LARGEST)
         with pytest.raises(TransferRefused, match="no balance beyond"):
             ledger.post(Edge.pay_in, None, 1)
-        ledger.flush(1, 1)
+        ledger.tell(1, 1)
+        ledger.write()
         assert Ledger(connection, 1, 2).balance("cushion") == LARGEST
 
 
@@ -210,8 +213,9 @@ def test_a_ledger_that_does_not_sum_to_zero_writes_nothing(traded: Engine) -> No
         connection.execute(update(account).where(account.c.name == "cushion").values(balance=51))
         ledger = Ledger(connection, 1, 8)
         ledger.post(Edge.pay_in, None, 1)
+        ledger.tell(2, 2)
         with pytest.raises(LedgerUnbalanced, match="sum to 1, expected 0"):
-            ledger.flush(2, 2)
+            ledger.write()
         assert connection.execute(select(transfer.c.seq)).scalars().all() == list(range(1, 9))
 
 
@@ -222,8 +226,9 @@ def test_the_schema_refuses_a_balance_that_the_code_let_through(
     with traded.connect() as connection:
         ledger = Ledger(connection, 1, 8)
         ledger.post(Edge.redeem_reserve, None, 801)
+        ledger.tell(2, 2)
         with pytest.raises(IntegrityError, match="ck_account_balance"):
-            ledger.flush(2, 2)
+            ledger.write()
     assert AccountKind.reserve not in MAY_BE_NEGATIVE
 
 
@@ -231,8 +236,9 @@ def test_a_second_writer_with_an_old_number_meets_the_key(traded: Engine) -> Non
     with traded.connect() as connection:
         stale = Ledger(connection, 1, 7)
         stale.post(Edge.pay_in, None, 1)
+        stale.tell(2, 2)
         with pytest.raises(IntegrityError):
-            stale.flush(2, 2)
+            stale.write()
 
 
 def _breaches(engine: Engine, *statements: str) -> list[Breach]:
@@ -310,7 +316,8 @@ def test_the_audit_finds_money_that_waits_for_nobody(traded: Engine) -> None:
     with unit_of_work(traded) as connection:
         ledger = Ledger(connection, 1, 8)
         ledger.post(Edge.pay_in, None, 9)
-        ledger.flush(2000, 2)
+        ledger.tell(2000, 2)
+        ledger.write()
         _keep(connection, ledger)
         assert breaches(connection, 1) == [Breach("S3", "money in the queue", "9, all that waits to enter", "0")]
         connection.execute(insert(flow), order)
