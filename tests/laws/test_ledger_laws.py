@@ -62,8 +62,9 @@ def work(connection: Connection, name: str, acts: list[Act]) -> int:
         except InsufficientBalance:
             continue
     seq = chain.append(row["version"], Amended(mandate="f", terms="{}", to_reserve=posted, nav=0, wall=0))
-    ledger.flush(row["version"], seq)
-    chain.flush()
+    ledger.tell(row["version"], seq)
+    ledger.write()
+    chain.write()
     connection.execute(
         update(vault)
         .where(vault.c.id == row["id"], vault.c.version == row["version"])
