@@ -237,8 +237,6 @@ def test_the_slow_are_cut_off_and_too_many_at_once_are_sent_away(server: Observa
         with contextlib.suppress(OSError):
             one.sendall(b"G")
     for one in slow:
-        with contextlib.suppress(OSError):
-            assert one.recv(65_536) == b"" or True
         one.close()
     while server._open and time.monotonic() < deadline:
         time.sleep(0.02)
