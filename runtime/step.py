@@ -147,15 +147,13 @@ def live_through(setup: Setup, book: Book, stretch: Stretch) -> Step | None:
 
     run = _Run(setup, book, looked, blank_series(1, 1, count))
     acted = run.until(end, stretch.inside)
-    if acted is None and stretch.passes:
-        acted = end - 1
     if acted is not None:
-        run = again(looked, acted + 1)
-        is_last = stretch.passes and acted == end - 1
-        close = stretch.close if is_last else int(walk.ts[acted]) + walk.length
+        run, close = again(looked, acted + 1), int(walk.ts[acted]) + walk.length
         return Step(close, _walked(setup, book, stretch, run, acted), _balances(setup, book))
     if stretch.slot is None:
         return None
+    if stretch.passes:
+        return Step(stretch.close, _walked(setup, book, stretch, run, end - 1), _balances(setup, book))
     if looked is not walk:
         run = again(walk, end)
     return Step(stretch.close, _decided(setup, book, stretch, run), _balances(setup, book))

@@ -17,6 +17,7 @@ from ringfence.runtime.bar_store import feed_until, store_bars, store_stamps
 from ringfence.runtime.database import in_unit, unit_of_work
 from ringfence.runtime.desk import Desk
 from ringfence.runtime.duties import Duties, looked
+from ringfence.runtime.halting import halt
 from ringfence.runtime.setup import Setup, set_up
 from ringfence.runtime.verification import verify
 from ringfence.vaults import journal
@@ -128,6 +129,27 @@ def test_whoever_looks_when_the_journal_is_that_of_living_whole(
     assert Duties(one.engine).due(0) == []
     straight.engine.dispose()
     one.engine.dispose()
+
+
+def test_a_halted_vault_tells_the_same_whoever_looks_when(tmp_path: Path, setup: Setup) -> None:
+    """Also at the last bar of a slot that ends in a hole, at which money moves."""
+    market, lives = falling(1), []
+    for name, guards in (("guarded", True), ("passed", False)):
+        one = paid_in(f"sqlite:///{tmp_path / f'{name}.db'}", market.before(START + 22 * HOUR), setup)
+        one.desk.catch_up("tide", lambda: True)
+        halt(one.engine, "tide", "carol", "a price looks wrong", START)
+        whole = market.before(START + 23 * HOUR)
+        in_unit(one.engine, lambda connection, whole=whole: store_bars(connection, whole))
+        if guards:
+            assert one.desk.guard("tide") == 1, "funding at 22:00"
+        in_unit(one.engine, lambda connection: feed_until(connection, SYMBOL, START + 24 * HOUR))
+        assert one.desk.catch_up("tide", lambda: True) == 1
+        assert [(row.ts - START) // HOUR for row in told(one, Walked)][-2:] == [23, 24]
+        (verdict,) = verify(one.engine)
+        assert verdict.breaches == ()
+        lives.append([(row.ts, row.kind, row.body) for row in told(one, Decided, Walked)])
+        one.engine.dispose()
+    assert lives[0] == lives[1]
 
 
 def test_a_guard_that_finds_nothing_writes_nothing_but_that_it_has_looked(whole: Tide, setup: Setup) -> None:
