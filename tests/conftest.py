@@ -6,6 +6,7 @@ whose user may create databases) and `RINGFENCE_TEST_BROKER` name others instead
 
 import os
 import shutil
+import signal
 import socket
 import uuid
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ ROOT = Path(__file__).resolve().parent.parent
 # The first call of a compiled formula may take seconds, so a deadline per example would say nothing about the law.
 settings.register_profile("ringfence", deadline=None, print_blob=True)
 settings.load_profile("ringfence")
+
+# A shell that runs the tests in the background has them ignore Ctrl-C, and whatever they start would do so too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -203,7 +203,7 @@ def test_a_mandate_that_changed_on_disk_is_told_as_pending_and_not_applied(folde
 @pytest.mark.parametrize("after", [0.2, 1.5, 3.0, 5.0])
 def test_ctrl_c_at_any_time_of_its_start_leaves_nothing(folder: Path, after: float) -> None:
     """Seconds after it was started; what is running by then ends with it."""
-    with installed(folder, "ringfence.db", "mandates") as up:
+    with installed(folder, f"sqlite:///{folder / 'ringfence.db'}", "mandates") as up:
         time.sleep(after)
         family = list(up.family())
         assert up.stop() in (0, 130, -signal.SIGINT), up.told()

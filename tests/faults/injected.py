@@ -1,6 +1,6 @@
 """The program `ringfence` with faults built into it: injected.py FAULT... -- WORD...
 
-slow:SECONDS      each slot takes so much longer
+slow:SECONDS      each unit of work of a vault that catches up takes so much longer, and so does the look after it
 poison:VAULT      whoever steps this vault kills himself
 lost:FILE         the first message is lost on its way, with the process that took it; FILE says that it was
 claim:MS          a claim holds so long

@@ -126,9 +126,9 @@ def others_lived(engine: Engine) -> bool:
 def test_four_workers_two_schedulers_and_everything_delivered_twice_have_one_effect(
     database_url: str, broker: Broker, undisturbed: Ledger, tmp_path: Path, seen: list[Seen]
 ) -> None:
-    """Tasks of up to eight seconds are delivered again after three, to others, and no claim keeps those away: the
+    """Tasks of four seconds and more are delivered again after three, to others, and no claim keeps those away: the
     vault's lock does."""
-    faults = ("slow:0.3", "visibility:3", "claim:0")
+    faults = ("slow:2", "visibility:3", "claim:0")
     with (
         opened(database_url) as engine,
         working(database_url, broker.url, tmp_path / "first", *faults) as first,

@@ -96,13 +96,13 @@ def stretch(market: Market, first: int, end: int) -> Market:
     return replace(market, **{name: getattr(market, name)[first:end] for name in COLUMNS if name not in PER_SYMBOL})
 
 
-def window_after(connection: Connection, ts: int, *symbols: str, timeframe: int = HOUR) -> Window | None:
+def window_after(connection: Connection, clock: int, *symbols: str, timeframe: int = HOUR) -> Window | None:
     """The window whose slots are the bars themselves, looking back on one of them."""
-    return load_window(connection, symbols, timeframe, 1, last_recorded(connection, symbols), ts)
+    return load_window(connection, symbols, timeframe, 1, last_recorded(connection, symbols), clock)
 
 
 def loaded(connection: Connection, *symbols: str) -> Market:
-    window = window_after(connection, -1, *symbols)
+    window = window_after(connection, 0, *symbols)
     assert window is not None
     return window.slots.market
 
@@ -409,12 +409,12 @@ def test_a_month_of_minutes_is_recorded_and_read_whole(engine: Engine, recorded:
     )
     assert record(engine, market) == int(market.valid.sum())
     with unit_of_work(engine, writes=False) as connection:
-        windows, at = 0, -1
-        while (window := window_after(connection, at, BTC, ETH, timeframe=MINUTE)) is not None:
+        windows, clock = 0, 0
+        while (window := window_after(connection, clock, BTC, ETH, timeframe=MINUTE)) is not None:
             read = window.slots.market
             first, last = np.searchsorted(market.ts, (window.first, read.ts[-1])).tolist()
             assert_same_bits(stretch(read, int(np.searchsorted(read.ts, window.first)), len(read)),
                              stretch(market, first, last + 1))  # fmt: skip
-            windows, at = windows + 1, int(read.ts[-1])
-        assert (windows, at) == (3, int(market.ts[-1]))
+            windows, clock = windows + 1, read.close_ts
+        assert (windows, clock) == (3, market.close_ts)
         assert connection.execute(select(func.count()).select_from(bar)).scalar_one() == 2 * 44_512

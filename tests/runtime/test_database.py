@@ -37,7 +37,7 @@ from ringfence.words.addresses import concealed
 VAULT = {
     "id": 1, "name": "shield", "mandate": "f", "currency": "USDT", "decimals": 6, "shares": 0, "waiting": 0,
     "high_water_mark": 0, "last_nav": 0, "price_low": 1.0, "distance_low": 1.0, "version": 0, "journal_seq": 0,
-    "opened": 0, "journal_ts": 0, "journal_hash": "0" * 64, "transfer_seq": 0,
+    "opened": 0, "clock": 0, "journal_ts": 0, "journal_hash": "0" * 64, "transfer_seq": 0,
 }  # fmt: skip
 MANDATE = {"fingerprint": "f", "name": "shield", "body": "{}", "applied_ts": 0}
 
