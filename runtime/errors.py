@@ -5,10 +5,10 @@ from pathlib import Path
 from ringfence.words.refusal import RingfenceError
 
 __all__ = ["BrokerUnreachable", "DatabaseBusy", "DatabaseDamaged", "DatabaseError", "DatabaseMissing",
-           "DatabaseReadOnly", "DatabaseReplaced", "DatabaseUnreachable", "DiskFault", "DiskFull", "ExchangeRunning", "FolderMissing",
-           "ForeignDatabase", "HeadsUnreadable", "LogUnreadable", "NeverEnoughBars", "NoBars", "NotADatabase",
-           "OutputNotWritten", "RecordingDiffers", "SchemaError", "SchemaMissing", "SchemaNewer", "SchemaOlder",
-           "SchemaRetired", "SettingRefused", "UnknownDatabase"]  # fmt: skip
+           "DatabaseReadOnly", "DatabaseReplaced", "DatabaseUnreachable", "DiskFault", "DiskFull", "ExchangeRunning",
+           "FolderMissing", "ForeignDatabase", "HeadsUnreadable", "LogUnreadable", "NeverEnoughBars", "NoBars",
+           "NotADatabase", "OutputNotWritten", "RecordingDiffers", "SchemaError", "SchemaMissing", "SchemaNewer",
+           "SchemaOlder", "SchemaRetired", "SettingRefused", "UnknownDatabase"]  # fmt: skip
 
 
 class SettingRefused(RingfenceError):

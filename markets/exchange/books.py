@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ringfence.markets.exchange.protocol import Deleveraged, Ending, Fill, Funding, Liquidated, OrderState
+from ringfence.markets.exchange.protocol import Deleveraged, Ending, Fill, Funding, Liquidated, Moved, OrderState
 from ringfence.markets.exchange.terms import Charges, Contract, TradedBar
 from ringfence.risk.book import Holding
 
@@ -63,7 +63,7 @@ CREATE TABLE IF NOT EXISTS injected (
 );
 """
 _BUSY_MS = 5_000
-_KINDS: Mapping[str, type[Any]] = {kind.__name__: kind for kind in (Fill, Funding, Liquidated, Deleveraged)}
+_KINDS: Mapping[str, type[Any]] = {kind.__name__: kind for kind in (Fill, Moved, Funding, Liquidated, Deleveraged)}
 _PLACED = (
     "number, account, client_id, instrument, lots, reduce_only, held, due, filled, cost, price, fee, is_final, reason"
 )
@@ -285,10 +285,11 @@ class ExchangeBooks:
 
     # What has happened
 
-    def add(self, account: str, ts: int, happening: Fill | Funding | Ending) -> None:
-        """Writes it down for good; a trade is given the exchange's next name."""
+    def add(self, account: str, ts: int, happening: Fill | Moved | Funding | Ending) -> None:
+        """Writes it down for good, in its place; what it has for a trade's name and a sequence is given to it here."""
         told = asdict(happening)
         told.pop("trade", None)
+        told.pop("sequence")
         self._connection.execute(
             "INSERT INTO happened VALUES (NULL, ?, ?, ?, ?, ?)",
             (account, type(happening).__name__, happening.instrument, ts, json.dumps(told)),
@@ -332,4 +333,5 @@ def _contract(terms: str) -> Contract:
 
 def _happening(number: int, kind: str, told: str) -> Any:
     values, made = json.loads(told), _KINDS[kind]
-    return made(**values) if made is Funding else made(trade=str(number), **values)
+    named = {} if made is Funding else {"trade": str(number)}
+    return made(**named, **values, sequence=number)

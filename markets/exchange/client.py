@@ -22,6 +22,7 @@ from ringfence.markets.exchange.protocol import (
     Fill,
     Funding,
     MarginRequest,
+    Moved,
     NotFound,
     OrderRequest,
     OrderState,
@@ -144,6 +145,10 @@ class Client:
     def fills(self, account: str, since: int) -> tuple[Fill | Unreadable, ...]:
         """From `since` on."""
         return self._listed("fills", Fill, account, since)
+
+    def moves(self, account: str, since: int) -> tuple[Moved | Unreadable, ...]:
+        """Collateral that moved from `since` on."""
+        return self._listed("moves", Moved, account, since)
 
     def fundings(self, account: str, since: int) -> tuple[Funding | Unreadable, ...]:
         """Of stamps from `since` on."""

@@ -22,7 +22,7 @@ _CLOSED, _TOO_MANY = "the exchange is being maintained", "too many requests"
 _PAGE = b"<html><head><title>502 Bad Gateway</title></head></html>\n"
 _KINDS: Mapping[str, str] = {
     "place": "place", "cancel": "change", "move_margin": "change", "time": "read", "order": "read", "balance": "read",
-    "open_orders": "list", "positions": "list", "fills": "list", "fundings": "list", "endings": "list",
+    "open_orders": "list", "positions": "list", "fills": "list", "moves": "list", "fundings": "list", "endings": "list",
 }  # fmt: skip
 """The verbs of accounts, by the kind of occasion that asking them is."""
 
@@ -146,7 +146,7 @@ class Counter:
             case "order":
                 found = exchange.order(_text(body, "account"), _text(body, "client_id"))
                 return None if isinstance(found, NotFound) else found
-            case "fills" | "fundings" | "endings":
+            case "fills" | "moves" | "fundings" | "endings":
                 return getattr(exchange, verb)(_text(body, "account"), _whole(body, "since"))
             case _:
                 return getattr(exchange, verb)(_text(body, "account"))

@@ -18,6 +18,7 @@ from enum import StrEnum
 from ringfence.markets.exchange.protocol import (
     Accepted,
     Answer,
+    Moved,
     NotFound,
     OrderRequest,
     OrderState,
@@ -26,7 +27,7 @@ from ringfence.markets.exchange.protocol import (
 )
 
 __all__ = ["Life", "Phase", "Proof", "Read", "abandoned", "answered", "cancelling", "ended_by_proof", "left_behind",
-           "margin_moved", "read", "sending"]  # fmt: skip
+           "margin_ended_by_proof", "read", "sending"]  # fmt: skip
 
 _READS = 2
 
@@ -170,14 +171,12 @@ def _standing(life: Life, state: OrderState) -> Life:
     return replace(life, phase=phase, state=state, reads=(), reason=state.reason)
 
 
-def margin_moved(before: int, amount: int, standing: Sequence[int]) -> bool | None:
-    """Whether collateral of an unknown request has moved, by the margins that were read since, the last one last:
-    `before` is that of our books, all fundings, fills and endings that are known booked. None: the reads prove nothing.
-
-    That it moved is proved by one read, that it did not by two.
-    """
-    if standing and standing[-1] == before + amount:
-        return True
-    if len(standing) >= _READS and all(one == before for one in standing[-_READS:]):
-        return False
+def margin_ended_by_proof(amount: int, reads: Sequence[Sequence[Moved]]) -> Proof | None:
+    """Whether a request to move `amount` was done, by what was read since it became unknown, the last read last: of
+    each the moves of its position that our books do not have. Found once there is one of that amount; absent where the
+    last two reads had none at all."""
+    if reads and any(one.amount == amount for one in reads[-1]):
+        return Proof.found
+    if len(reads) >= _READS and not any(reads[-_READS:]):
+        return Proof.absent
     return None

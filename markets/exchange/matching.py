@@ -120,7 +120,7 @@ class Matching:
         self.books.put_held(account, instrument, change.held)
         self.books.add_traded(account, instrument, abs(int(report.lots)))
         told = Fill("", order.client_id, instrument, int(report.lots), float(report.price), float(report.mark),
-                    change.fee, change.realised, moved, self.books.figure("clock"))  # fmt: skip
+                    change.fee, change.realised, moved, self.books.figure("clock"), 0)  # fmt: skip
         self.books.add(account, told.ts, told)
         return int(report.lots)
 
@@ -142,7 +142,7 @@ class Matching:
         for stamp, rate in leg.bar.stamps if held.quantity else ():
             report = fund(self._row(held), leg.contract, leg.prices, rate)
             held = funded(held, bool(leg.contract.inverse), int(report.amount))
-            paid = Funding(leg.instrument, stamp, rate, float(report.mark), int(report.amount))
+            paid = Funding(leg.instrument, stamp, rate, float(report.mark), int(report.amount), 0)
             self.books.add(leg.account, stamp, paid)
         self.books.put_held(leg.account, leg.instrument, held)
         if held.quantity and leg.bar.valid:
@@ -160,7 +160,7 @@ class Matching:
         self.books.put_held(leg.account, leg.instrument, Holding(0, 0, 0))
         self.books.add_to_wallet(leg.account, returned)
         told = Liquidated("", leg.instrument, int(report.lots), float(report.price), float(report.mark), change.fee,
-                          change.realised, change.shortfall, returned, ts)  # fmt: skip
+                          change.realised, change.shortfall, returned, ts, 0)  # fmt: skip
         self.books.add(leg.account, ts, told)
         for order in self.books.orders(leg.account):
             if order.instrument == leg.instrument:
@@ -183,7 +183,7 @@ class Matching:
         change = closed(held, leg.contract, lots, mark, 0)
         self.books.put_held(leg.account, leg.instrument, change.held)
         now = self.books.figure("clock")
-        told = Deleveraged("", leg.instrument, lots, mark, mark, 0, change.realised, change.shortfall, 0, now)
+        told = Deleveraged("", leg.instrument, lots, mark, mark, 0, change.realised, change.shortfall, 0, now, 0)
         self.books.add(leg.account, now, told)
         return True
 

@@ -24,6 +24,7 @@ from ringfence.markets.exchange.protocol import (
     Funding,
     Liquidated,
     MarginRequest,
+    Moved,
     NotFound,
     OrderRequest,
     OrderState,
@@ -98,7 +99,7 @@ class PaperExchange:
         return self.books.figure("clock")
 
     def order(self, account: str, client_id: str) -> OrderState | NotFound:
-        """As `protocol.Exchange` has it, as have the next six."""
+        """As `protocol.Exchange` has it, as have the next seven."""
         self._demand(account, "order")
         found = self.books.order(account, client_id)
         return NotFound(client_id) if found is None else found.state()
@@ -114,6 +115,10 @@ class PaperExchange:
     def fills(self, account: str, since: int) -> tuple[Fill, ...]:
         self._demand(account, "fills")
         return tuple(self.books.happened(account, since, Fill))
+
+    def moves(self, account: str, since: int) -> tuple[Moved, ...]:
+        self._demand(account, "moves")
+        return tuple(self.books.happened(account, since, Moved))
 
     def fundings(self, account: str, since: int) -> tuple[Funding, ...]:
         self._demand(account, "fundings")
@@ -186,6 +191,7 @@ class PaperExchange:
         if amount < 0 and leg is not None and self._matching.is_lost(leg, after):
             raise refusal("move_margin", "less than the maintenance margin would be left")
         self.books.put_held(account, instrument, after)
+        self.books.add(account, self.time(), Moved("", instrument, amount, self.time(), 0))
 
     # What goes wrong at a bar. Its subjects: `bar:OPENING`, and `bar:OPENING:ACCOUNT:INSTRUMENT`
 

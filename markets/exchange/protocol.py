@@ -19,8 +19,8 @@ from hashlib import blake2b
 from typing import NewType, Protocol
 
 __all__ = ["NAME_USED", "Accepted", "Answer", "Balance", "ClientId", "Deleveraged", "Ending", "Exchange", "Fill",
-           "Funding", "Liquidated", "MarginRequest", "NotFound", "OrderRequest", "OrderState", "Position",
-           "Rejected", "Unknown", "Unreadable", "client_id"]  # fmt: skip
+           "Funding", "Liquidated", "MarginRequest", "Moved", "NotFound", "OrderRequest", "OrderState",
+           "Position", "Rejected", "Unknown", "Unreadable", "client_id"]  # fmt: skip
 
 ClientId = NewType("ClientId", str)
 """The name that whoever gives an order gives it: at most 28 letters and digits, which the strictest exchanges take."""
@@ -66,8 +66,9 @@ class OrderRequest:
 
 @dataclass(frozen=True)
 class MarginRequest:
-    """Collateral into (+) an isolated position or out of it (-). Exchanges give it no name: whether it happened is read
-    back from the position. Refused: ValueError for no amount."""
+    """Collateral into (+) an isolated position or out of it (-). Exchanges take no name for it: whether it happened is
+    read back from `moves`, so no second one is asked for while a first is unknown. Refused: ValueError for no
+    amount."""
 
     account: str
     instrument: str
@@ -160,6 +161,8 @@ class Fill:
     margin: int
     """Collateral that moved into the position with it."""
     ts: int
+    sequence: int
+    """Its place among all that happened to the account, of every kind: what happened later has a higher one."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +177,19 @@ class Position:
 
 
 @dataclass(frozen=True)
+class Moved:
+    """Collateral that moved on request."""
+
+    trade: str
+    """The exchange's name for it, as for a fill."""
+    instrument: str
+    amount: int
+    """Into the position (+) or out of it (-)."""
+    ts: int
+    sequence: int
+
+
+@dataclass(frozen=True)
 class Funding:
     """One funding payment."""
 
@@ -183,6 +199,7 @@ class Funding:
     mark: float
     amount: int
     """Received (+) or due (-); what the margin could not pay went into the cost basis."""
+    sequence: int
 
 
 @dataclass(frozen=True)
@@ -204,6 +221,7 @@ class Ending:
     returned: int
     """Margin that went back to the wallet."""
     ts: int
+    sequence: int
 
 
 @dataclass(frozen=True)
@@ -248,7 +266,7 @@ class Exchange(Protocol):
         """Take back what is open of an order; one that has ended is refused."""
 
     def move_margin(self, request: MarginRequest) -> Answer:
-        """Move collateral. Whatever the answer: read back, compare."""
+        """Move collateral. Whatever the answer: it is booked from `moves`, where it has its place."""
 
     def order(self, account: str, client_id: str) -> OrderState | NotFound:
         """How an order stands, ended ones included."""
@@ -264,6 +282,9 @@ class Exchange(Protocol):
 
     def fundings(self, account: str, since: int) -> tuple[Funding | Unreadable, ...]:
         """Of stamps from `since` on, in order; some may come twice."""
+
+    def moves(self, account: str, since: int) -> tuple[Moved | Unreadable, ...]:
+        """Collateral that moved on request from `since` on, in order; some may come twice."""
 
     def endings(self, account: str, since: int) -> tuple[Ending | Unreadable, ...]:
         """Liquidations and auto-deleveraging from `since` on, in order; some may come twice."""

@@ -20,6 +20,7 @@ from ringfence.markets.exchange.protocol import (
     Fill,
     Funding,
     Liquidated,
+    Moved,
     NotFound,
     OrderState,
     Position,
@@ -28,9 +29,9 @@ from ringfence.markets.exchange.protocol import (
 
 __all__ = ["Books", "Cause", "Difference", "Silent", "Theirs", "differences", "read_books"]
 
-_Row = TypeVar("_Row", Fill, Funding, Ending)
+_Row = TypeVar("_Row", Fill, Moved, Funding, Ending)
 _Answer = TypeVar("_Answer")
-Booking = Fill | Funding | Ending | OrderState
+Booking = Fill | Moved | Funding | Ending | OrderState
 
 
 class Cause(StrEnum):
@@ -42,6 +43,10 @@ class Cause(StrEnum):
     """Somebody else traded in the account. It is booked, and its leg halted."""
     fill_denied = "fill_denied"
     """We have booked a fill that the exchange does not know, or knows otherwise."""
+    move_missing = "move_missing"
+    """Collateral moved, and we have not booked it."""
+    move_denied = "move_denied"
+    """We have booked a move that the exchange does not know, or knows otherwise."""
     funding_missing = "funding_missing"
     """A payment that we have not booked."""
     funding_differs = "funding_differs"
@@ -73,9 +78,13 @@ class Cause(StrEnum):
 
 
 _HALTING = frozenset({
-    Cause.fill_by_hand, Cause.fill_denied, Cause.funding_differs, Cause.ending_denied, Cause.order_lost,
-    Cause.order_by_hand, Cause.position_by_hand, Cause.quantity, Cause.cost, Cause.margin, Cause.wallet, Cause.held,
+    Cause.fill_by_hand, Cause.fill_denied, Cause.move_denied, Cause.funding_differs, Cause.ending_denied,
+    Cause.order_lost, Cause.order_by_hand, Cause.position_by_hand,
+    Cause.quantity, Cause.cost, Cause.margin, Cause.wallet, Cause.held,
 })  # fmt: skip
+
+_OF_OTHER_FIGURES = frozenset({Cause.order_open, Cause.order_lost, Cause.order_by_hand, Cause.silent})
+"""Those that leave what stands in a position as it is."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +123,7 @@ class Books:
     orders: tuple[OrderState, ...] = ()
     """All that may still be open, and those that ended since."""
     fills: tuple[Fill, ...] = ()
+    moves: tuple[Moved, ...] = ()
     fundings: tuple[Funding, ...] = ()
     endings: tuple[Ending, ...] = ()
     balance: Balance = field(default=Balance(0, 0))
@@ -128,20 +138,36 @@ class Theirs:
     orders: Mapping[str, OrderState | NotFound | Silent]
     """Asked by name: of every order that is open in our books."""
     fills: tuple[Fill | Unreadable, ...] | Silent
+    moves: tuple[Moved | Unreadable, ...] | Silent
     fundings: tuple[Funding | Unreadable, ...] | Silent
     endings: tuple[Ending | Unreadable, ...] | Silent
     balance: Balance | Silent
 
 
 def differences(ours: Books, theirs: Theirs) -> list[Difference]:
-    """What differs, leg by leg as it is found: what happened, then orders, then figures."""
-    found = [*_happened(ours, theirs), *_orders(ours, theirs)]
-    unsure = {one.leg for one in found if one.booking is not None or one.cause is Cause.unreadable}
-    blind = any(isinstance(part, Silent) for part in (theirs.fills, theirs.fundings, theirs.endings))
+    """What differs: what happened, in the order in which it did, then orders, then figures. What is to be booked is to
+    be booked in this order."""
+    happened = sorted(_happened(ours, theirs), key=_place)
+    blind = any(isinstance(part, Silent) for part in (theirs.fills, theirs.moves, theirs.fundings, theirs.endings))
+    dark = {one.leg for one in happened if one.cause is Cause.unreadable}
+    found = [_withheld(one) if blind or dark & {one.leg, ""} else one for one in happened]
+    found += _orders(ours, theirs)
+    unsure = {one.leg for one in found if one.cause not in _OF_OTHER_FIGURES}
     found += _positions(ours, theirs, unsure, blind)
-    if not (blind or unsure or any(one.cause is Cause.unreadable for one in found)):
+    if not (blind or unsure):
         found += _balance(ours, theirs)
     return found
+
+
+def _place(difference: Difference) -> int:
+    """In the account's history; first what has none."""
+    there = difference.theirs
+    return there.sequence if isinstance(there, Fill | Moved | Funding | Ending) else 0
+
+
+def _withheld(difference: Difference) -> Difference:
+    """Not to be booked while something that happened before it may not have been read."""
+    return replace(difference, booking=None)
 
 
 # What happened
@@ -154,6 +180,9 @@ def _happened(ours: Books, theirs: Theirs) -> Iterator[Difference]:
         return Cause.fill_missing if fill.client_id in names else Cause.fill_by_hand
 
     yield from _history("fills", ours.fills, theirs.fills, lambda fill: fill.trade, of_fill, Cause.fill_denied)
+    yield from _history(
+        "moves", ours.moves, theirs.moves, lambda move: move.trade, lambda _: Cause.move_missing, Cause.move_denied
+    )
     yield from _history(
         "fundings", ours.fundings, theirs.fundings, lambda paid: (paid.instrument, paid.stamp),
         lambda _: Cause.funding_missing, Cause.funding_differs,
@@ -292,6 +321,7 @@ def read_books(exchange: Exchange, account: str, since: int, names: Iterable[str
         asked(exchange.open_orders, account),
         {name: asked(exchange.order, account, name) for name in names},
         asked(exchange.fills, account, since),
+        asked(exchange.moves, account, since),
         asked(exchange.fundings, account, since),
         asked(exchange.endings, account, since),
         asked(exchange.balance, account),

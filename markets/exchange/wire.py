@@ -7,7 +7,7 @@ here either. Reading makes nothing but the types of `protocol` and `terms`, fiel
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -24,20 +24,18 @@ class Malformed(ValueError):
 
 
 def document(value: Any) -> Any:
-    """A value of the protocol as plain JSON; an ending says which it is."""
+    """A value of the protocol, or a list of such, as plain JSON; an ending says which it is."""
     if isinstance(value, tuple | list):
         return [document(part) for part in value]
-    if isinstance(value, Mapping):
-        return {name: document(part) for name, part in value.items()}
     if is_dataclass(value) and not isinstance(value, type):
-        told = asdict(value)
+        told = dict(vars(value))
         return told | {"ending": type(value).__name__} if isinstance(value, Ending) else told
     return value
 
 
 def written(value: Any) -> bytes:
     """One line."""
-    return json.dumps(document(value), allow_nan=False, separators=(",", ":")).encode() + b"\n"
+    return json.dumps(value, default=vars, allow_nan=False, separators=(",", ":")).encode() + b"\n"
 
 
 def parsed(line: bytes) -> dict[str, Any]:
@@ -67,7 +65,10 @@ def taken(kind: Callable[..., _Kind], told: Any) -> _Kind:
     if told.keys() != hints.keys():
         raise Malformed(f"a {_name(kind)} with wrong fields: {sorted(told.keys() ^ hints.keys())}")
     try:
-        return kind(**{name: _value(hint, told[name]) for name, hint in hints.items()})
+        return kind(**{
+            name: told[name] if type(told[name]) is hint and hint is not float else _value(hint, told[name])
+            for name, hint in hints.items()
+        })  # fmt: skip
     except (TypeError, ValueError) as fault:
         raise Malformed(f"no {_name(kind)}: {fault}") from None
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ringfence.markets.exchange.books import ExchangeBooks
 from ringfence.markets.exchange.client import Client, Operator
@@ -17,7 +18,7 @@ CONTRACT = Contract(unit=1_000, notional_min=0, inverse=False, scale=1e6, tiers=
 """A lot is a thousandth of a coin; maintenance is 1 %."""
 
 
-def flat(price: float, **others: float) -> TradedBar:
+def flat(price: float, **others: Any) -> TradedBar:
     """A bar that stays at a price, but for what is stated."""
     prices = (
         dict.fromkeys(("open", "high", "low", "close", "mark_open", "mark_high", "mark_low", "mark_close"), price)
@@ -38,7 +39,7 @@ class House:
     def __post_init__(self) -> None:
         self.books = ExchangeBooks(self.path)
         self.counter = Counter(self.books, self.plan)
-        self.client = Client("paper", self.counter.send)
+        self.client = Client("paper", lambda line: self.counter.send(line))
         self.operator = Operator("paper", lambda line: self.counter.operate(line).line)
         for instrument in ("A", "B"):
             self.operator.list_contract(instrument, CONTRACT)
@@ -51,3 +52,7 @@ class House:
         found = dict.fromkeys(("A", "B"), flat(bars)) if isinstance(bars, float) else bars
         self.operator.trade(START + HOUR * self.bars, HOUR, found)
         self.bars += 1
+
+    def restart(self, plan: FaultPlan = NO_FAULTS) -> None:
+        """The exchange comes again, with its books and another plan."""
+        self.counter = Counter(self.books, plan)
