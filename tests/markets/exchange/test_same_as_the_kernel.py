@@ -225,12 +225,12 @@ def lived(one: World) -> Counter[str]:
 
 def test_the_exchange_holds_after_every_bar_what_the_kernel_holds() -> None:
     seen: Counter[str] = Counter()
-    for one in (rising(), *map(drawn, range(1 if SLOW else 18))):
+    for one in (rising(), *map(drawn, range(1 if SLOW else 12))):
         seen += lived(one)
     assert SLOW or set(seen) >= {kind.name for kind in (*ACTS, Kind.collateral, Kind.funding)}
 
 
-@settings(max_examples=2 if SLOW else 10)
+@settings(max_examples=2 if SLOW else 5)
 @given(seed=st.integers(100, 2**32 - 1))
 def test_so_it_does_in_any_world(seed: int) -> None:
     lived(drawn(seed))
