@@ -1,11 +1,12 @@
 """The life of an order as whoever gave it keeps it: committed, sent, unknown or open, final. Pure; every step is one
 function, and there is none from unknown to final that a clock could call.
 
-    committed --sending--> sent --answered--> open | final | unknown
-    committed, sent --left_behind--> unknown          (whoever was sending is gone)
-    open, unknown --read--> open | final, by what the exchange's books say
-    unknown --read twice, proved absent--> absent --sending--> sent
-                                           absent --abandoned--> final
+    committed, absent   sending       -> sent
+    sent                answered      -> open, final, unknown
+    committed, sent     left_behind   -> unknown, for whoever was sending is gone
+    open, unknown       read          -> open, final, by what the exchange's books say
+    unknown             read twice    -> absent, where that is proved
+    committed, absent   abandoned     -> final
 
 An order is proved absent by two reads in which the exchange does not know its name and holds the position that our
 books hold. It may then be sent again, under the same name, or given up.
