@@ -6,10 +6,10 @@ from ringfence.words.refusal import RingfenceError
 
 __all__ = ["BackupRefused", "BackupUnreadable", "BrokerUnreachable", "DatabaseBusy", "DatabaseDamaged",
            "DatabaseError", "DatabaseMissing", "DatabaseNotEmpty", "DatabaseReadOnly", "DatabaseReplaced",
-           "DatabaseUnreachable", "DiskFault", "DiskFull", "FolderMissing", "ForeignDatabase", "HeadsUnreadable",
-           "LogUnreadable", "NeverEnoughBars", "NoBars", "NotADatabase", "OutputNotWritten", "RecordingDiffers",
-           "SchemaError", "SchemaMissing", "SchemaNewer", "SchemaOlder", "SchemaRetired", "SettingRefused",
-           "SlowStrategy", "UnknownDatabase"]  # fmt: skip
+           "DatabaseUnreachable", "DiskFault", "DiskFull", "ExchangeRunning", "FolderMissing", "ForeignDatabase",
+           "HeadsUnreadable", "LogUnreadable", "NeverEnoughBars", "NoBars", "NotADatabase", "OutputNotWritten",
+           "RecordingDiffers", "SchemaError", "SchemaMissing", "SchemaNewer", "SchemaOlder", "SchemaRetired",
+           "SettingRefused", "SlowStrategy", "UnknownDatabase"]  # fmt: skip
 
 
 class SettingRefused(RingfenceError):
@@ -205,6 +205,15 @@ class SchemaNewer(SchemaError):
     def __str__(self) -> str:
         known = f"which this version (up to {self.expected}) does not know"
         return f"{self.database}: its schema is {self.found}, {known}; install the newer Ringfence that wrote it"
+
+
+class ExchangeRunning(RingfenceError):
+    """Nothing was started; another process serves these books, and two would fill every order twice."""
+
+    books: str
+
+    def __str__(self) -> str:
+        return f"{self.books}: another paper exchange serves these books; stop it first, or name other books"
 
 
 class RecordingDiffers(RingfenceError):

@@ -27,7 +27,7 @@ def late() -> None:
     """Late."""
     import celery
 '''
-VENUES = ("markets/venue", "markets/paper")
+VENUES = ("markets/exchange", "markets/venue", "markets/paper")
 BEHIND_THE_VENUE = (
     "markets/simulator",
     *(f"risk/{name}" for name in ("edges", "engine", "events", "orders", "settlement", "tape", "wall")),
