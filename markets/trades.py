@@ -1,12 +1,13 @@
 """A vault's trades at the close of one bar: its decision, the strike, and the holders who enter or leave at it.
 
-Orders come from `risk.orders`, fills from `markets.paper`, bookings from `risk.settlement`. The functions here take all
-rows of a book at once; the loop calls them only where something is to be traded.
+Orders come from `risk.orders`, what becomes of them from `markets.dealing`, bookings from `risk.settlement`. The
+functions here take all rows of a book at once; the loop calls them only where something is to be traded.
 """
 
 import math
 from typing import Any, NamedTuple
 
+from ringfence.markets.dealing import moved, traded
 from ringfence.markets.paper import fill
 from ringfence.risk.arithmetic import MILLION, portion_down, portion_up
 from ringfence.risk.book import AtWall, Order, Seat, Sweep
@@ -84,7 +85,31 @@ def _worth(hall: Any) -> int:
     return nav
 
 
-# One order
+# Collateral, and one order
+
+
+@inlined
+def _put_in(seat: Any, tape: Any, wanted: int) -> int:
+    """Cushion to margin, as far as it goes; returns what went."""
+    return post_margin(seat.vault, seat.position, tape, moved(seat, tape, max(0, wanted)))
+
+
+@inlined
+def _take_out(seat: Any, tape: Any, wanted: int) -> int:
+    """Margin to cushion, as far as it goes; returns what went."""
+    return release_margin(seat.vault, seat.position, tape, -moved(seat, tape, -max(0, wanted)))
+
+
+@inlined
+def _shift(seat: Any, tape: Any, mark: float, wanted: int) -> None:
+    """Collateral in (+) or out (-), as far as it goes, and told."""
+    shift_collateral(seat, tape, mark, moved(seat, tape, wanted))
+
+
+@inlined
+def _unfilled(tape: Any) -> int:
+    """Why nothing filled."""
+    return Bound.volume if tape.acts.size == 0 else Bound.venue
 
 
 @compiled
@@ -95,9 +120,9 @@ def close(seat: Any, tape: Any, prices: Any, intent: Any, kind: int) -> int:
         if intent.bound == Bound.costs:
             refused(seat, tape, prices.mark_close, intent.bound, 0)
         return 0
-    report = fill(intent.order, seat.limit, seat.instrument, prices, seat.position.filled)
+    report = traded(seat, tape, prices, intent.order, kind, True)
     if report.lots == 0:
-        refused(seat, tape, prices.mark_close, Bound.volume.value, seat.position.quantity + lots)
+        refused(seat, tape, prices.mark_close, _unfilled(tape), seat.position.quantity + lots)
         return 0
     close_lots(seat, tape, report, kind, intent.bound)
     return abs(report.lots)
@@ -107,11 +132,16 @@ def close(seat: Any, tape: Any, prices: Any, intent: Any, kind: int) -> int:
 def _open(seat: Any, tape: Any, prices: Any, intent: Any, kind: int, margin: int) -> None:
     """Open what is intended, as far as it fills, with so much more margin, and tell a refusal. More than five arguments
     because the margin moves only if something fills."""
-    report = fill(intent.order, seat.limit, seat.instrument, prices, seat.position.filled)
-    if report.lots == 0:
-        refused(seat, tape, prices.mark_close, Bound.volume.value, seat.position.quantity + intent.order.lots)
+    wanted = seat.position.quantity + intent.order.lots
+    if fill(intent.order, seat.limit, seat.instrument, prices, seat.position.filled).lots == 0:
+        refused(seat, tape, prices.mark_close, Bound.volume.value, wanted)
         return
-    post_margin(seat.vault, seat.position, tape, margin)
+    posted = _put_in(seat, tape, margin)
+    report = traded(seat, tape, prices, intent.order, kind, False)
+    if report.lots == 0:
+        _take_out(seat, tape, posted)
+        refused(seat, tape, prices.mark_close, Bound.venue.value, wanted)
+        return
     open_lots(seat, tape, report, kind, intent.bound)
 
 
@@ -123,9 +153,9 @@ def _sweep(seat: Any, tape: Any, mark: float, plan: Any) -> None:
     """Back to the cushion what the position can give; what a flat one leaves behind is no news."""
     excess = excess_margin(seat, mark, plan)
     if seat.position.quantity == 0:
-        release_margin(seat.vault, seat.position, tape, excess)
+        _take_out(seat, tape, excess)
     elif excess > 0:
-        shift_collateral(seat, tape, mark, -excess)
+        _shift(seat, tape, mark, -excess)
 
 
 @compiled
@@ -145,7 +175,7 @@ def _grow(seat: Any, tape: Any, prices: Any, plan: Any) -> None:
     mark, growing = prices.mark_close, grows(position, plan)
     lacking = lacking_margin(seat, mark, plan)
     if growing:
-        post_margin(seat.vault, position, tape, lacking)
+        _put_in(seat, tape, lacking)
         intent = increase(seat, prices, plan)
         if intent.order.lots != 0:
             _open(seat, tape, prices, intent, Kind.resize, 0)
@@ -153,7 +183,7 @@ def _grow(seat: Any, tape: Any, prices: Any, plan: Any) -> None:
             refused(seat, tape, mark, intent.bound, plan.target)
         _sweep(seat, tape, mark, plan)
     elif lacking > 0:
-        shift_collateral(seat, tape, mark, lacking)
+        _shift(seat, tape, mark, lacking)
     if position.quantity != quantity or position.margin != margin:
         arm(position, seat.limit, seat.instrument)
 
@@ -204,9 +234,9 @@ def _above(seat: Any, mark: float, wanted: int, plan: Any, turn: int) -> int:
 def _free(seat: Any, tape: Any, mark: float, wanted: int) -> None:
     """Release `wanted` of a position's margin, as far as its margin call's cash allows."""
     if seat.position.quantity == 0:
-        release_margin(seat.vault, seat.position, tape, wanted)
+        _take_out(seat, tape, wanted)
     elif wanted > 0:
-        shift_collateral(seat, tape, mark, -min(wanted, spare_margin(seat, mark)))
+        _shift(seat, tape, mark, -min(wanted, spare_margin(seat, mark)))
 
 
 @inlined
@@ -285,11 +315,11 @@ def _shed(seat: Any, tape: Any, prices: Any, part: float) -> None:
     lots = min(abs(position.quantity), math.ceil(part * float(abs(position.quantity))))
     close(seat, tape, prices, closing(seat, lots, prices.close, Bound.flow.value), Kind.resize)
     if position.quantity == 0:
-        release_margin(seat.vault, position, tape, position.margin)
+        _take_out(seat, tape, position.margin)
     else:
         lost = before - equity_at(position, seat.instrument, mark)
         freed = math.ceil(part * float(before)) + 1 - lost
-        shift_collateral(seat, tape, mark, -max(0, min(freed, position.margin)))
+        _shift(seat, tape, mark, -max(0, min(freed, position.margin)))
     arm(position, seat.limit, seat.instrument)
 
 
@@ -332,15 +362,24 @@ def _flow(hall: Any, tape: Any, nav: int) -> int:
     return nav + entering - _worth(hall)
 
 
+@inlined
+def _waits(hall: Any) -> bool:
+    """Whether the end of something that was asked of the venue is not known yet."""
+    waiting = 0
+    for p in range(hall.vault.first, hall.vault.last):
+        waiting += hall.positions[p].pending
+    return waiting > 0
+
+
 @compiled
 def strike_and_settle(hall: Any, limit: Any, tape: Any, reached: Outcome) -> Outcome:
     """Strike a NAV after the decision's trades, if every open position could be traded (`reached.struck`), and let
     those who wait enter or leave at it."""
-    vault, nav, struck, cost = hall.vault, reached.nav, reached.struck, 0
+    vault, nav, struck, cost = hall.vault, reached.nav, reached.struck and not _waits(hall), 0
     if struck and vault.shares > 0:
         if _lacking(vault, limit.keep, nav) > 0:
             nav = _bring_down(hall, limit, tape, nav)
-        struck = _lacking(vault, limit.keep, nav) <= 0
+        struck = _lacking(vault, limit.keep, nav) <= 0 and not _waits(hall)
     if struck and vault.shares > 0:
         strike(vault, limit.keep, tape, nav)
         _keep_watch(vault, limit, tape, nav)

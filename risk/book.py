@@ -116,6 +116,7 @@ POSITION = np.dtype(
         ("cost", _INT),  # the sum that the open lots were bought (sold) for, minor units: an exact cost basis
         ("margin", _INT),
         ("filled", _INT),  # lots bought and sold at the bar that is being lived through
+        ("pending", _INT),  # 1: the end of something that its venue was asked for is not known yet
         ("refused", _INT),  # the last refusal's reason, so that a standing refusal is told once
         ("liquidation_watch", _FLOAT),  # mark at or past which maintenance is checked; derived by the venue
         ("call_watch", _FLOAT),  # mark at or past which the margin call is checked; derived by the venue

@@ -50,6 +50,8 @@ class Bound(IntEnum):
     """The mandate winds down."""
     volume = 17
     """Too little was traded."""
+    venue = 18
+    """The venue did not do it, or has not said yet whether it did."""
 
 
 @dataclass(frozen=True, slots=True)

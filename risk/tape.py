@@ -1,6 +1,7 @@
 """The tape: what the compiled step writes down, row by row, for the ledger and for people.
 
-It knows the bar that is being lived through, so that whoever writes on it need not.
+It knows the bar that is being lived through, so that whoever writes on it need not, and what a venue was asked for
+and has answered, where one is asked at all.
 """
 
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ from ringfence.risk.book import Ints, Rows, rows
 from ringfence.risk.compiled import inlined
 from ringfence.risk.events import Bound, Event, Kind
 
-__all__ = ["EVENT", "TRANSFER", "Tape", "Told", "at", "begin_bar", "blank_tape", "close_of_bar", "emit",
+__all__ = ["ACT", "EVENT", "TRANSFER", "Tape", "Told", "at", "begin_bar", "blank_tape", "close_of_bar", "emit",
            "emit_whole", "open_of_bar", "read_events", "rewind", "transfer"]  # fmt: skip
 
 TRANSFER = np.dtype([(name, np.int64) for name in ("bar", "vault", "edge", "position", "amount")])
@@ -22,6 +23,23 @@ EVENT = np.dtype(
 )  # fmt: skip
 
 
+ACT = np.dtype(
+    [
+        *((name, np.int64) for name in ("bar", "position", "kind")),  # kind: of the event that an order's fill is
+        ("lots", np.int64),  # ordered, bought (+) or sold (-); 0 of a move of collateral
+        ("amount", np.int64),  # of a move: into the position (+) or out of it (-), minor units
+        ("reduces", np.bool_),  # the order may only close
+        ("answered", np.bool_),  # what follows was told by the venue; else it is what is foreseen
+        ("pending", np.bool_),  # not all of it is known yet, and no more is done with the position until it is
+        ("done", np.int64),  # lots that filled, or collateral that moved, so far; of the same sign
+        ("fee", np.int64),  # for the lots that filled, minor units
+        ("price", np.float64),  # their average
+    ],
+    align=True,
+)
+"""One thing that a venue is asked for: an order, or a move of collateral."""
+
+
 class Tape(NamedTuple):
     """Transfers and events in the order in which they happened."""
 
@@ -30,8 +48,10 @@ class Tape(NamedTuple):
     events: Rows
     """(E,) of EVENT."""
     used: Ints
-    """(6,): rows in use of each, the bar that is being lived through, the time in it, its open and its close, UTC
-    ms."""
+    """(8,): rows in use of each, the bar that is being lived through, the time in it, its open and its close (UTC ms);
+    acts so far, and whether one of them is another than the one that was answered."""
+    acts: Rows
+    """(A,) of ACT, in the order in which they are done; none: the venue fills at once, by the paper exchange's rule."""
 
 
 class Told(NamedTuple):
@@ -47,13 +67,13 @@ class Told(NamedTuple):
     """Before and after."""
 
 
-def blank_tape(transfers: int, events: int) -> Tape:
+def blank_tape(transfers: int, events: int, acts: int = 0) -> Tape:
     """An empty tape with room for so many rows of each."""
-    return Tape(rows(TRANSFER, transfers), rows(EVENT, events), np.zeros(6, np.int64))
+    return Tape(rows(TRANSFER, transfers), rows(EVENT, events), np.zeros(8, np.int64), rows(ACT, acts))
 
 
 def rewind(tape: Tape) -> None:
-    """Forget what is on the tape."""
+    """Forget what is on the tape, but not what a venue was asked for."""
     tape.used[:2] = 0
 
 

@@ -1,9 +1,10 @@
 """The pure middle of a step: from a vault's book and the bars of a slot to the entry that says what came of them."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from ringfence.markets.slots import Slots
 from ringfence.risk import KERNEL
 from ringfence.risk.book import INT_MAX, PROPOSAL, Book, Terms, Walk, empty_book, rows
 from ringfence.risk.edges import AccountKind, Edge
-from ringfence.risk.events import Bound, Event
+from ringfence.risk.events import Bound, Event, Kind
 from ringfence.risk.exposure import equity_at, leverage_of, liquidation_price
 from ringfence.risk.tape import Tape, blank_tape, read_events, rewind
 from ringfence.runtime.levels import held_back
@@ -21,13 +22,15 @@ from ringfence.runtime.proposals import Proposed
 from ringfence.runtime.setup import Setup
 from ringfence.strategies.errors import DuplicateStrategy, UnknownStrategy
 from ringfence.strategies.registry import release
-from ringfence.vaults.entries import Decided, Failure, Happened, Held, Moved, Standing, Walked
+from ringfence.vaults.entries import Dealt, Decided, Failure, Happened, Held, Moved, Standing, Walked
 from ringfence.vaults.ledger import margin_account
 from ringfence.vaults.mandate.terms import Mandate
 from ringfence.vaults.vault import Vault
 
 __all__ = ["Step", "Stretch", "book_of", "decided_by", "live_through", "passing", "rest_of_slot", "unfinished"]
 
+_ACTS = 32
+"""What one position may be asked for at a bar: orders and moves of collateral."""
 _ENTERING = AccountKind.entering.value
 _ACCOUNTS = tuple(kind.value for kind in AccountKind if kind is not AccountKind.margin)
 
@@ -64,6 +67,8 @@ class Step:
     """Before anybody is paid."""
     balances: Mapping[str, int]
     """What the step arrived at, by account: the ledger must find the same."""
+    foreseen: int = 0
+    """How many of the entry's last acts the venue has not answered: what is told of them is foreseen."""
 
 
 def rest_of_slot(slots: Slots, number: int, last_bar: int | None, proposed: Proposed) -> Stretch:
@@ -127,7 +132,7 @@ def book_of(vault: Vault, close: int) -> Book:
     return book
 
 
-def live_through(setup: Setup, book: Book, stretch: Stretch) -> Step | None:
+def live_through(setup: Setup, book: Book, stretch: Stretch, answers: Sequence[Dealt] | None = None) -> Step | None:
     """Live through a stretch: the venue's rules bar by bar, and the decision at the slot's close. Changes `book` alone.
 
     A slot that passes ends with a Walked. Any other stretch ends early with one, after a bar inside the slot at which
@@ -141,47 +146,57 @@ def live_through(setup: Setup, book: Book, stretch: Stretch) -> Step | None:
 
     def again(through: Walk, until: int) -> _Run:
         book.vaults[:], book.positions[:] = before.vaults, before.positions
-        run = _Run(setup, book, through, blank_series(1, 1, count))
+        run = _Run(setup, book, through, blank_series(1, 1, count), answers)
         run.until(until, 0)
         return run
 
-    run = _Run(setup, book, looked, blank_series(1, 1, count))
+    run = _Run(setup, book, looked, blank_series(1, 1, count), answers)
     acted = run.until(end, stretch.inside)
     if acted is not None:
         run, close = again(looked, acted + 1), int(walk.ts[acted]) + walk.length
-        return Step(close, _walked(setup, book, stretch, run, acted), _balances(setup, book))
+        return Step(close, _walked(setup, book, stretch, run, acted), _balances(setup, book), run.foreseen)
     if stretch.slot is None:
         return None
     if stretch.passes:
-        return Step(stretch.close, _walked(setup, book, stretch, run, end - 1), _balances(setup, book))
+        return Step(stretch.close, _walked(setup, book, stretch, run, end - 1), _balances(setup, book), run.foreseen)
     if looked is not walk:
         run = again(walk, end)
-    return Step(stretch.close, _decided(setup, book, stretch, run), _balances(setup, book))
+    return Step(stretch.close, _decided(setup, book, stretch, run), _balances(setup, book), run.foreseen)
 
 
 class _Run:
     """A book that lives through a walk, and what it writes down."""
 
-    def __init__(self, setup: Setup, book: Book, walk: Walk, series: Series) -> None:
+    def __init__(self, setup: Setup, book: Book, walk: Walk, series: Series, answers: Sequence[Dealt] | None) -> None:
         self.series = series
         self.events: list[Happened] = []
         self.transfers: list[Moved] = []
-        self._setup, self._book, self._walk = setup, book, walk
+        self.dealt: tuple[Dealt, ...] | None = None
+        self.foreseen = 0
+        self._setup, self._book, self._walk, self._answers = setup, book, walk, answers
 
     def until(self, end: int, inside: int) -> int | None:
         """Live through the bars before `end`; or, once money moved at one of the first `inside`, return that one."""
         setup, walk, count = self._setup, self._walk, len(self._setup.names)
-        terms, tape = Terms(setup.limits, setup.listing), blank_tape(64 * (count + 1), 32 * (count + 1))
+        terms, answers = Terms(setup.limits, setup.listing), self._answers
+        tape = blank_tape(64 * (count + 1), 32 * (count + 1), 0 if answers is None else _ACTS * (count + 1))
+        for act, answer in zip(tape.acts, answers or (), strict=False):
+            _answer(act, answer, setup.names)
         bar = 0
         while bar < end:
             bar = simulate(self._book, terms, walk, Record(tape, self.series), (bar, end))
-            moved = tape.transfers[: int(tape.used[0])]
-            acted = moved.bar[moved.bar < inside]
-            if len(acted):
-                return int(acted[0])
+            moved, acts = tape.transfers[: int(tape.used[0])], tape.acts[: int(tape.used[6])]
+            acted = min([*moved.bar[moved.bar < inside], *acts.bar[acts.bar < inside]], default=None)
+            if acted is not None:
+                return int(acted)
             self.events += [_happened(event, setup.names) for event in read_events(tape, 0, 0)]
             self.transfers += _moved(tape, setup.names)
             rewind(tape)
+        if answers is not None:
+            if tape.used[7] or tape.used[6] < len(answers):
+                raise ValueError("the venue has answered to something else than what is asked of it")
+            self.dealt = tuple(_dealt(act, walk, setup.names) for act in tape.acts[: int(tape.used[6])])
+            self.foreseen = len(self.dealt) - len(answers)
         return None
 
 
@@ -197,7 +212,7 @@ def _decided(setup: Setup, book: Book, stretch: Stretch, run: _Run) -> Decided:
         locked_since=_told(row.locked_since), rebase_at=_told(row.rebase_at),
         price_low=_finite(row.price_low), distance_low=_finite(row.distance_low),
         positions={name: _held(p, book, walk, run.series) for p, name in enumerate(setup.names)},
-        events=tuple(run.events), transfers=tuple(run.transfers),
+        events=tuple(run.events), transfers=tuple(run.transfers), dealt=run.dealt,
     )  # fmt: skip
 
 
@@ -219,7 +234,8 @@ def _walked(setup: Setup, book: Book, stretch: Stretch, run: _Run, bar: int) -> 
             )
             for name, held, instrument, mark in seats
         },
-        events=tuple(run.events), transfers=tuple(run.transfers), nav=int(row.reserve) + int(row.cushion) + equity,
+        events=tuple(run.events), transfers=tuple(run.transfers), dealt=run.dealt,
+        nav=int(row.reserve) + int(row.cushion) + equity,
     )  # fmt: skip
 
 
@@ -227,6 +243,22 @@ def _balances(setup: Setup, book: Book) -> dict[str, int]:
     row = book.vaults[0]
     balances = {name: int(row[name]) for name in _ACCOUNTS}
     return balances | {margin_account(name): int(book.positions[p].margin) for p, name in enumerate(setup.names)}
+
+
+def _dealt(act: Any, walk: Walk, names: tuple[str, ...]) -> Dealt:
+    return Dealt(
+        ts=int(walk.ts[act.bar]) + walk.length, position=names[act.position],
+        kind=Kind(int(act.kind)) if act.lots else None, lots=int(act.lots), amount=int(act.amount),
+        reduces=bool(act.reduces), pending=bool(act.pending), done=int(act.done), fee=int(act.fee),
+        price=float(act.price),
+    )  # fmt: skip
+
+
+def _answer(act: Any, answer: Dealt, names: tuple[str, ...]) -> None:
+    """Write an answer where the kernel finds it."""
+    act.answered, act.position, act.kind = True, names.index(answer.position), int(answer.kind or 0)
+    for name in ("lots", "amount", "reduces", "pending", "done", "fee", "price"):
+        act[name] = getattr(answer, name)
 
 
 def _happened(event: Event, names: tuple[str, ...]) -> Happened:

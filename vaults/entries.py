@@ -27,7 +27,7 @@ from ringfence.risk.events import Bound, Kind
 from ringfence.vaults.errors import EntryUnreadable
 from ringfence.vaults.queue import Settlement, Side
 
-__all__ = ["Amended", "Asked", "Cancelled", "Closing", "Decided", "DepositAsked", "Entry", "Failure", "Halted",
+__all__ = ["Amended", "Asked", "Cancelled", "Closing", "Dealt", "Decided", "DepositAsked", "Entry", "Failure", "Halted",
            "Happened", "Held", "Lived", "Moved", "Opened", "RedemptionAsked", "ResumeAsked", "Resumed", "Standing",
            "Walked", "read_entry"]  # fmt: skip
 
@@ -82,6 +82,29 @@ class Happened(_Record):
     leverage_before: float
     leverage_after: float
     liquidation_price: float
+
+
+class Dealt(_Record):
+    """One thing that a venue was asked for, an order or a move of collateral, and what had come of it by then."""
+
+    ts: _Whole
+    """The close of the bar at which it was asked for, UTC ms."""
+    position: str
+    kind: _Kind | None
+    """Of the event that an order's fill is; None of a move."""
+    lots: _Whole
+    """Ordered, signed; 0 of a move."""
+    amount: _Whole
+    """Of a move: into the position (+) or out of it (-)."""
+    reduces: bool
+    """The order could only close."""
+    pending: bool
+    """Not all of it was known: the position did nothing more."""
+    done: _Whole
+    """Lots that filled, or collateral that moved; of the same sign."""
+    fee: _Whole
+    price: float
+    """The average; 0.0 where nothing filled."""
 
 
 class Standing(_Record):
@@ -280,9 +303,14 @@ class Lived(Entry):
     transfers: tuple[Moved, ...]
     positions: Mapping[str, Standing]
     """After the last bar, and of a decision after the flows."""
+    dealt: tuple[Dealt, ...] | None = None
+    """What its venue was asked for, in order; None: it fills at once."""
     nav: _Whole = 0
     """By the vault, as is the wall."""
     wall: _Whole = 0
+
+    def _unsaid(self) -> set[str]:
+        return super()._unsaid() | (set() if self.dealt is not None else {"dealt"})
 
     @model_validator(mode="after")
     def _names_its_positions(self) -> Self:
