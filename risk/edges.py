@@ -6,17 +6,20 @@ cushion at a rebase that every holder was told of in time to leave.
 
 from enum import IntEnum, StrEnum
 
-__all__ = ["MAY_BE_NEGATIVE", "AccountKind", "Edge"]
+__all__ = ["MAY_BE_NEGATIVE", "OF_POSITIONS", "AccountKind", "Edge"]
 
 
 class AccountKind(StrEnum):
-    """The kinds of account of one vault; every position has a margin account of its own."""
+    """The kinds of account of one vault; every position has its own of those that are `OF_POSITIONS`."""
 
     reserve = "reserve"
     cushion = "cushion"
     entering = "entering"
     """Deposits that wait for the strike that puts them to work; no part of NAV."""
     margin = "margin"
+    order_margin = "order_margin"
+    """Collateral on its way into a position: its venue was asked to take it, and has not said that it did. Every
+    position has one of its own."""
     venue = "venue"
     """The venue's side of the vault's profit and loss."""
     costs = "costs"
@@ -27,6 +30,8 @@ class AccountKind(StrEnum):
     world = "world"
     """The holders' side: minus what they have paid in, net."""
 
+
+OF_POSITIONS = frozenset({AccountKind.margin, AccountKind.order_margin})
 
 MAY_BE_NEGATIVE = frozenset(
     {AccountKind.venue, AccountKind.funding, AccountKind.shortfall, AccountKind.world},
@@ -53,6 +58,9 @@ class Edge(IntEnum):
     admit = 16
     pay_back = 17
     rebase = 18
+    commit = 19
+    take = 20
+    give_back = 21
 
     @property
     def debit(self) -> AccountKind:
@@ -66,8 +74,8 @@ class Edge(IntEnum):
 
     @property
     def of_position(self) -> bool:
-        """Whether the transfer touches a position's margin and so names the position."""
-        return AccountKind.margin in _ENDS[self]
+        """Whether the transfer touches a position's own account and so names the position."""
+        return not OF_POSITIONS.isdisjoint(_ENDS[self])
 
 
 _ENDS: dict[Edge, tuple[AccountKind, AccountKind]] = {
@@ -87,4 +95,7 @@ _ENDS: dict[Edge, tuple[AccountKind, AccountKind]] = {
     Edge.admit: (AccountKind.entering, AccountKind.cushion),
     Edge.pay_back: (AccountKind.entering, AccountKind.world),
     Edge.rebase: (AccountKind.reserve, AccountKind.cushion),
+    Edge.commit: (AccountKind.cushion, AccountKind.order_margin),
+    Edge.take: (AccountKind.order_margin, AccountKind.margin),
+    Edge.give_back: (AccountKind.order_margin, AccountKind.cushion),
 }

@@ -9,7 +9,7 @@ from ringfence.markets.market import Market
 from ringfence.markets.simulator import Record, Series, blank_series, simulate
 from ringfence.markets.slots import Slots
 from ringfence.risk.book import Book, Rows, Terms, empty_book
-from ringfence.risk.edges import AccountKind
+from ringfence.risk.edges import OF_POSITIONS, AccountKind
 from ringfence.risk.events import Event
 from ringfence.risk.tape import blank_tape, read_events, rewind
 from ringfence.risk.wall import wall_series
@@ -53,7 +53,7 @@ def _funded(setup: Setup, deposits: Mapping[str, int]) -> Book:
 
 def _balances(setup: Setup, book: Book) -> dict[str, int]:
     vault = book.vaults[0]
-    found = {kind.value: int(vault[kind.value]) for kind in AccountKind if kind is not AccountKind.margin}
+    found = {kind.value: int(vault[kind.value]) for kind in AccountKind if kind not in OF_POSITIONS}
     found |= {
         f"{AccountKind.margin}:{name}": int(row.margin) for name, row in zip(setup.names, book.positions, strict=True)
     }

@@ -13,7 +13,7 @@ from ringfence.markets.simulator import Record, Series, blank_series, simulate
 from ringfence.markets.slots import Slots
 from ringfence.risk import KERNEL
 from ringfence.risk.book import INT_MAX, PROPOSAL, Book, Terms, Walk, empty_book, rows
-from ringfence.risk.edges import AccountKind, Edge
+from ringfence.risk.edges import OF_POSITIONS, AccountKind, Edge
 from ringfence.risk.events import Bound, Event, Kind
 from ringfence.risk.exposure import equity_at, leverage_of, liquidation_price
 from ringfence.risk.tape import Tape, blank_tape, read_events, rewind
@@ -32,7 +32,7 @@ __all__ = ["Step", "Stretch", "book_of", "decided_by", "live_through", "passing"
 _ACTS = 32
 """What one position may be asked for at a bar: orders and moves of collateral."""
 _ENTERING = AccountKind.entering.value
-_ACCOUNTS = tuple(kind.value for kind in AccountKind if kind is not AccountKind.margin)
+_ACCOUNTS = tuple(kind.value for kind in AccountKind if kind not in OF_POSITIONS)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, func, insert, select, update
 
-from ringfence.risk.edges import MAY_BE_NEGATIVE, AccountKind, Edge
+from ringfence.risk.edges import MAY_BE_NEGATIVE, OF_POSITIONS, AccountKind, Edge
 from ringfence.vaults.errors import InsufficientBalance, LedgerUnbalanced, TransferRefused
 from ringfence.vaults.tables import account, flow, holding, transfer, vault
 
@@ -36,12 +36,11 @@ def margin_account(position: str) -> str:
 
 def _ends(edge: Edge, position: str | None) -> tuple[str, str]:
     """(debited, credited) account names."""
-    debit, credit = edge.debit, edge.credit
-    margin = _MARGIN + (position or "")
-    return (
-        margin if debit is AccountKind.margin else debit.value,
-        margin if credit is AccountKind.margin else credit.value,
-    )
+    return _account(edge.debit, position), _account(edge.credit, position)
+
+
+def _account(kind: AccountKind, position: str | None) -> str:
+    return f"{kind}:{position or ''}" if kind in OF_POSITIONS else kind.value
 
 
 def _is_negative_allowed(name: str) -> bool:
@@ -72,6 +71,10 @@ class Ledger:
     def margin(self, position: str) -> int:
         """The balance of a position's margin account."""
         return self.balance(_MARGIN + position)
+
+    def order_margin(self, position: str) -> int:
+        """What is on its way into a position."""
+        return self.balance(f"{AccountKind.order_margin}:{position}")
 
     @property
     def balances(self) -> dict[str, int]:

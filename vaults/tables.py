@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 from sqlmodel import Field, SQLModel
 
-from ringfence.risk.edges import MAY_BE_NEGATIVE, AccountKind, Edge
+from ringfence.risk.edges import MAY_BE_NEGATIVE, OF_POSITIONS, AccountKind, Edge
 
 __all__ = ["APPEND_ONLY", "LATEST", "TOLD", "Account", "Bar", "BarSeries", "Command", "Fed", "Flow", "Funding",
            "Holding", "Journal", "Mandate", "Position", "Quality", "Transfer", "Vault", "account", "bar", "bar_series",
@@ -78,7 +78,7 @@ def _names(kinds: "frozenset[AccountKind] | set[AccountKind]") -> str:
     return ", ".join(f"'{kind}'" for kind in sorted(kinds))
 
 
-_SINGLE = set(AccountKind) - {AccountKind.margin}
+_SINGLE = set(AccountKind) - OF_POSITIONS
 _OF_POSITION = ", ".join(str(int(edge)) for edge in Edge if edge.of_position)
 
 
@@ -177,7 +177,7 @@ class Account(_Row, table=True):
     balance: int = Field(default=0, sa_type=BigInteger)
 
     __table_args__ = (
-        _check("name", f"name IN ({_names(_SINGLE)}) OR (name LIKE 'margin:_%')"),
+        _check("name", f"name IN ({_names(_SINGLE)}) OR (name LIKE 'margin:_%') OR (name LIKE 'order_margin:_%')"),
         _check("balance", f"balance >= 0 OR name IN ({_names(MAY_BE_NEGATIVE)})"),
         _integers("balance"),
     )
