@@ -235,7 +235,7 @@ def _walked(setup: Setup, book: Book, stretch: Stretch, run: _Run, bar: int) -> 
             for name, held, instrument, mark in seats
         },
         events=tuple(run.events), transfers=tuple(run.transfers), dealt=run.dealt,
-        nav=int(row.reserve) + int(row.cushion) + equity,
+        nav=int(row.reserve) + int(row.cushion) + int(row.in_flight) + equity,
     )  # fmt: skip
 
 
