@@ -13,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    ColumnElement,
     Connection,
     Engine,
     ForeignKeyConstraint,
@@ -21,6 +22,7 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     Text,
+    and_,
     bindparam,
     case,
     delete,
@@ -154,7 +156,7 @@ class Duties:
 
 def claim(engine: Engine, vaults: Sequence[str], now: int) -> tuple[str, ...]:
     """Those of the vaults that this caller steps now, in the order of their locks: each is claimed until CLAIM ms later
-    and its attempt counted, whatever becomes of it."""
+    and its attempt counted, whatever becomes of it. `now` (UTC ms) is also how a claim is known again."""
 
     def work(connection: Connection) -> tuple[str, ...]:
         named = select(vault.c.id, vault.c.name).where(vault.c.name.in_(vaults)).order_by(vault.c.id).with_for_update()
@@ -175,17 +177,22 @@ def claim(engine: Engine, vaults: Sequence[str], now: int) -> tuple[str, ...]:
     return in_unit(engine, work)
 
 
-def let_go(engine: Engine, vaults: Iterable[str]) -> None:
-    """What was claimed was done, or not begun."""
-    ids = select(vault.c.id).where(vault.c.name.in_(tuple(vaults)))
-    in_unit(engine, lambda connection: connection.execute(delete(duty).where(duty.c.vault_id.in_(ids))))
+def let_go(engine: Engine, vaults: Iterable[str], claimed: int) -> None:
+    """What was claimed at `claimed` (UTC ms) was done, or not begun. A claim that has run out and is somebody else's by
+    now stays his."""
+    in_unit(engine, lambda connection: connection.execute(delete(duty).where(_claimed(vaults, claimed))))
 
 
-def keep_slow(engine: Engine, vaults: Iterable[str]) -> None:
+def keep_slow(engine: Engine, vaults: Iterable[str], claimed: int) -> None:
     """The same for vaults whose strategies take their time: from now on they are rung for where nobody else waits."""
-    ids = select(vault.c.id).where(vault.c.name.in_(tuple(vaults)))
     told = {"slow": 1, "attempts": 0, "not_before": 0, "failure": None}
-    in_unit(engine, lambda connection: connection.execute(update(duty).where(duty.c.vault_id.in_(ids)).values(told)))
+    changed = update(duty).where(_claimed(vaults, claimed)).values(told)
+    in_unit(engine, lambda connection: connection.execute(changed))
+
+
+def _claimed(vaults: Iterable[str], at: int) -> ColumnElement[bool]:
+    ids = select(vault.c.id).where(vault.c.name.in_(tuple(vaults)))
+    return and_(duty.c.vault_id.in_(ids), duty.c.not_before == at + CLAIM)
 
 
 def look(connection: Connection, vault_id: int, until: int) -> None:

@@ -100,7 +100,9 @@ def test_a_vault_is_claimed_by_one_until_it_is_let_go_or_the_claim_runs_out(fed:
     assert named(fed, NOW + CLAIM - 1) == []
     assert Duties(fed.engine).due(NOW + CLAIM) == [Due("tide", 1, False)]
     assert claim(fed.engine, ["tide"], NOW + CLAIM) == ("tide",)
-    let_go(fed.engine, ["tide"])
+    let_go(fed.engine, ["tide"], NOW)
+    assert named(fed, NOW + CLAIM) == [], "the first claim has run out: this one is the second's"
+    let_go(fed.engine, ["tide"], NOW + CLAIM)
     assert Duties(fed.engine).due(NOW) == [Due("tide", 0, False)]
 
 
