@@ -33,7 +33,7 @@ from sqlalchemy import (
     update,
 )
 
-from ringfence.runtime.database import in_unit, unit_of_work
+from ringfence.runtime.database import demand_vault, in_unit, unit_of_work
 from ringfence.vaults.errors import MandateError
 from ringfence.vaults.mandate.terms import Mandate
 from ringfence.vaults.tables import bar, fed, mandate, position, vault
@@ -239,7 +239,17 @@ def troubles(connection: Connection) -> list[Trouble]:
     return [Trouble(*row, row.attempts >= MOST) for row in found if row.failure is not None or row.attempts > 1]
 
 
-def released(engine: Engine, vaults: Sequence[str]) -> int:
-    """Attempts of the vaults forgotten, so that those left aside are stepped again; returns of how many."""
-    ids = select(vault.c.id).where(vault.c.name.in_(vaults))
-    return in_unit(engine, lambda connection: connection.execute(delete(duty).where(duty.c.vault_id.in_(ids))).rowcount)
+def released(engine: Engine, wanted: str | None = None, *, rehearsed: bool = False) -> tuple[Trouble, ...]:
+    """What one vault's attempts, or all vaults', came to, now forgotten: they are stepped again, those left aside too.
+    `rehearsed`: nothing is forgotten. Refused: UnknownVault."""
+
+    def work(connection: Connection) -> tuple[Trouble, ...]:
+        if wanted is not None:
+            demand_vault(connection, wanted)
+        found = tuple(trouble for trouble in troubles(connection) if wanted in (None, trouble.vault))
+        ids = select(vault.c.id).where(vault.c.name.in_([trouble.vault for trouble in found]))
+        if not rehearsed:
+            connection.execute(delete(duty).where(duty.c.vault_id.in_(ids)))
+        return found
+
+    return in_unit(engine, work)
