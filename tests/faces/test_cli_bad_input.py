@@ -494,13 +494,13 @@ def test_a_vault_that_was_left_aside_is_tried_again_on_demand(here: Path, consol
         claim(one.engine, ["tide"], attempt * 60_000)
         put_off(one.engine, "tide", "no bars of it", attempt * 60_000)
     rehearsed = console("retry", "all", "--dry-run")
-    assert rehearsed == (0, f"tide: would be tried again, after {MOST} attempts: no bars of it\n", "")
+    assert rehearsed[:2] == (0, f"tide: would be tried again, after {MOST} attempts: no bars of it\n")
     code, told, _ = console("retry", "tide", "--json")
     assert (code, json.loads(told)) == (
         0,
         [{"vault": "tide", "attempts": MOST, "failure": "no bars of it", "left_aside": True, "dry_run": False}],
     )
-    assert console("retry", "tide") == (0, "tide: no attempt has failed.\n", "")
+    assert console("retry", "tide")[:2] == (0, "tide: no attempt has failed.\n")
     code, _, told = console("retry", "ebb")
     assert code == 1
     assert "ebb" in told
