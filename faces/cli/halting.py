@@ -83,7 +83,7 @@ def retry(vault: _Vaults, dry_run: _DryRun = False, db: Database = None, as_json
         print_json([{**one._asdict(), "dry_run": dry_run} for one in found])
         return
     for one in found:
-        told = one.failure or "no answer from whoever stepped it"
+        told = one.failure or "its worker died, or is at it still"
         print_text(f"{one.vault}: {'would be ' if dry_run else ''}tried again, after {one.attempts} attempts: {told}")
     if not found:
         print_text("No attempt has failed." if vault == "all" else f"{vault}: no attempt has failed.")
