@@ -31,7 +31,7 @@ test: $(READY) ## the whole test suite (ARGS="-k wall" for a part of it)
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 storm: $(READY) ## minutes of random kills over fifty vaults, on both databases
-	@$(BIN)/python -m pytest -m storm tests/faults $(ARGS)
+	@$(BIN)/python -m pytest -m storm --timeout 0 tests/faults $(ARGS)
 
 check: lint types imports ## lint, format, types and import contracts: what CI demands
 
@@ -46,7 +46,7 @@ imports: $(READY)
 	@$(BIN)/lint-imports --no-cache
 
 coverage: $(READY) ## branches of risk and vaults that tests reach, JIT off; at least 95 %
-	@NUMBA_DISABLE_JIT=1 $(BIN)/python -m coverage run -m pytest tests/risk tests/vaults tests/laws tests/reference $(ARGS)
+	@NUMBA_DISABLE_JIT=1 $(BIN)/python -m coverage run -m pytest --timeout 0 tests/risk tests/vaults tests/laws tests/reference $(ARGS)
 	@$(BIN)/python -m coverage report
 
 bench: $(READY) ## every benchmark, one after the other

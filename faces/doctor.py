@@ -178,7 +178,7 @@ def _seen(engine: Engine, now: int) -> Iterator[Check]:
     for trouble in seen.troubles:
         told = trouble.failure or "its worker died, or is at it still"
         found = f"{'left aside after ' if trouble.left_aside else ''}{trouble.attempts} attempts: {told}"
-        way = "mend what it says, then let it go on" if trouble.left_aside else ""
+        way = f"mend what it says, then ringfence retry {trouble.vault}" if trouble.left_aside else ""
         yield Check(f"vault {trouble.vault}", "whether it is stepped", found, not trouble.left_aside, way)
     for vault in seen.vaults:
         if vault.is_open and vault.leverage is None:

@@ -73,7 +73,13 @@ def _left_aside(seen: Seen) -> Iterator[Check]:
     for one in seen.left_aside:
         told = one.failure or "its worker died each time"
         found = f"left aside after {one.attempts} attempts: {told}"
-        yield Check(f"vault {one.vault}", "whether it is stepped", found, False, "mend what it says, then let it go on")
+        yield Check(
+            f"vault {one.vault}",
+            "whether it is stepped",
+            found,
+            False,
+            f"mend what it says, then ringfence retry {one.vault}",
+        )
 
 
 def _series(seen: Seen, patience: float) -> Iterator[Check]:

@@ -45,6 +45,7 @@ __all__ = [
     "SCHEMA",
     "check_revision",
     "check_schema",
+    "demand_vault",
     "in_unit",
     "lock_vault",
     "migrate",
@@ -373,6 +374,15 @@ def lock_vault(connection: Connection, name: str) -> RowMapping:
         wanted = wanted.with_for_update()
     row = connection.execute(wanted).mappings().one_or_none()
     if row is None:
-        known = connection.execute(select(vault.c.name).order_by(vault.c.name)).scalars().all()
-        raise UnknownVault(name, tuple(known))
+        raise _unknown(connection, name)
     return row
+
+
+def demand_vault(connection: Connection, name: str) -> None:
+    """Passes where there is such a vault; nothing is locked. Refused: UnknownVault."""
+    if connection.execute(select(vault.c.id).where(vault.c.name == name)).scalar() is None:
+        raise _unknown(connection, name)
+
+
+def _unknown(connection: Connection, name: str) -> UnknownVault:
+    return UnknownVault(name, tuple(connection.execute(select(vault.c.name).order_by(vault.c.name)).scalars()))

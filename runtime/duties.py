@@ -13,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    ColumnElement,
     Connection,
     Engine,
     ForeignKeyConstraint,
@@ -21,6 +22,7 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     Text,
+    and_,
     bindparam,
     case,
     delete,
@@ -31,7 +33,7 @@ from sqlalchemy import (
     update,
 )
 
-from ringfence.runtime.database import in_unit, unit_of_work
+from ringfence.runtime.database import demand_vault, in_unit, unit_of_work
 from ringfence.vaults.errors import MandateError
 from ringfence.vaults.mandate.terms import Mandate
 from ringfence.vaults.tables import bar, fed, mandate, position, vault
@@ -154,7 +156,7 @@ class Duties:
 
 def claim(engine: Engine, vaults: Sequence[str], now: int) -> tuple[str, ...]:
     """Those of the vaults that this caller steps now, in the order of their locks: each is claimed until CLAIM ms later
-    and its attempt counted, whatever becomes of it."""
+    and its attempt counted, whatever becomes of it. `now` (UTC ms) is also how a claim is known again."""
 
     def work(connection: Connection) -> tuple[str, ...]:
         named = select(vault.c.id, vault.c.name).where(vault.c.name.in_(vaults)).order_by(vault.c.id).with_for_update()
@@ -175,17 +177,22 @@ def claim(engine: Engine, vaults: Sequence[str], now: int) -> tuple[str, ...]:
     return in_unit(engine, work)
 
 
-def let_go(engine: Engine, vaults: Iterable[str]) -> None:
-    """What was claimed was done, or not begun."""
-    ids = select(vault.c.id).where(vault.c.name.in_(tuple(vaults)))
-    in_unit(engine, lambda connection: connection.execute(delete(duty).where(duty.c.vault_id.in_(ids))))
+def let_go(engine: Engine, vaults: Iterable[str], claimed: int) -> None:
+    """What was claimed at `claimed` (UTC ms) was done, or not begun. A claim that has run out and is somebody else's by
+    now stays his."""
+    in_unit(engine, lambda connection: connection.execute(delete(duty).where(_claimed(vaults, claimed))))
 
 
-def keep_slow(engine: Engine, vaults: Iterable[str]) -> None:
+def keep_slow(engine: Engine, vaults: Iterable[str], claimed: int) -> None:
     """The same for vaults whose strategies take their time: from now on they are rung for where nobody else waits."""
-    ids = select(vault.c.id).where(vault.c.name.in_(tuple(vaults)))
     told = {"slow": 1, "attempts": 0, "not_before": 0, "failure": None}
-    in_unit(engine, lambda connection: connection.execute(update(duty).where(duty.c.vault_id.in_(ids)).values(told)))
+    changed = update(duty).where(_claimed(vaults, claimed)).values(told)
+    in_unit(engine, lambda connection: connection.execute(changed))
+
+
+def _claimed(vaults: Iterable[str], at: int) -> ColumnElement[bool]:
+    ids = select(vault.c.id).where(vault.c.name.in_(tuple(vaults)))
+    return and_(duty.c.vault_id.in_(ids), duty.c.not_before == at + CLAIM)
 
 
 def look(connection: Connection, vault_id: int, until: int) -> None:
@@ -232,7 +239,17 @@ def troubles(connection: Connection) -> list[Trouble]:
     return [Trouble(*row, row.attempts >= MOST) for row in found if row.failure is not None or row.attempts > 1]
 
 
-def released(engine: Engine, vaults: Sequence[str]) -> int:
-    """Attempts of the vaults forgotten, so that those left aside are stepped again; returns of how many."""
-    ids = select(vault.c.id).where(vault.c.name.in_(vaults))
-    return in_unit(engine, lambda connection: connection.execute(delete(duty).where(duty.c.vault_id.in_(ids))).rowcount)
+def released(engine: Engine, wanted: str | None = None, *, rehearsed: bool = False) -> tuple[Trouble, ...]:
+    """What one vault's attempts, or all vaults', came to, now forgotten: they are stepped again, those left aside too.
+    `rehearsed`: nothing is forgotten. Refused: UnknownVault."""
+
+    def work(connection: Connection) -> tuple[Trouble, ...]:
+        if wanted is not None:
+            demand_vault(connection, wanted)
+        found = tuple(trouble for trouble in troubles(connection) if wanted in (None, trouble.vault))
+        ids = select(vault.c.id).where(vault.c.name.in_([trouble.vault for trouble in found]))
+        if not rehearsed:
+            connection.execute(delete(duty).where(duty.c.vault_id.in_(ids)))
+        return found
+
+    return in_unit(engine, work)

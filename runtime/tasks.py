@@ -18,7 +18,7 @@ from celery.utils.log import get_task_logger
 from ringfence.runtime import halting, metrics
 from ringfence.runtime.database import open_engine
 from ringfence.runtime.desk import Desk
-from ringfence.runtime.duties import claim, let_go, put_off
+from ringfence.runtime.duties import claim, keep_slow, let_go, put_off
 from ringfence.runtime.errors import DatabaseError, DatabaseReplaced, SlowStrategy
 from ringfence.runtime.logs import bound
 from ringfence.runtime.proposals import MOMENT, Apart
@@ -76,7 +76,6 @@ def clock() -> int:
 
 
 _desks: list[Desk] = []
-_apart: list[Apart] = []
 """Where a child's strategies are asked."""
 _is_child = False
 """Whether this process is a child of a worker."""
@@ -97,17 +96,16 @@ def _take_desk(**_: object) -> None:
     """Each child opens a connection of its own; none is inherited through the fork."""
     global _is_child
     _is_child = True
-    apart = Apart(Proposers())
-    _apart[:] = [apart]
-    _desks[:] = [Desk(open_engine(settings().database, create=False), proposer=apart)]
+    _desks[:] = [Desk(open_engine(settings().database, create=False), proposer=Apart(Proposers()))]
 
 
 @worker_process_shutdown.connect  # type: ignore[untyped-decorator]
 def _leave_desk(**_: object) -> None:
     while _desks:
-        _desks.pop().engine.dispose()
-    while _apart:
-        _apart.pop().close()
+        desk = _desks.pop()
+        desk.engine.dispose()
+        if isinstance(desk.proposer, Apart):
+            desk.proposer.close()
 
 
 @app.task(name="ringfence.settle")  # type: ignore[untyped-decorator]
@@ -121,7 +119,8 @@ def settle(vaults: list[str], patient: bool = False) -> int:
     _demand_names("settle", vaults)
     desk, begun = _desk(), time.monotonic()
     stepped, done, slow = 0, list[str](), list[str]()
-    left = list(claim(desk.engine, vaults, clock()))
+    claimed = clock()
+    left = list(claim(desk.engine, vaults, claimed))
     while left and time.monotonic() - begun < TIME:
         name, turn = left.pop(0), time.monotonic()
         try:
@@ -141,14 +140,17 @@ def settle(vaults: list[str], patient: bool = False) -> int:
             metrics.failed(failure)
             told, blamed = f"{type(failure).__name__}: {failure}", not isinstance(failure, DatabaseError)
             put_off(desk.engine, name, told, clock(), blamed=blamed)
-    let_go(desk.engine, [*done, *left])
+    if slow:
+        keep_slow(desk.engine, slow, claimed)
+    let_go(desk.engine, [*done, *left], claimed)
     return stepped
 
 
 @contextmanager
 def _asking(patient: bool) -> Iterator[Apart | None]:
     """Whom this process asks, for the time being with or without patience; None where it asks in itself."""
-    apart = _apart[-1] if _apart else None
+    proposer = _desk().proposer
+    apart = proposer if isinstance(proposer, Apart) else None
     if apart is not None:
         apart.is_patient, apart.took = patient, 0.0
     yield apart

@@ -1,4 +1,4 @@
-"""Commands that end a vault's deciding, and let it begin again."""
+"""Commands that end a vault's deciding, and those that let it begin again."""
 
 import getpass
 from collections.abc import Callable
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from ringfence.vaults.entries import Entry
 
-__all__ = ["close", "halt", "resume"]
+__all__ = ["close", "halt", "resume", "retry"]
 
 _Vaults = Annotated[str, typer.Argument(metavar="VAULT|all", help="The vault's name, or all.")]
 _Why = Annotated[str, typer.Option("--why", metavar="TEXT", help="Why: it stands in the journal.")]
@@ -70,6 +70,23 @@ def close(vault: _Vaults, why: _Why, dry_run: _DryRun = False, db: Database = No
         return closed(engine, name, by, why, now, rehearsed=dry_run).entry
 
     _each(vault, act, db, as_json, "closed: its positions go and everybody is paid from the next slot on", dry_run)
+
+
+@app.command()
+def retry(vault: _Vaults, dry_run: _DryRun = False, db: Database = None, as_json: Json = False) -> None:
+    """Let a vault that was left aside, or that waits for its next attempt, be stepped again at once."""
+    from ringfence.runtime.duties import released
+
+    with database(db, writes=True, create=False) as engine:
+        found = released(engine, None if vault == "all" else vault, rehearsed=dry_run)
+    if as_json:
+        print_json([{**one._asdict(), "dry_run": dry_run} for one in found])
+        return
+    for one in found:
+        told = one.failure or "its worker died, or is at it still"
+        print_text(f"{one.vault}: {'would be ' if dry_run else ''}tried again, after {one.attempts} attempts: {told}")
+    if not found:
+        print_text("No attempt has failed." if vault == "all" else f"{vault}: no attempt has failed.")
 
 
 def _each(

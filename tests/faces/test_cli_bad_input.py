@@ -17,6 +17,8 @@ import pytest
 
 from ringfence.faces.cli import main
 from ringfence.markets.files import read_bars
+from ringfence.runtime.duties import MOST, claim, put_off
+from tests.reference.tide import launch, walk
 
 SCRIPT = Path(sys.executable).with_name("ringfence")
 BTC, ETH = "BTC/USDT:USDT", "ETH/USDT:USDT"
@@ -481,3 +483,25 @@ def test_a_demo_in_a_place_that_cannot_be_written_says_so(out: str, here: Path, 
 
 def test_the_bars_of_these_tests_are_good(here: Path) -> None:
     assert len(read_bars(here / "b.csv", BTC)) == 24
+
+
+# ---------------------------------------------------------------------------------------------- a vault left aside
+
+
+def test_a_vault_that_was_left_aside_is_tried_again_on_demand(here: Path, console: Console) -> None:
+    one = launch(f"sqlite:///{here / 'ringfence.db'}", walk())
+    for attempt in range(MOST):
+        claim(one.engine, ["tide"], attempt * 60_000)
+        put_off(one.engine, "tide", "no bars of it", attempt * 60_000)
+    rehearsed = console("retry", "all", "--dry-run")
+    assert rehearsed[:2] == (0, f"tide: would be tried again, after {MOST} attempts: no bars of it\n")
+    code, told, _ = console("retry", "tide", "--json")
+    assert (code, json.loads(told)) == (
+        0,
+        [{"vault": "tide", "attempts": MOST, "failure": "no bars of it", "left_aside": True, "dry_run": False}],
+    )
+    assert console("retry", "tide")[:2] == (0, "tide: no attempt has failed.\n")
+    code, _, told = console("retry", "ebb")
+    assert code == 1
+    assert "ebb" in told
+    one.engine.dispose()

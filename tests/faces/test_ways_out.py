@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from typer.main import get_group
 
+from ringfence.faces import cli
 from ringfence.faces.cli.app import app
 from ringfence.faces.cli.boundary import guarded
 from ringfence.faces.errors import ActRefused
@@ -24,8 +25,7 @@ LOWER = ("words", "risk", "markets", "strategies", "vaults", "runtime")
 
 def commands() -> dict[str, set[str]]:
     """The options of every command of the command line, by its name; of a group of commands, those of all of them."""
-    for module in ("tools", "figures", "instruments", "listing", "opinions", "running", "living", "keeping", "reading",
-                   "books", "acts"):  # fmt: skip
+    for module in cli._COMMANDS:
         import_module(f"ringfence.faces.cli.{module}")
     return {name: options(command) for name, command in get_group(app).commands.items()}
 

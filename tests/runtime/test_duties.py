@@ -14,6 +14,7 @@ from ringfence.runtime.desk import Desk
 from ringfence.runtime.duties import CLAIM, MOST, Due, Duties, claim, let_go, put_off, released, troubles
 from ringfence.runtime.scheduler import AGAIN, BATCH, Scheduler
 from ringfence.runtime.tasks import settle, using
+from ringfence.vaults.errors import UnknownVault
 from ringfence.vaults.tables import fed as fed_table
 from ringfence.vaults.tables import position, vault
 from tests.reference.tide import HOUR, START, SYMBOL, UNIT, Tide, contents, launch, tide, walk
@@ -100,7 +101,9 @@ def test_a_vault_is_claimed_by_one_until_it_is_let_go_or_the_claim_runs_out(fed:
     assert named(fed, NOW + CLAIM - 1) == []
     assert Duties(fed.engine).due(NOW + CLAIM) == [Due("tide", 1, False)]
     assert claim(fed.engine, ["tide"], NOW + CLAIM) == ("tide",)
-    let_go(fed.engine, ["tide"])
+    let_go(fed.engine, ["tide"], NOW)
+    assert named(fed, NOW + CLAIM) == [], "the first claim has run out: this one is the second's"
+    let_go(fed.engine, ["tide"], NOW + CLAIM)
     assert Duties(fed.engine).due(NOW) == [Due("tide", 0, False)]
 
 
@@ -112,7 +115,13 @@ def test_a_vault_that_kills_whoever_steps_it_is_left_aside_and_says_so(fed: Tide
         assert troubled(fed) == ([] if attempt == 1 else [("tide", attempt, None, attempt == MOST)])
     assert named(fed, now) == []
     assert claim(fed.engine, ["tide"], now) == ()
-    assert released(fed.engine, ["tide"]) == 1
+    (aside,) = troubled(fed)
+    assert released(fed.engine, rehearsed=True) == (aside,)
+    assert named(fed, now) == []
+    assert released(fed.engine, "tide") == (aside,)
+    assert released(fed.engine) == ()
+    with pytest.raises(UnknownVault):
+        released(fed.engine, "ghost")
     assert named(fed, now) == ["tide"]
 
 

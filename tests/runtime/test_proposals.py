@@ -9,12 +9,15 @@ from sqlalchemy import select
 
 from ringfence.faces import queries
 from ringfence.runtime.acts import deposit
-from ringfence.runtime.database import unit_of_work
+from ringfence.runtime.bar_store import feed_until
+from ringfence.runtime.database import in_unit, unit_of_work
 from ringfence.runtime.desk import Desk
 from ringfence.runtime.errors import SlowStrategy
 from ringfence.runtime.proposals import Apart
 from ringfence.runtime.proposers import Proposers
+from ringfence.runtime.scheduler import AGAIN, Scheduler
 from ringfence.runtime.setup import Setup, set_up
+from ringfence.runtime.tasks import settle, using
 from ringfence.runtime.verification import verify
 from ringfence.strategies import registry
 from ringfence.strategies.plugins import GROUP
@@ -22,7 +25,7 @@ from ringfence.vaults import journal
 from ringfence.vaults.entries import Decided
 from ringfence.vaults.mandate.check import load_mandate
 from ringfence.vaults.tables import position
-from tests.reference.tide import HOUR, MANDATE, START, UNIT, Tide, breaches, launch, walk
+from tests.reference.tide import HOUR, MANDATE, START, SYMBOL, UNIT, Tide, breaches, launch, walk
 
 FICKLE = '''
 import os, time
@@ -161,6 +164,22 @@ def test_without_patience_who_takes_long_is_no_failure_yet(tmp_path: Path, apart
         apart.is_patient = True
     assert len(decided(one)) == before, "nothing was decided"
     assert desk.step("tide", START + BAD_HOUR * HOUR) == 1
+
+
+def test_a_slow_strategy_is_asked_with_patience_where_nobody_else_waits(tmp_path: Path, apart: Apart) -> None:
+    one, now = opened(tmp_path, mandate("time.sleep(1.5)")), START + 14 * HOUR
+    in_unit(one.engine, lambda connection: feed_until(connection, SYMBOL, now))
+    rung: list[tuple[list[str], bool]] = []
+    scheduler = Scheduler(one.engine, lambda names, slow: rung.append((list(names), slow)))
+    with using(Desk(one.engine, proposer=apart)):
+        assert scheduler.round(now) == 1
+        assert settle(["tide"]) == 0
+        assert decided(one) == {}
+        assert scheduler.round(now + AGAIN) == 1, "no claim holds it up"
+        assert settle(["tide"], patient=True) == 14
+    assert rung == [(["tide"], False), (["tide"], True)]
+    assert not any(entry.failed for entry in decided(one).values())
+    assert scheduler.round(now + 2 * AGAIN) == 0
 
 
 def test_a_strategy_that_is_not_there_stops_no_vault(tmp_path: Path, apart: Apart) -> None:

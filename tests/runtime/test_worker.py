@@ -26,7 +26,7 @@ from ringfence.markets.market import Market, align
 from ringfence.markets.slots import Slots
 from ringfence.runtime.acts import deposit, open_vault
 from ringfence.runtime.bar_store import store_bars
-from ringfence.runtime.database import in_unit, lock_vault, migrate, open_engine, unit_of_work
+from ringfence.runtime.database import in_unit, migrate, open_engine, unit_of_work
 from ringfence.runtime.history import run_of
 from ringfence.runtime.replay import replay
 from ringfence.runtime.runs import digest
@@ -228,35 +228,6 @@ def test_a_garbage_message_is_refused_and_harms_neither_the_worker_nor_the_ledge
         assert ledger_of(engine) == untouched
         assert worker.children() == children
         worker.ring(week.slots[-1:])
-        worker.wait_for("end of the week", lambda: last_slot(engine) == week.slots[-1])
-        worker.wait_for("end of the messages", worker.is_idle)
-        assert worker.stop() == 0
-        assert_same_ledger(engine, week)
-
-
-def test_children_killed_in_the_middle_of_a_step_leave_the_ledger_as_it_would_have_been(
-    week: Week, postgresql_database: str, broker_url: str, tmp_path: Path
-) -> None:
-    """On PostgreSQL, where a dead child's session outlives it for a moment with the vault's row locked."""
-    third = len(week.slots) // 3
-    with opened(postgresql_database, week) as engine, working(postgresql_database, broker_url, tmp_path) as worker:
-        worker.ring(week.slots[:third])
-        worker.wait_for("first third", lambda: last_slot(engine) == week.slots[third - 1] and worker.is_idle())
-        doomed = worker.children()
-        with unit_of_work(engine) as connection:
-            lock_vault(connection, VAULT)  # both children now wait for the vault, each inside a task
-            worker.ring(week.slots[third : third + 2])
-            worker.wait_for("two tasks at work", lambda: worker.broker.hlen("unacked") == 2)
-            time.sleep(0.3)
-            for pid in doomed:
-                os.kill(pid, signal.SIGKILL)
-        worker.wait_for("two new children", lambda: len(worker.children() - doomed) == 2)
-        # Whatever became of the lost messages, the doorbell rings again for every slot that is due.
-        worker.ring(week.slots[third:])
-        worker.wait_for("second third", lambda: (last_slot(engine) or 0) >= week.slots[2 * third])
-        for pid in worker.children():
-            os.kill(pid, signal.SIGKILL)
-        worker.ring(week.slots[third:])
         worker.wait_for("end of the week", lambda: last_slot(engine) == week.slots[-1])
         worker.wait_for("end of the messages", worker.is_idle)
         assert worker.stop() == 0
