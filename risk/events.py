@@ -22,6 +22,10 @@ class Kind(IntEnum):
     locked = 10
     """The cushion is spent."""
     unlocked = 11
+    deleveraging = 12
+    """The venue closed lots because somebody else's loss was not covered."""
+    by_hand = 13
+    """Somebody else traded in the account, or moved collateral there."""
 
 
 class Bound(IntEnum):
@@ -51,7 +55,7 @@ class Bound(IntEnum):
     volume = 17
     """Too little was traded."""
     venue = 18
-    """The venue did not do it, or has not said yet whether it did."""
+    """The venue did it of its own accord, or did not do it, or has not said yet whether it did."""
 
 
 @dataclass(frozen=True, slots=True)

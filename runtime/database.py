@@ -54,7 +54,7 @@ __all__ = [
     "unit_of_work",
 ]
 
-SCHEMA = "0006"
+SCHEMA = "0007"
 """The revision that this code reads and writes; the newest of runtime/migrations."""
 
 RETIRED = ("0001", "0002")

@@ -10,27 +10,29 @@ corrected.
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine, RowMapping, select
 
 from ringfence.markets.market import Market
 from ringfence.runtime.bar_store import Window, last_recorded, load_inside, load_window
 from ringfence.runtime.database import in_unit, lock_vault, unit_of_work
+from ringfence.runtime.dealing import Ahead, Dealer, ordered
 from ringfence.runtime.duties import look
-from ringfence.runtime.errors import NoBars
+from ringfence.runtime.errors import ExchangeRunning, NoBars
+from ringfence.runtime.paper_accounts import PaperAccounts
 from ringfence.runtime.proposals import Here, Proposed, Proposer
 from ringfence.runtime.setup import Setup
-from ringfence.runtime.step import Step, book_of, live_through, passing, rest_of_slot, unfinished
-from ringfence.vaults.entries import Decided
+from ringfence.runtime.step import Stretch, book_of, live_through, passing, rest_of_slot, take, unfinished
 from ringfence.vaults.mandate.terms import Mandate
 from ringfence.vaults.tables import LATEST, mandate
 from ringfence.vaults.vault import Vault
 
-__all__ = ["UNIT", "WINDOWS_KEPT", "Desk", "take"]
+__all__ = ["UNIT", "WINDOWS_KEPT", "Desk"]
 
 UNIT = 1.0
 """Seconds after which a vault that catches up commits what it has decided."""
@@ -51,6 +53,12 @@ class _Standing(NamedTuple):
     is_closing: bool
 
 
+def _standing(row: RowMapping) -> _Standing:
+    """A halt counts once what was on its way before it is booked."""
+    is_halted = row["halted_since"] is not None and row["ordered"] is None
+    return _Standing(row["mandate"], is_halted, row["closing_since"] is not None)
+
+
 class _Ahead(NamedTuple):
     """What a vault decides next, as far as it can be known without holding it."""
 
@@ -63,20 +71,14 @@ class _Ahead(NamedTuple):
     """By number of the slot."""
 
 
-def take(vault: Vault, step: Step) -> None:
-    """Hand a step's entry to the vault."""
-    if isinstance(step.entry, Decided):
-        vault.accept(step.close, step.entry, step.balances)
-    else:
-        vault.walk(step.close, step.entry, step.balances)
-
-
 @dataclass(eq=False)
 class Desk:
     engine: Engine
     setups: dict[str, Setup] = field(default_factory=dict, repr=False)
     """By fingerprint: mandates that are ready to run."""
     proposer: Proposer = field(default_factory=Here, repr=False)
+    accounts: PaperAccounts | None = None
+    """Where the vaults trade; None: their venue fills at once, by the same rule, and has no books of its own."""
     _windows: dict[Setup, Window] = field(default_factory=dict, repr=False)
 
     def step(self, vault: str, slot: int) -> int:
@@ -94,7 +96,45 @@ class Desk:
     def guard(self, vault: str) -> int:
         """Let a vault live through what is fed inside its slot, up to the last bar at which money moves; returns at how
         many it did. No strategy is asked."""
-        return in_unit(self.engine, lambda connection: self._guard(connection, vault))
+        if self.accounts is None:
+            return in_unit(self.engine, lambda connection: self._guard(connection, vault))
+        in_unit(self.engine, lambda connection: self._looks(connection, vault))
+        acted = 0
+        with suppress(ExchangeRunning):  # somebody is at it, and lives through the same bars
+            while self._dealer.deal(vault, self._inside_of) is not None:
+                acted += 1
+        return acted
+
+    def _looks(self, connection: Connection, name: str) -> None:
+        row = lock_vault(connection, name)
+        symbols = self.setup(connection, row["mandate"]).symbols
+        look(connection, row["id"], last_recorded(connection, symbols).until)
+
+    def _inside_of(self, connection: Connection, row: RowMapping, vault: Vault) -> Ahead | None:
+        """What a vault that deals at an exchange lives through inside its slot."""
+        setup = self.setup(connection, row["mandate"])
+        on_its_way = ordered(connection, vault)
+        if vault.last_bar is None or (on_its_way is not None and on_its_way.slot is not None):
+            return None  # whoever decides goes on with it
+        rest = self._inside(connection, setup, vault, last_recorded(connection, setup.symbols).until)
+        if rest is None:
+            return None
+        stretch = unfinished(rest)
+        return Ahead(setup, stretch, stretch.walk)
+
+    @property
+    def _dealer(self) -> Dealer:
+        assert self.accounts is not None
+        return Dealer(self.engine, self.accounts, self.setup)
+
+    def reconcile(self, vault: str) -> int:
+        """Compare a vault's books with its exchange's, where it deals at one; returns how much is not the same in both
+        and unexplained. Its positions are stopped."""
+        if self.accounts is None:
+            return 0
+        with suppress(ExchangeRunning):  # whoever is at it compares them too
+            return len(self._dealer.reconcile(vault))
+        return 0
 
     def _guard(self, connection: Connection, name: str) -> int:
         row = lock_vault(connection, name)
@@ -120,7 +160,10 @@ class Desk:
     def _live(self, name: str, slot: int, more: Callable[[], bool]) -> int:
         decided = 0
         while more() and (ahead := self._ahead(name, slot)) is not None:
-            done = in_unit(self.engine, partial(self._decide, name=name, ahead=ahead))
+            if self.accounts is None:
+                done = in_unit(self.engine, partial(self._decide, name=name, ahead=ahead))
+            else:
+                done = self._deal(name, ahead, more)
             decided += done
             if done == len(ahead.proposed) and ahead.window.slots.opens[max(ahead.proposed)] == slot:
                 break
@@ -140,7 +183,7 @@ class Desk:
         numbers = range(first, last)
         if not numbers:
             return None
-        stands = _Standing(row["mandate"], row["halted_since"] is not None, row["closing_since"] is not None)
+        stands = _standing(row)
         if stands.is_halted or stands.is_closing:
             proposed = [Proposed(setup.closing_at(window.slots, number), {}) for number in numbers]
         else:
@@ -151,7 +194,7 @@ class Desk:
         """Decide what was looked up before, as far as it goes in UNIT, unless something has moved since."""
         row = lock_vault(connection, name)
         setup, window = ahead.setup, ahead.window
-        stands = _Standing(row["mandate"], row["halted_since"] is not None, row["closing_since"] is not None)
+        stands = _standing(row)
         moved = (row["clock"], stands) != (ahead.clock, ahead.stands)
         if moved or last_recorded(connection, setup.symbols) != window.recorded:
             return 0
@@ -171,6 +214,35 @@ class Desk:
                     take(vault, step)
                 decided += 1
         return decided
+
+    def _deal(self, name: str, ahead: "_Ahead", more: Callable[[], bool]) -> int:
+        """The same at the vault's exchange, one stretch after the other."""
+        decided = 0
+        for number, proposed in ahead.proposed.items():
+            end = int(ahead.window.slots.opens[number]) + ahead.window.slots.timeframe
+            lived = 0
+            while lived < end:
+                step = self._dealer.deal(name, partial(self._next, ahead, number, proposed)) if more() else None
+                if step is None:
+                    return decided
+                lived = step.close
+            decided += 1
+        return decided
+
+    def _next(
+        self, ahead: "_Ahead", number: int, proposed: Proposed, connection: Connection, row: RowMapping, vault: Vault
+    ) -> Ahead | None:
+        """What a vault lives through next of a slot that was looked up before, unless something has moved since. More
+        than five arguments because it is asked under the lock."""
+        slots = ahead.window.slots
+        moved = _standing(row) != ahead.stands or ahead.window.after(vault.clock) != number
+        if moved or last_recorded(connection, ahead.setup.symbols) != ahead.window.recorded:
+            return None
+        stretch: Stretch = (
+            passing(slots, number, vault.last_bar) if ahead.stands.is_halted
+            else rest_of_slot(slots, number, vault.last_bar, proposed)
+        )  # fmt: skip
+        return Ahead(ahead.setup, stretch, unfinished(slots.market).walk)
 
     def setup(self, connection: Connection, fingerprint: str) -> Setup:
         """The database's mandate of this fingerprint, ready to run."""

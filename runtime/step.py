@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ringfence.markets.exchange.protocol import client_id
 from ringfence.markets.market import Market
 from ringfence.markets.simulator import Record, Series, blank_series, simulate
 from ringfence.markets.slots import Slots
@@ -27,7 +28,8 @@ from ringfence.vaults.ledger import margin_account
 from ringfence.vaults.mandate.terms import Mandate
 from ringfence.vaults.vault import Vault
 
-__all__ = ["Step", "Stretch", "book_of", "decided_by", "live_through", "passing", "rest_of_slot", "unfinished"]
+__all__ = ["Step", "Stretch", "book_of", "decided_by", "happened", "live_through", "moved", "passing", "rest_of_slot",
+           "take", "unfinished"]  # fmt: skip
 
 _ACTS = 32
 """What one position may be asked for at a bar: orders and moves of collateral."""
@@ -55,6 +57,15 @@ class Stretch:
     """By position, why there is no proposal."""
     passes: bool = False
     """Whether the slot goes by without a decision."""
+    stops: bool = False
+    """Whether it ends with a Walked at its last bar, also where no money moved."""
+
+    def until(self, count: int) -> "Stretch":
+        """Its first `count` bars, all inside the slot; the vault stops at the last of them."""
+        walk = self.walk
+        inside = np.full(count, -1, np.int64)
+        cut = walk._replace(bars=walk.bars[:count], ts=walk.ts[:count], slot=inside, proposals=walk.proposals[:0])
+        return Stretch(cut, count, self.bars_of, stops=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +78,8 @@ class Step:
     """Before anybody is paid."""
     balances: Mapping[str, int]
     """What the step arrived at, by account: the ledger must find the same."""
+    bar: int
+    """Number, in the stretch, of the last bar that was lived through."""
     foreseen: int = 0
     """How many of the entry's last acts the venue has not answered: what is told of them is foreseen."""
 
@@ -128,12 +141,20 @@ def book_of(vault: Vault, close: int) -> Book:
     row.price_low, row.distance_low = vault.price_low, vault.distance_low
     for position, held in zip(book.positions, vault.positions.values(), strict=True):
         position.quantity, position.cost, position.refused = held.quantity, held.cost, held.refused
-        position.margin = vault.ledger.margin(held.name)
+        position.margin, position.pending = vault.ledger.margin(held.name), held.pending is not None
+    row.in_flight = 0
+    for name in vault.positions:  # what was committed is given back before anything else is booked
+        row.cushion += vault.ledger.order_margin(name)
     return book
 
 
-def live_through(setup: Setup, book: Book, stretch: Stretch, answers: Sequence[Dealt] | None = None) -> Step | None:
+def live_through(
+    setup: Setup, book: Book, stretch: Stretch, answers: Sequence[Dealt] | None = None, tick: int = 0
+) -> Step | None:
     """Live through a stretch: the venue's rules bar by bar, and the decision at the slot's close. Changes `book` alone.
+
+    `answers`: what the venue has said so far to what it was asked for, in order; None: it fills at once. `tick` (UTC
+    ms), of which each is one stretch's, goes into the names of its orders.
 
     A slot that passes ends with a Walked. Any other stretch ends early with one, after a bar inside the slot at which
     money moved: funding, a liquidation, a margin call. So a journal tells the same whoever looked when. None where the
@@ -146,34 +167,46 @@ def live_through(setup: Setup, book: Book, stretch: Stretch, answers: Sequence[D
 
     def again(through: Walk, until: int) -> _Run:
         book.vaults[:], book.positions[:] = before.vaults, before.positions
-        run = _Run(setup, book, through, blank_series(1, 1, count), answers)
+        run = _Run(setup, book, through, blank_series(1, 1, count), answers, tick)
         run.until(until, 0)
         return run
 
-    run = _Run(setup, book, looked, blank_series(1, 1, count), answers)
+    run = _Run(setup, book, looked, blank_series(1, 1, count), answers, tick)
     acted = run.until(end, stretch.inside)
     if acted is not None:
         run, close = again(looked, acted + 1), int(walk.ts[acted]) + walk.length
-        return Step(close, _walked(setup, book, stretch, run, acted), _balances(setup, book), run.foreseen)
-    if stretch.slot is None:
+        return Step(close, _walked(setup, book, stretch, run, acted), _balances(setup, book), acted, run.foreseen)
+    if stretch.slot is None and not stretch.stops:
         return None
-    if stretch.passes:
-        return Step(stretch.close, _walked(setup, book, stretch, run, end - 1), _balances(setup, book), run.foreseen)
+    if stretch.passes or stretch.stops:
+        close = stretch.close if stretch.passes else int(walk.ts[-1]) + walk.length
+        return Step(close, _walked(setup, book, stretch, run, end - 1), _balances(setup, book), end - 1, run.foreseen)
     if looked is not walk:
         run = again(walk, end)
-    return Step(stretch.close, _decided(setup, book, stretch, run), _balances(setup, book), run.foreseen)
+    return Step(stretch.close, _decided(setup, book, stretch, run), _balances(setup, book), end - 1, run.foreseen)
+
+
+def take(vault: Vault, step: Step) -> None:
+    """Hand a step's entry to the vault."""
+    if isinstance(step.entry, Decided):
+        vault.accept(step.close, step.entry, step.balances)
+    else:
+        vault.walk(step.close, step.entry, step.balances)
 
 
 class _Run:
     """A book that lives through a walk, and what it writes down."""
 
-    def __init__(self, setup: Setup, book: Book, walk: Walk, series: Series, answers: Sequence[Dealt] | None) -> None:
+    def __init__(
+        self, setup: Setup, book: Book, walk: Walk, series: Series, answers: Sequence[Dealt] | None, tick: int
+    ) -> None:
+        """More than five arguments because answers are heard at a tick."""
         self.series = series
         self.events: list[Happened] = []
         self.transfers: list[Moved] = []
         self.dealt: tuple[Dealt, ...] | None = None
         self.foreseen = 0
-        self._setup, self._book, self._walk, self._answers = setup, book, walk, answers
+        self._setup, self._book, self._walk, self._answers, self._tick = setup, book, walk, answers, tick
 
     def until(self, end: int, inside: int) -> int | None:
         """Live through the bars before `end`; or, once money moved at one of the first `inside`, return that one."""
@@ -185,19 +218,28 @@ class _Run:
         bar = 0
         while bar < end:
             bar = simulate(self._book, terms, walk, Record(tape, self.series), (bar, end))
-            moved, acts = tape.transfers[: int(tape.used[0])], tape.acts[: int(tape.used[6])]
-            acted = min([*moved.bar[moved.bar < inside], *acts.bar[acts.bar < inside]], default=None)
+            shifted, acts = tape.transfers[: int(tape.used[0])], tape.acts[: int(tape.used[6])]
+            acted = min([*shifted.bar[shifted.bar < inside], *acts.bar[acts.bar < inside]], default=None)
             if acted is not None:
                 return int(acted)
-            self.events += [_happened(event, setup.names) for event in read_events(tape, 0, 0)]
-            self.transfers += _moved(tape, setup.names)
+            self.events += [happened(event, setup.names) for event in read_events(tape, 0, 0)]
+            self.transfers += moved(tape, setup.names)
             rewind(tape)
         if answers is not None:
             if tape.used[7] or tape.used[6] < len(answers):
                 raise ValueError("the venue has answered to something else than what is asked of it")
-            self.dealt = tuple(_dealt(act, walk, setup.names) for act in tape.acts[: int(tape.used[6])])
+            self.dealt = tuple(self._dealt(number, act) for number, act in enumerate(tape.acts[: int(tape.used[6])]))
             self.foreseen = len(self.dealt) - len(answers)
         return None
+
+    def _dealt(self, number: int, act: Any) -> Dealt:
+        position, kind = self._setup.names[act.position], Kind(int(act.kind)) if act.lots else None
+        name = client_id(self._setup.mandate.name, self._tick, position, kind.name, number) if kind else ""
+        return Dealt(
+            ts=int(self._walk.ts[act.bar]) + self._walk.length, position=position, kind=kind, lots=int(act.lots),
+            amount=int(act.amount), reduces=bool(act.reduces), pending=bool(act.pending), done=int(act.done),
+            fee=int(act.fee), price=float(act.price), name=name,
+        )  # fmt: skip
 
 
 def _decided(setup: Setup, book: Book, stretch: Stretch, run: _Run) -> Decided:
@@ -245,15 +287,6 @@ def _balances(setup: Setup, book: Book) -> dict[str, int]:
     return balances | {margin_account(name): int(book.positions[p].margin) for p, name in enumerate(setup.names)}
 
 
-def _dealt(act: Any, walk: Walk, names: tuple[str, ...]) -> Dealt:
-    return Dealt(
-        ts=int(walk.ts[act.bar]) + walk.length, position=names[act.position],
-        kind=Kind(int(act.kind)) if act.lots else None, lots=int(act.lots), amount=int(act.amount),
-        reduces=bool(act.reduces), pending=bool(act.pending), done=int(act.done), fee=int(act.fee),
-        price=float(act.price),
-    )  # fmt: skip
-
-
 def _answer(act: Any, answer: Dealt, names: tuple[str, ...]) -> None:
     """Write an answer where the kernel finds it."""
     act.answered, act.position, act.kind = True, names.index(answer.position), int(answer.kind or 0)
@@ -261,11 +294,11 @@ def _answer(act: Any, answer: Dealt, names: tuple[str, ...]) -> None:
         act[name] = getattr(answer, name)
 
 
-def _happened(event: Event, names: tuple[str, ...]) -> Happened:
+def happened(event: Event, names: tuple[str, ...]) -> Happened:
     return Happened(**{**asdict(event), "position": names[event.position] if event.position >= 0 else None})
 
 
-def _moved(tape: Tape, names: tuple[str, ...]) -> list[Moved]:
+def moved(tape: Tape, names: tuple[str, ...]) -> list[Moved]:
     return [
         Moved(edge=Edge(edge), position=None if p < 0 else names[p], amount=amount)
         for _, _, edge, p, amount in tape.transfers[: int(tape.used[0])].tolist()

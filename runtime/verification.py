@@ -14,7 +14,7 @@ Longer than 400 lines because every kind of entry is lived again in this one pla
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain, islice, pairwise
 from pathlib import Path
@@ -28,11 +28,22 @@ from ringfence.risk import KERNEL
 from ringfence.runtime.bar_store import Window, load_inside
 from ringfence.runtime.comparison import differences, strays
 from ringfence.runtime.database import text_as_it_stands, unit_of_work
-from ringfence.runtime.desk import Desk, take
+from ringfence.runtime.desk import Desk
 from ringfence.runtime.heads import Heads, beside
 from ringfence.runtime.proposals import Proposed
+from ringfence.runtime.reporting import booked
 from ringfence.runtime.setup import Setup, set_up
-from ringfence.runtime.step import book_of, decided_by, live_through, passing, rest_of_slot, unfinished
+from ringfence.runtime.step import (
+    Step,
+    Stretch,
+    book_of,
+    decided_by,
+    live_through,
+    passing,
+    rest_of_slot,
+    take,
+    unfinished,
+)
 from ringfence.vaults import journal, ledger, statements
 from ringfence.vaults.entries import (
     Amended,
@@ -44,7 +55,9 @@ from ringfence.vaults.entries import (
     Halted,
     Lived,
     Opened,
+    Ordered,
     RedemptionAsked,
+    Reported,
     ResumeAsked,
     Resumed,
     Walked,
@@ -330,6 +343,11 @@ class _Life:
                 repeated.resume(row.ts, entry.by, entry.why)
             case Closing():
                 repeated.close(row.ts, entry.by, entry.why)
+            case Ordered():
+                repeated.order(row.ts, entry)
+            case Reported():
+                setup = self._setup = self._setup or set_up(repeated.terms)
+                booked(setup, repeated, entry.reports, entry.differs, entry.reported)
             case Walked():
                 self._walk(repeated, row.ts, entry)
             case Decided():
@@ -348,24 +366,40 @@ class _Life:
         setup = self._setup = self._setup or set_up(repeated.terms)
         timeframe, last_bar = setup.mandate.timeframe, repeated.last_bar
         if repeated.halted_since is not None:
-            self._pass(repeated, setup)
+            self._pass(repeated, setup, recorded)
             return
         if last_bar is None:
             raise ValueError("a vault that has lived through no bar stands inside no slot")
         market = load_inside(self._connection, setup.symbols, timeframe, recorded.last_bar + 1, last_bar)
-        book = book_of(repeated, repeated.strike_of(repeated.clock))
-        step = None if market is None else live_through(setup, book, unfinished(market))
-        if step is None:
-            raise ValueError("nothing happened inside the slot")
-        take(repeated, step)
+        if market is None:
+            raise ValueError("no recorded bars are left inside the slot")
+        stretch = unfinished(market)
+        if recorded.dealt is not None:  # what an exchange told may have ended it
+            stretch = stretch.until(len(market))
+        self._lived(repeated, setup, stretch, recorded, repeated.strike_of(repeated.clock))
 
-    def _pass(self, repeated: Vault, setup: Setup) -> None:
+    def _pass(self, repeated: Vault, setup: Setup, recorded: Walked) -> None:
         """Lives again through what a halted vault lived through next."""
         window, number = self._next(repeated, setup)
         stretch = passing(window.slots, number, repeated.last_bar)
-        step = live_through(setup, book_of(repeated, stretch.close), stretch)
-        assert step is not None
+        close, count = stretch.close, int(stretch.walk.ts.searchsorted(recorded.last_bar)) + 1
+        if recorded.dealt is not None and count < len(stretch.walk.ts):
+            stretch = stretch.until(count)
+        self._lived(repeated, setup, stretch, recorded, close)
+
+    def _lived(self, repeated: Vault, setup: Setup, stretch: Stretch, recorded: Lived | None, close: int) -> Step:
+        """Lives through a stretch again, with what its venue answered, and takes it over; what waits is settled at
+        `close`. More than five arguments because both kinds of entry are lived so."""
+        told = None if recorded is None else recorded.dealt
+        step = live_through(setup, book_of(repeated, close), stretch, told, repeated.clock)
+        if step is None:
+            raise ValueError("nothing happened inside the slot")
+        if step.foreseen:
+            raise ValueError(f"its venue would have been asked for {step.foreseen} things more")
+        if recorded is not None and recorded.reported is not None:
+            step = replace(step, entry=step.entry.model_copy(update={"reported": recorded.reported}))
         take(repeated, step)
+        return step
 
     def _next(self, repeated: Vault, setup: Setup) -> tuple[Window, int]:
         """The slot that a vault lives through next."""
@@ -393,9 +427,7 @@ class _Life:
         table = setup.closing_at if is_closing else partial(setup.propose_at, failed=failed)
         proposed = Proposed(table(window.slots, number), failed)
         stretch = rest_of_slot(window.slots, number, repeated.last_bar, proposed)
-        step = live_through(setup, book_of(repeated, stretch.close), stretch)
-        assert step is not None
-        take(repeated, step)
+        step = self._lived(repeated, setup, stretch, recorded, stretch.close)
         self.decided += isinstance(step.entry, Decided)
 
 

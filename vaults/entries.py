@@ -8,7 +8,7 @@ is minor units, shares share units, quantities signed lots, times UTC ms; `None`
 """
 
 from collections.abc import Mapping
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import (
@@ -27,9 +27,9 @@ from ringfence.risk.events import Bound, Kind
 from ringfence.vaults.errors import EntryUnreadable
 from ringfence.vaults.queue import Settlement, Side
 
-__all__ = ["Amended", "Asked", "Cancelled", "Closing", "Dealt", "Decided", "DepositAsked", "Entry", "Failure", "Halted",
-           "Happened", "Held", "Lived", "Moved", "Opened", "RedemptionAsked", "ResumeAsked", "Resumed", "Standing",
-           "Walked", "read_entry"]  # fmt: skip
+__all__ = ["Amended", "Asked", "Cancelled", "Cause", "Closing", "Dealt", "Decided", "DepositAsked", "Differs", "Entry",
+           "Failure", "Halted", "Happened", "Held", "Left", "Lived", "Moved", "Opened", "Ordered", "RedemptionAsked",
+           "Report", "Reported", "ResumeAsked", "Resumed", "Standing", "Walked", "read_entry"]  # fmt: skip
 
 
 def _by_name(kind: type[IntEnum]) -> BeforeValidator:
@@ -105,6 +105,67 @@ class Dealt(_Record):
     fee: _Whole
     price: float
     """The average; 0.0 where nothing filled."""
+    name: str = ""
+    """Under which an order was given; "" of a move."""
+
+
+class Cause(StrEnum):
+    """Why a venue tells something that it was not asked for just now."""
+
+    filled = "filled"
+    """An order filled later than it was given, or further."""
+    ended = "ended"
+    """An order that was open has ended, and no more will fill."""
+    deleveraged = "deleveraged"
+    """The venue closed lots because somebody else's loss was not covered."""
+    liquidated = "liquidated"
+    """The venue closed the position, and by our books it had no reason to."""
+    by_hand = "by_hand"
+    """Somebody else traded in the account."""
+    moved_by_hand = "moved_by_hand"
+    """Somebody else moved collateral in the account."""
+
+
+class Report(_Record):
+    """One thing that a venue told of one position."""
+
+    position: str
+    cause: Annotated[Cause, BeforeValidator(Cause)]
+    ts: _Whole
+    """When it happened, by the venue's clock, UTC ms."""
+    order: str = ""
+    """The name of the order, where it is of one."""
+    lots: _Whole = 0
+    """Bought (+) or sold (-)."""
+    amount: _Whole = 0
+    """Collateral that moved into the position (+) or out of it (-)."""
+    fee: _Whole = 0
+    price: float = 0.0
+    mark: float = 0.0
+    order_price: float = 0.0
+    """The average of all that the order has filled by then."""
+    is_last: bool = False
+    """Whether nothing more will happen to the order."""
+    reason: str = ""
+    """Why it ended, in the venue's words."""
+
+
+class Differs(_Record):
+    """One thing that is not the same in our books and in the venue's, and that nothing is known to explain."""
+
+    position: str | None
+    """None: of the account as a whole."""
+    what: str
+    ours: str
+    theirs: str
+
+
+class Left(_Record):
+    """What a position held after it."""
+
+    quantity: _Whole
+    cost: _Whole
+    margin: _Whole
 
 
 class Standing(_Record):
@@ -289,6 +350,46 @@ class Closing(Entry):
     why: str
 
 
+class Ordered(Entry):
+    """What the venue is about to be asked for at the close of a bar: written down before the first of it is sent.
+
+    Collateral that is to move in leaves the cushion for the positions' `order_margin`, as far as the cushion has it;
+    the rest of it comes from what other positions give up at the same time. The next entry that tells what came of it
+    gives back what was committed, before it takes what the venue took.
+    """
+
+    kind: ClassVar[str] = "ordered"
+    last_bar: _Whole
+    """Open of the last bar that is lived through first."""
+    slot: _Whole | None
+    """Open of the slot that is decided then; None: none is."""
+    answered: tuple[Dealt, ...]
+    """What the venue has answered at that close, in order."""
+    asked_for: tuple[Dealt, ...]
+    """What it is asked for after that, and what is foreseen to come of it."""
+    still: tuple[str, ...] = ()
+    """Positions of which the venue told something at that close: nothing is asked for them."""
+    transfers: tuple[Moved, ...] = ()
+
+
+class Reported(Entry):
+    """What the venue told of its own accord, booked at the close up to which the vault has lived."""
+
+    kind: ClassVar[str] = "reported"
+    reports: tuple[Report, ...]
+    differs: tuple[Differs, ...] = ()
+    """The positions are stopped, or all of them where it is the account's, until a person has looked."""
+    events: tuple[Happened, ...] = ()
+    transfers: tuple[Moved, ...] = ()
+    positions: dict[str, Left] = {}
+    """What those of which something was told hold after it."""
+    reported: _Whole
+    """The venue's number of the last thing that is booked with it."""
+    nav: _Whole = 0
+    wall: _Whole = 0
+    """By the vault, as is the NAV."""
+
+
 class Lived(Entry):
     """The vault lived through bars."""
 
@@ -305,12 +406,15 @@ class Lived(Entry):
     """After the last bar, and of a decision after the flows."""
     dealt: tuple[Dealt, ...] | None = None
     """What its venue was asked for, in order; None: it fills at once."""
+    reported: _Whole | None = None
+    """The venue's number of the last thing that is booked with it; None: it has no books of its own."""
     nav: _Whole = 0
     """By the vault, as is the wall."""
     wall: _Whole = 0
 
     def _unsaid(self) -> set[str]:
-        return super()._unsaid() | (set() if self.dealt is not None else {"dealt"})
+        absent = {name for name in ("dealt", "reported") if getattr(self, name) is None}
+        return super()._unsaid() | absent
 
     @model_validator(mode="after")
     def _names_its_positions(self) -> Self:
@@ -368,7 +472,7 @@ _KINDS: dict[str, type[Entry]] = {
     entry.kind: entry
     for entry in (
         *(Opened, Amended, DepositAsked, RedemptionAsked, Cancelled),
-        *(Halted, ResumeAsked, Resumed, Closing, Walked, Decided),
+        *(Halted, ResumeAsked, Resumed, Closing, Ordered, Reported, Walked, Decided),
     )
 }
 

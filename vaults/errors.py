@@ -328,6 +328,21 @@ class LedgerDisagrees(VaultError):
         return f"vault {self.name}: {self.account} is {self.ledger} in the ledger and {self.step} in the step; {_FAULT}"
 
 
+class OrdersOnTheirWay(VaultError):
+    """Nothing was changed; what its venue makes of the vault's orders is booked first, which takes moments where the
+    venue answers."""
+
+    transient = True
+
+    name: str
+
+    def __str__(self) -> str:
+        return (
+            f"vault {self.name}: its orders are on their way to its venue, and nothing else is done until it has "
+            f"answered; try again in a moment, and `ringfence doctor` says whether it answers"
+        )
+
+
 class StaleFence(VaultError):
     """The unit of work is undone: another process changed the vault after this one had read it (R1)."""
 

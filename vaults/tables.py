@@ -138,6 +138,10 @@ class Vault(_Row, table=True):
     """UTC ms at which the first of two steps was taken to end the halt."""
     closing_since: int | None = Field(default=None, sa_type=BigInteger)
     """UTC ms from which on it winds down for good."""
+    ordered: int | None = Field(default=None, sa_type=BigInteger)
+    """The journal's row of what its venue is being asked for; absent once what came of it is booked."""
+    reported: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})
+    """The venue's number of the last thing that is booked; 0 where it has no books of its own."""
 
     __table_args__ = (
         _check("decimals", "decimals BETWEEN 0 AND 8"),
@@ -166,6 +170,8 @@ class Vault(_Row, table=True):
             "clock", optional=("nav_low", "halted_since", "resume_asked", "closing_since"), name="clock_integers"
         ),
         _check("halted", "resume_asked IS NULL OR halted_since IS NOT NULL"),
+        _integers("reported", optional=("ordered",), name="venue_integers"),
+        _check("venue", "reported >= 0 AND (ordered IS NULL OR ordered BETWEEN 1 AND journal_seq)"),
     )
 
 
@@ -217,6 +223,8 @@ class Position(_Row, table=True):
     cost: int = Field(default=0, sa_type=BigInteger)
     """What the open lots were bought (sold) for: an exact cost basis."""
     refused: int = Field(default=0, sa_type=Integer)
+    pending: str | None = Field(default=None, sa_type=Text)
+    """What it waits for, as `vaults.pending` has it; absent where its venue may be asked for something."""
 
     __table_args__ = (
         _check("cost", "cost >= 0"),

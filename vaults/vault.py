@@ -14,14 +14,16 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
 
-from ringfence.markets.instruments import instrument_key
+from ringfence.markets.instruments import instrument_key, listed
 from ringfence.risk.edges import Edge
+from ringfence.risk.exposure import traded_value
 from ringfence.vaults.commands import remember
 from ringfence.vaults.entries import (
     Amended,
     Asked,
     Cancelled,
     Closing,
+    Dealt,
     Decided,
     DepositAsked,
     Entry,
@@ -29,7 +31,9 @@ from ringfence.vaults.entries import (
     Lived,
     Moved,
     Opened,
+    Ordered,
     RedemptionAsked,
+    Reported,
     ResumeAsked,
     Resumed,
     Walked,
@@ -44,6 +48,7 @@ from ringfence.vaults.errors import (
     LedgerDisagrees,
     MarkBelowStrike,
     NotHalted,
+    OrdersOnTheirWay,
     ResumeNotAsked,
     StaleFence,
     TimeRefused,
@@ -55,6 +60,7 @@ from ringfence.vaults.journal import Journal, genesis
 from ringfence.vaults.ledger import Ledger, margin_account
 from ringfence.vaults.mandate.recorded import instruments_of
 from ringfence.vaults.mandate.terms import MILLION, Mandate
+from ringfence.vaults.pending import Pending, read_pending
 from ringfence.vaults.queue import Request, Settlement, checked_redemption, due, settle, strike_after
 from ringfence.vaults.shares import (
     PRICE_LARGEST,
@@ -79,12 +85,12 @@ _POSITIONS = select(position).where(position.c.vault_id == bindparam("vault")).o
 _CHANGE_POSITION = (
     update(position)
     .where(position.c.vault_id == bindparam("of_vault"), position.c.name == bindparam("of_name"))
-    .values(quantity=bindparam("to_quantity"), cost=bindparam("to_cost"), refused=bindparam("to_refused"))
+    .values({name: bindparam(f"to_{name}") for name in ("quantity", "cost", "refused", "pending")})
 )
 _FIGURES = (
     "shares", "waiting", "high_water_mark", "last_bar", "last_nav", "price_low", "distance_low", "locked_since",
-    "rebase_at", "clock", "nav_low", "halted_since", "resume_asked", "closing_since", "version", "journal_seq",
-    "journal_hash", "journal_ts", "transfer_seq",
+    "rebase_at", "clock", "nav_low", "halted_since", "resume_asked", "closing_since", "ordered", "reported", "version",
+    "journal_seq", "journal_hash", "journal_ts", "transfer_seq",
 )  # fmt: skip
 _CHANGE = (
     update(vault)
@@ -103,6 +109,7 @@ class PositionRow:
     quantity: int
     cost: int
     refused: int
+    pending: Pending | None
 
 
 def create_vault(connection: Connection, terms: Mandate, decimals: int, ts: int) -> None:
@@ -117,7 +124,7 @@ def create_vault(connection: Connection, terms: Mandate, decimals: int, ts: int)
         insert(vault).values(
             name=terms.name, mandate=fingerprint, currency=terms.currency, decimals=decimals, shares=0, waiting=0,
             high_water_mark=0, opened=ts, clock=ts, last_nav=0, price_low=math.inf, distance_low=math.inf, version=0,
-            journal_seq=0, journal_hash=genesis(terms.name), journal_ts=ts, transfer_seq=0,
+            journal_seq=0, journal_hash=genesis(terms.name), journal_ts=ts, transfer_seq=0, reported=0,
         )
     )  # fmt: skip
     identity = inserted.inserted_primary_key
@@ -176,15 +183,22 @@ class Vault:
         """UTC ms from which on it winds down for good."""
         self.rebase_at: int | None = row["rebase_at"]
         """UTC ms of an announced rebase."""
+        self.ordered: int | None = row["ordered"]
+        """The journal's row of what its venue is being asked for."""
+        self.reported: int = row["reported"]
+        """The venue's number of the last thing that is booked."""
         self._journal_ts: int = row["journal_ts"]
         self.ledger = Ledger(connection, self.id, row["transfer_seq"])
         self.holders = Holders(connection, self.id)
         self._journal = Journal(connection, self.id, row["journal_seq"], row["journal_hash"])
         rows = connection.execute(_POSITIONS, {"vault": self.id}).mappings()
         self.positions = {
-            row["name"]: PositionRow(row["name"], row["instrument"], row["quantity"], row["cost"], row["refused"])
+            row["name"]: PositionRow(
+                row["name"], row["instrument"], row["quantity"], row["cost"], row["refused"],
+                None if row["pending"] is None else read_pending(row["pending"]),
+            )
             for row in rows
-        }
+        }  # fmt: skip
         self._written = {name: replace(held) for name, held in self.positions.items()}
         self._at_once, self._acts = True, 0
 
@@ -236,12 +250,18 @@ class Vault:
         self._finish(ts, entry)
         return entry
 
+    def _demand_settled(self) -> None:
+        """Passes where nothing is being asked of its venue. Refused: OrdersOnTheirWay."""
+        if self.ordered is not None:
+            raise OrdersOnTheirWay(self.name)
+
     def amend(self, ts: int, terms: Mandate) -> Amended:
         """Go on under another version of the mandate; a higher wall takes what it lacks from the cushion.
 
         Refused whole: AmendmentRefused (another name, currency or timeframe, other positions or lots, a wall
-        beyond the cushion).
+        beyond the cushion); OrdersOnTheirWay.
         """
+        self._demand_settled()
         given = {name: instrument_key(stated.symbol) for name, stated in terms.positions.items()}
         if (terms.name, terms.currency) != (self.name, self.terms.currency):
             raise AmendmentRefused(self.name, f"it would become {terms.name} in {terms.currency}")
@@ -273,8 +293,9 @@ class Vault:
         """Take `amount` in, to wait for the first strike whose slot closes after `given` (UTC ms).
 
         A vault that is all cash, which is one before its first bar or without shares, takes it at once. Refused whole:
-        DepositRefused, DepositAtRisk (`accepts_locked` says that he knows), ZeroShares.
+        DepositRefused, DepositAtRisk (`accepts_locked` says that he knows), ZeroShares, OrdersOnTheirWay.
         """
+        self._demand_settled()
         self._check_deposit(amount, accepts_locked)
         self._post([Moved(edge=Edge.pay_in, amount=amount)])
         request = Request(self._journal.seq + 1, "deposit", holder, amount, amount, given, accepts_locked)
@@ -339,9 +360,10 @@ class Vault:
         return entry
 
     def ask_resume(self, ts: int, by: str, why: str) -> ResumeAsked:
-        """The first of two steps to end a halt. Refused: NotHalted, WallBreached, LedgerUnbalanced."""
+        """The first of two steps to end a halt; a vault with stopped positions is halted until the second.
+        Refused: NotHalted, WallBreached, LedgerUnbalanced."""
         self._demand_halted()
-        self.resume_asked = ts
+        self.halted_since, self.resume_asked = self.halted_since or ts, ts
         entry = ResumeAsked(by=by, why=why)
         self._finish(ts, entry)
         return entry
@@ -352,17 +374,22 @@ class Vault:
         if self.resume_asked is None:
             raise ResumeNotAsked(self.name)
         self.halted_since = self.resume_asked = None
+        for held in self.positions.values():
+            if held.pending is not None and held.pending.is_halt:
+                held.pending = held.pending.model_copy(update={"why": ""}) if held.pending.order else None
         entry = Resumed(by=by, why=why)
         self._finish(ts, entry)
         return entry
 
     def _demand_halted(self) -> None:
-        if self.halted_since is None:
+        stopped = any(held.pending is not None and held.pending.is_halt for held in self.positions.values())
+        if self.halted_since is None and not stopped:
             raise NotHalted(self.name)
 
     def close(self, ts: int, by: str, why: str) -> Closing:
         """Wind down for good: nobody enters, and positions are closed from the next slot on.
-        Refused: AlreadyClosing."""
+        Refused: AlreadyClosing, OrdersOnTheirWay."""
+        self._demand_settled()
         if self.closing_since is not None:
             raise AlreadyClosing(self.name, self.closing_since)
         self.closing_since = ts
@@ -374,8 +401,9 @@ class Vault:
         """Ask for `shares` back at the first strike whose slot closes after `given` (UTC ms); they are the holder's
         until then.
 
-        Refused whole: RedeemExceeds, ZeroAssets.
+        Refused whole: RedeemExceeds, ZeroAssets, OrdersOnTheirWay.
         """
+        self._demand_settled()
         checked_redemption(self.state, shares, self.holders.held(holder), self.asked_back(holder))
         self.holders.ask(Request(self._journal.seq + 1, "redemption", holder, shares, shares, given))
         self.waiting += shares
@@ -392,8 +420,10 @@ class Vault:
     def cancel(self, ts: int, request: Request, given: int | None = None) -> Cancelled:
         """Take back what waits of a request: money is paid back, shares no longer wait.
 
-        Refused: CancelTooLate, where the slot is over by the time `given` (UTC ms) whose strike settles it.
+        Refused: CancelTooLate, where the slot is over by the time `given` (UTC ms) whose strike settles it;
+        OrdersOnTheirWay.
         """
+        self._demand_settled()
         strike = self.strike_of(request.given)
         if given is not None and given >= strike:
             raise CancelTooLate(request.seq, strike)
@@ -444,6 +474,62 @@ class Vault:
             ratchets += ratchet
         return tuple(found), ratchets
 
+    # ------------------------------------------------------------------------------------------------ its venue
+
+    def order(self, ts: int, ordered: Ordered) -> Ordered:
+        """Write down what the venue is about to be asked for, and commit the collateral that is to move in.
+
+        What was committed before it goes back first. Returns the entry as it was journaled. Refused whole:
+        WallBreached, and what the ledger refuses.
+        """
+        self._give_back()
+        wanted: dict[str, int] = {}
+        for act in ordered.asked_for:
+            wanted[act.position] = wanted.get(act.position, 0) + max(0, act.amount)
+        transfers = []
+        for name, amount in wanted.items():
+            there = min(amount, self.ledger.balance("cushion"))
+            if there > 0:
+                transfers.append(Moved(edge=Edge.commit, position=name, amount=there))
+                self._post(transfers[-1:])
+        for name in ordered.still:
+            row = self.positions[name]
+            row.pending = row.pending or Pending(why=_TOLD)
+        self.ordered = self._journal.seq + 1
+        entry = ordered.model_copy(update={"transfers": tuple(transfers)})
+        self._finish(ts, entry)
+        return entry
+
+    def report(self, ts: int, reported: Reported, pending: Mapping[str, Pending | None]) -> Reported:
+        """Book what the venue told of its own accord; `pending`: what the positions of which it did wait for now.
+
+        Returns the entry as it was journaled. Refused whole: OrdersOnTheirWay, LedgerDisagrees, WallBreached, and what
+        the ledger refuses.
+        """
+        self._demand_settled()
+        self._post(reported.transfers)
+        for name, left in reported.positions.items():
+            row, row_margin = self.positions[name], self.ledger.margin(name)
+            if row_margin != left.margin:
+                raise LedgerDisagrees(self.name, margin_account(name), row_margin, left.margin)
+            row.quantity, row.cost = left.quantity, left.cost
+        for name, waits in pending.items():
+            self.positions[name].pending = waits
+        stopped = {one.position for one in reported.differs}
+        for name, row in self.positions.items():
+            if stopped & {name, None}:
+                why = next(one.what for one in reported.differs if one.position in (name, None))
+                row.pending = (row.pending or Pending()).model_copy(update={"why": why})
+        self.reported, self.nav = reported.reported, reported.nav
+        entry = reported.model_copy(update={"wall": self.wall})
+        self._finish(ts, entry)
+        return entry
+
+    def _give_back(self) -> None:
+        """What was committed for orders returns to the cushion."""
+        for name in self.positions:
+            self._post([Moved(edge=Edge.give_back, position=name, amount=self.ledger.order_margin(name))])
+
     # ------------------------------------------------------------------------------------------------ decisions
 
     def accept(self, ts: int, decided: Decided, balances: Mapping[str, int] | None = None) -> Decided:
@@ -488,12 +574,29 @@ class Vault:
         of it."""
         if lived.positions.keys() != self.positions.keys():
             raise EntryUnreadable(lived.kind, f"positions: expected those of the vault, {', '.join(self.positions)}")
+        self._give_back()
         self._post(lived.transfers)
         self._agree(lived, dict(balances), others)
         for name, held in lived.positions.items():
             row = self.positions[name]
             row.quantity, row.cost, row.refused = held.quantity, held.cost, int(held.refused)
-        self.last_bar = lived.last_bar
+            if row.pending is not None and row.pending.why == _TOLD:
+                row.pending = None  # what was told is booked next
+        for act in lived.dealt or ():
+            if act.pending:
+                self.positions[act.position].pending = self._left_open(act)
+        self.last_bar, self.ordered = lived.last_bar, None
+        if lived.reported is not None:
+            self.reported = lived.reported
+
+    def _left_open(self, act: Dealt) -> Pending:
+        """An order that may still fill, as far as it was booked."""
+        terms = listed(instruments_of(self.terms)[act.position])
+        cost = int(traded_value(terms, act.done, act.price)) if act.done else 0
+        kind = "" if act.kind is None else act.kind.name
+        return Pending(
+            order=act.name, kind=kind, lots=act.lots, filled=act.done, cost=cost, fee=act.fee, price=act.price
+        )
 
     def _agree(self, lived: Lived, balances: dict[str, int], others: int | None) -> None:
         """The ledger and the step have come to the same, account by account."""
@@ -556,7 +659,7 @@ class Vault:
                 _CHANGE_POSITION,
                 [
                     {"of_vault": self.id, "of_name": row.name, "to_quantity": row.quantity, "to_cost": row.cost,
-                     "to_refused": row.refused}
+                     "to_refused": row.refused, "to_pending": None if row.pending is None else row.pending.text()}
                     for row in changed
                 ],
             )  # fmt: skip
@@ -568,13 +671,18 @@ class Vault:
              "to_price_low": self.price_low, "to_distance_low": self.distance_low,
              "to_locked_since": self.locked_since, "to_rebase_at": self.rebase_at, "to_clock": self.clock,
              "to_nav_low": self.nav_low, "to_halted_since": self.halted_since, "to_resume_asked": self.resume_asked,
-             "to_closing_since": self.closing_since, "to_version": self._version + self._acts,
+             "to_closing_since": self.closing_since, "to_ordered": self.ordered, "to_reported": self.reported,
+             "to_version": self._version + self._acts,
              "to_journal_seq": self._journal.seq, "to_journal_hash": self._journal.hash,
              "to_journal_ts": self._journal_ts, "to_transfer_seq": self.ledger.transfer_seq},
         )  # fmt: skip
         if written.rowcount != 1:
             raise StaleFence(self.name, self._version)
         self._version, self._acts = self._version + self._acts, 0
+
+
+_TOLD = "its venue told something of it"
+"""Why nothing is asked for a position at a close at which its venue told something that is yet to be booked."""
 
 
 def _low(told: float | None) -> float:

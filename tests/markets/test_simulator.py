@@ -20,8 +20,8 @@ SLOW = bool(numba.config.DISABLE_JIT)
 EXAMPLES, BARS = (8, 20) if SLOW else (120, 60)
 
 SELDOM_TOLD = {int(Bound.no_price), int(Bound.band), int(Bound.no_proposal), int(Bound.venue)}
-"""They bind a plan that asks for no order; without a proposal a position is closed where there is no risk capital. And a
-venue that fills at once refuses nothing."""
+"""They bind a plan that asks for no order; without a proposal a position is closed where there is no risk capital.
+And a venue that fills at once refuses nothing."""
 
 roughs = st.builds(
     Rough,
