@@ -17,6 +17,8 @@ KIND_WORDS = {
     Kind.rebased: "Rebased",
     Kind.locked: "Locked at the wall",
     Kind.unlocked: "Unlocked",
+    Kind.deleveraging: "Deleveraging",
+    Kind.by_hand: "Traded by hand",
 }
 
 BOUND_WORDS = {
@@ -38,6 +40,7 @@ BOUND_WORDS = {
     Bound.flow: "holders who enter or leave",
     Bound.at_wall: "the mandate's terms for a vault at its wall",
     Bound.volume: "volume of the bar",
+    Bound.venue: "what the venue did, or would not do",
 }
 
 AT_WALL_WORDS = {

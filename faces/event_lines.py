@@ -19,6 +19,7 @@ from ringfence.vaults.entries import (
     Lived,
     Opened,
     RedemptionAsked,
+    Reported,
     ResumeAsked,
     Resumed,
     Walked,
@@ -56,6 +57,9 @@ KINDS_TOLD = {
     Kind.rebased.name: "the wall was set anew, as announced: the highest price is that of this strike",
     Kind.locked.name: "less than a twentieth of the full cushion is left above the wall",
     Kind.unlocked.name: "the cushion is back: the vault is no longer locked at its wall",
+    Kind.deleveraging.name: "the venue closed lots because somebody else's loss was not covered",
+    Kind.by_hand.name: "somebody else traded in the vault's account; the position is stopped",
+    "differs": "our books and the venue's are not the same, and nothing explains it: the position is stopped",
 }
 """Every kind of event that a journal tells of, in words."""
 EVENT_KINDS = tuple(KINDS_TOLD)
@@ -74,6 +78,7 @@ _FOUND_IN: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "resume_asked": ((ResumeAsked.kind,), ()),
     "resumed": ((Resumed.kind,), ()),
     "closing": ((Closing.kind,), ()),
+    "differs": ((), ('"differs":[{',)),
     "strategy_failure": ((), ('"failed":{"',)),
 }
 
@@ -120,6 +125,11 @@ def _told(entry: Entry, mandate: Mandate, decimals: int) -> Iterator[dict[str, A
             yield _plain("resumed", f"by {entry.by}: {entry.why}")
         case Closing():
             yield _plain("closing", f"by {entry.by}: {entry.why}")
+        case Reported():
+            yield from _events(entry, mandate, decimals)
+            for one in entry.differs:
+                found = _plain("differs", one.what, None, 0, f"ours: {one.ours}", f"the venue's: {one.theirs}")
+                yield found | {"position": one.position}
         case Walked():
             yield from _events(entry, mandate, decimals)
         case Decided():
@@ -147,7 +157,7 @@ def _settled(settlements: Iterable[Settlement], decimals: int) -> Iterator[dict[
             yield _plain("returned", f"{one.holder}'s deposit buys no share and went back{cost}", -one.paid, decimals)
 
 
-def _events(entry: Lived, mandate: Mandate, decimals: int) -> Iterator[dict[str, Any]]:
+def _events(entry: Lived | Reported, mandate: Mandate, decimals: int) -> Iterator[dict[str, Any]]:
     traded = instruments_of(mandate) if entry.events else {}
     for event in entry.events:
         yield from _event(event, traded, decimals)

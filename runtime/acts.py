@@ -3,6 +3,7 @@
 Each is one unit of work, and idempotent under a key.
 """
 
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,14 @@ from ringfence.runtime.clock import given_at
 from ringfence.runtime.database import in_unit, lock_vault
 from ringfence.vaults.commands import answered, asked_under
 from ringfence.vaults.entries import Cancelled, DepositAsked, Entry, RedemptionAsked
-from ringfence.vaults.errors import HolderNear, MandateChanged, NothingWaits, UnknownHolder, ZeroShares
+from ringfence.vaults.errors import (
+    HolderNear,
+    MandateChanged,
+    NothingWaits,
+    OrdersOnTheirWay,
+    UnknownHolder,
+    ZeroShares,
+)
 from ringfence.vaults.estimates import Estimate, estimate, last_decision, trading_cost
 from ringfence.vaults.mandate.terms import Mandate
 from ringfence.vaults.names import checked_key, near_holder
@@ -28,6 +36,8 @@ from ringfence.vaults.vault import Vault, create_vault
 __all__ = ["Answer", "act_on", "cancel", "deposit", "loaded", "open_vault", "redeem", "replay_key"]
 
 _Entry = TypeVar("_Entry", bound=Entry)
+_PATIENCE = 5.0
+"""Seconds that an act waits for what is on its way to the vault's venue."""
 
 
 def open_vault(engine: Engine, terms: Mandate, ts: int) -> bool:
@@ -214,10 +224,16 @@ def _act(
             raise _Rehearsed(answer)
         return answer
 
-    try:
-        return in_unit(engine, work)
-    except _Rehearsed as rehearsal:
-        return cast(Answer[_Entry], rehearsal.answer)
+    begun = time.monotonic()
+    while True:
+        try:
+            return in_unit(engine, work)
+        except _Rehearsed as rehearsal:
+            return cast(Answer[_Entry], rehearsal.answer)
+        except OrdersOnTheirWay:
+            if time.monotonic() - begun > _PATIENCE:
+                raise
+            time.sleep(0.1)
 
 
 class _Rehearsed(Exception):

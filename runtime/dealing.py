@@ -20,6 +20,7 @@ from ringfence.risk.book import Book, Walk
 from ringfence.risk.events import Kind
 from ringfence.runtime.account import Known
 from ringfence.runtime.database import in_unit, lock_vault, unit_of_work
+from ringfence.runtime.errors import ExchangeBlank
 from ringfence.runtime.paper_accounts import PaperAccount, PaperAccounts
 from ringfence.runtime.reporting import booked
 from ringfence.runtime.setup import Setup
@@ -57,6 +58,7 @@ class _Look:
     ahead: Ahead
     book: Book
     clock: int
+    last_bar: int | None
     booked: int
     version: int
     paid_in: int
@@ -84,12 +86,15 @@ class Dealer:
     def deal(self, name: str, choose: Choice) -> Step | None:
         """Live through a vault's next stretch, all of it or nothing; None where there is nothing to live through.
 
-        Refused: ExchangeRunning (somebody else is at it), NoAnswer (what was written down stays, and is gone on with).
+        Refused: ExchangeRunning (somebody else is at it), NoAnswer (what was written down stays, and is gone on with),
+        ExchangeBlank.
         """
         with self.accounts.of(name) as account:
             look = self._look(name, choose)
             if look is None:
                 return None
+            if account.opening < 0 and look.last_bar is not None:
+                raise ExchangeBlank(name, str(self.accounts.folder))
             account.prepare(look.ahead.setup, look.paid_in)
             if look.written is None:
                 found = self._listened(look, account)
@@ -114,7 +119,7 @@ class Dealer:
                 return None
             close = ahead.stretch.close if ahead.stretch.slot is not None else vault.strike_of(vault.clock)
             return _Look(
-                ahead, book_of(vault, close), vault.clock, vault.reported, row["version"],
+                ahead, book_of(vault, close), vault.clock, vault.last_bar, vault.reported, row["version"],
                 -vault.ledger.balance("world"), vault.halted_since is not None, _waiting(vault),
                 ordered(connection, vault),
             )  # fmt: skip

@@ -23,7 +23,7 @@ from ringfence.runtime.bar_store import Window, last_recorded, load_inside, load
 from ringfence.runtime.database import in_unit, lock_vault, unit_of_work
 from ringfence.runtime.dealing import Ahead, Dealer, ordered
 from ringfence.runtime.duties import look
-from ringfence.runtime.errors import ExchangeRunning, NoBars
+from ringfence.runtime.errors import ExchangeNotNamed, ExchangeRunning, NoBars
 from ringfence.runtime.paper_accounts import PaperAccounts
 from ringfence.runtime.proposals import Here, Proposed, Proposer
 from ringfence.runtime.setup import Setup
@@ -57,6 +57,12 @@ def _standing(row: RowMapping) -> _Standing:
     """A halt counts once what was on its way before it is booked."""
     is_halted = row["halted_since"] is not None and row["ordered"] is None
     return _Standing(row["mandate"], is_halted, row["closing_since"] is not None)
+
+
+def _demand_no_exchange(row: RowMapping) -> None:
+    """Passes for a vault whose venue fills at once. Refused: ExchangeNotNamed."""
+    if row["reported"] or row["ordered"] is not None:
+        raise ExchangeNotNamed(row["name"])
 
 
 class _Ahead(NamedTuple):
@@ -138,6 +144,7 @@ class Desk:
 
     def _guard(self, connection: Connection, name: str) -> int:
         row = lock_vault(connection, name)
+        _demand_no_exchange(row)
         if row["last_bar"] is None:
             return 0
         setup, acted = self.setup(connection, row["mandate"]), 0
@@ -193,6 +200,7 @@ class Desk:
     def _decide(self, connection: Connection, name: str, ahead: "_Ahead") -> int:
         """Decide what was looked up before, as far as it goes in UNIT, unless something has moved since."""
         row = lock_vault(connection, name)
+        _demand_no_exchange(row)
         setup, window = ahead.setup, ahead.window
         stands = _standing(row)
         moved = (row["clock"], stands) != (ahead.clock, ahead.stands)

@@ -208,12 +208,40 @@ class SchemaNewer(SchemaError):
 
 
 class ExchangeRunning(RingfenceError):
-    """Nothing was started; another process serves these books, and two would fill every order twice."""
+    """Nothing was asked of the exchange; another process is dealing for the same vault, and two at once could not tell
+    whose order is whose."""
+
+    transient = True
 
     books: str
 
     def __str__(self) -> str:
-        return f"{self.books}: another paper exchange serves these books; stop it first, or name other books"
+        return f"{self.books}: another process deals at this exchange; it will be done in a moment"
+
+
+class ExchangeBlank(RingfenceError):
+    """The vault stays where it is; an exchange whose books begin in the middle of its life cannot hold what it holds."""
+
+    vault: str
+    books: str
+
+    def __str__(self) -> str:
+        return (
+            f"vault {self.vault} has lived before these books of an exchange begin: {self.books}; put its own books "
+            f"back there, or let it live on where it did (RINGFENCE_EXCHANGE as it was)"
+        )
+
+
+class ExchangeNotNamed(RingfenceError):
+    """The vault stays where it is; its positions stand in the books of an exchange that is not named here."""
+
+    vault: str
+
+    def __str__(self) -> str:
+        return (
+            f"vault {self.vault} deals at a paper exchange with books of its own; name their folder in "
+            f"RINGFENCE_EXCHANGE, as it was when it was opened"
+        )
 
 
 class RecordingDiffers(RingfenceError):

@@ -11,7 +11,7 @@ from ringfence.risk.book import Floats, Ints
 from ringfence.risk.events import Event
 from ringfence.runtime.runs import PositionRun, VaultRun, liquidation_distance
 from ringfence.vaults import journal
-from ringfence.vaults.entries import Amended, Decided, Happened, Held, Lived, Opened, Walked
+from ringfence.vaults.entries import Amended, Decided, Happened, Held, Lived, Opened, Reported, Walked
 from ringfence.vaults.errors import EntryUnreadable
 from ringfence.vaults.ledger import Ledger
 from ringfence.vaults.mandate.recorded import instruments_of
@@ -25,9 +25,9 @@ def run_of(connection: Connection, row: RowMapping) -> VaultRun:
     it lives under now. Refused: EntryUnreadable."""
     terms = _terms(connection, row["id"])
     ts, decided, events = [], list[Decided](), list[Happened]()
-    for found in journal.rows(connection, row["id"], Decided, Walked):
+    for found in journal.rows(connection, row["id"], Decided, Walked, Reported):
         entry = found.entry
-        assert isinstance(entry, Lived)
+        assert isinstance(entry, Lived | Reported)
         events += entry.events
         if not isinstance(entry, Decided):
             continue

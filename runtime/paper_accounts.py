@@ -14,14 +14,15 @@ from pathlib import Path
 from ringfence.markets.exchange.books import ExchangeBooks
 from ringfence.markets.exchange.client import Client, Operator
 from ringfence.markets.exchange.counter import Counter
-from ringfence.markets.exchange.faults import NO_FAULTS, FaultPlan
+from ringfence.markets.exchange.faults import NO_FAULTS, FaultPlan, read_plan
 from ringfence.markets.exchange.terms import Charges, TradedBar, contract_of
 from ringfence.risk.book import Walk
 from ringfence.runtime.account import Account
 from ringfence.runtime.errors import ExchangeRunning
+from ringfence.runtime.settings import Settings
 from ringfence.runtime.setup import Setup
 
-__all__ = ["PaperAccount", "PaperAccounts"]
+__all__ = ["PaperAccount", "PaperAccounts", "paper_accounts"]
 
 _NAME = "the paper exchange"
 _CHARGES = ("half_spread", "slippage", "taker_fee", "liquidation_fee", "volume_share")
@@ -94,3 +95,11 @@ class PaperAccounts:
             if vault not in self._kept:
                 self._kept[vault] = PaperAccount(vault, ExchangeBooks(file), self.plan)
             yield self._kept[vault]
+
+
+def paper_accounts(stated: Settings) -> PaperAccounts | None:
+    """Those of the settings; None where none are named. Refused: UnreadableFile, for a plan of faults."""
+    if stated.exchange is None:
+        return None
+    plan = NO_FAULTS if stated.exchange_faults is None else read_plan(stated.exchange_faults)
+    return PaperAccounts(stated.exchange, plan)

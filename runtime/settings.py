@@ -1,6 +1,7 @@
-"""Where the runtime finds its database and its broker, and how it logs, from the environment (RINGFENCE_DATABASE,
-RINGFENCE_BROKER, RINGFENCE_LOG)."""
+"""Where the runtime finds its database and its broker (RINGFENCE_DATABASE, RINGFENCE_BROKER), where its vaults trade
+(RINGFENCE_EXCHANGE, RINGFENCE_EXCHANGE_FAULTS) and how it logs (RINGFENCE_LOG), from the environment."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
@@ -23,6 +24,10 @@ class Settings(BaseSettings):
     database: Annotated[str, NoDecode] = Field(default="sqlite:///ringfence.db", min_length=1)
     broker: Annotated[str, NoDecode] = Field(default="redis://localhost:6379/0", min_length=1)
     log: Literal["text", "json"] = "text"
+    exchange: Path | None = None
+    """A folder of paper exchanges with books of their own; None: the venue fills at once."""
+    exchange_faults: Path | None = None
+    """What goes wrong at them: JSON, as `markets.exchange.faults` has it."""
 
     def model_post_init(self, context: Any, /) -> None:
         """Refuses an address whose scheme names nothing that is supported."""

@@ -15,12 +15,14 @@ from celery import Celery
 from celery.signals import worker_process_init, worker_process_shutdown
 from celery.utils.log import get_task_logger
 
+from ringfence.markets.errors import NoAnswer
 from ringfence.runtime import halting, metrics
 from ringfence.runtime.database import open_engine
 from ringfence.runtime.desk import Desk
 from ringfence.runtime.duties import claim, keep_slow, let_go, put_off
-from ringfence.runtime.errors import DatabaseError, DatabaseReplaced, SlowStrategy
+from ringfence.runtime.errors import DatabaseError, DatabaseReplaced, ExchangeRunning, SlowStrategy
 from ringfence.runtime.logs import bound
+from ringfence.runtime.paper_accounts import paper_accounts
 from ringfence.runtime.proposals import MOMENT, Apart
 from ringfence.runtime.proposers import Proposers
 from ringfence.runtime.settings import settings
@@ -96,7 +98,8 @@ def _take_desk(**_: object) -> None:
     """Each child opens a connection of its own; none is inherited through the fork."""
     global _is_child
     _is_child = True
-    _desks[:] = [Desk(open_engine(settings().database, create=False), proposer=Apart(Proposers()))]
+    engine, accounts = open_engine(settings().database, create=False), paper_accounts(settings())
+    _desks[:] = [Desk(engine, proposer=Apart(Proposers()), accounts=accounts)]
 
 
 @worker_process_shutdown.connect  # type: ignore[untyped-decorator]
@@ -132,13 +135,16 @@ def settle(vaults: list[str], patient: bool = False) -> int:
         except SlowStrategy as taken:
             log.info("%s", taken)
             slow.append(name)
+        except ExchangeRunning as taken:
+            log.info("%s", taken)
+            done.append(name)
         except DatabaseReplaced:
             _end_worker()
             raise
         except Exception as failure:
             log.exception("vault %s could not be stepped", name, extra={"vault": name})
             metrics.failed(failure)
-            told, blamed = f"{type(failure).__name__}: {failure}", not isinstance(failure, DatabaseError)
+            told, blamed = f"{type(failure).__name__}: {failure}", not isinstance(failure, (DatabaseError, NoAnswer))
             put_off(desk.engine, name, told, clock(), blamed=blamed)
     if slow:
         keep_slow(desk.engine, slow, claimed)
@@ -178,8 +184,8 @@ def guard(vaults: list[str]) -> int:
 
 @app.task(name="ringfence.audit")  # type: ignore[untyped-decorator]
 def audit(vaults: list[str]) -> int:
-    """Check the laws of these vaults' books anew; one for which a law does not hold is halted, alone. Returns how many
-    laws do not hold.
+    """Check the laws of these vaults' books anew, and compare them with their exchanges'; one for which a law does not
+    hold is halted, alone, and positions that differ are stopped. Returns how many laws do not hold and how much differs.
 
     Refused, with nothing done: TypeError for what is no list of names.
     """
@@ -188,6 +194,7 @@ def audit(vaults: list[str]) -> int:
     for name in vaults:
         try:
             found = halting.audit(desk.engine, name, clock())
+            differing = desk.reconcile(name)
         except DatabaseReplaced:
             _end_worker()
             raise
@@ -196,7 +203,9 @@ def audit(vaults: list[str]) -> int:
             continue
         for breach in found:
             log.error("vault %s breaks a law and is halted: %s", name, breach)
-        broken += len(found)
+        if differing:
+            log.error("vault %s: %d differences from its exchange's books; its positions are stopped", name, differing)
+        broken += len(found) + differing
     return broken
 
 

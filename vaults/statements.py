@@ -21,6 +21,7 @@ from ringfence.vaults.entries import (
     Entry,
     Lived,
     RedemptionAsked,
+    Reported,
     Walked,
 )
 from ringfence.vaults.errors import EntryUnreadable, StatementDisagrees
@@ -326,9 +327,11 @@ def breaches(connection: Connection, vault_id: int) -> list[Breach]:
 
 def _last(connection: Connection, vault_id: int, reading: _Reading) -> tuple[int, int]:
     """(NAV, wall) as the journal's last row of money says."""
-    row = journal.last_row(connection, vault_id, Amended, DepositAsked, RedemptionAsked, Cancelled, Walked, Decided)
+    row = journal.last_row(
+        connection, vault_id, Amended, DepositAsked, RedemptionAsked, Cancelled, Reported, Walked, Decided
+    )
     match None if row is None else reading.entry(row):
-        case Amended() | DepositAsked() | RedemptionAsked() | Cancelled() | Lived() as entry:
+        case Amended() | DepositAsked() | RedemptionAsked() | Cancelled() | Reported() | Lived() as entry:
             return entry.nav, entry.wall
     return 0, 0
 

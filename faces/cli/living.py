@@ -12,8 +12,8 @@ import typer
 from ringfence.faces.cli.app import Database, Venues, app, database, database_url, remark
 from ringfence.faces.cli.running import BarFiles, FundingFiles, Mandates, MarkFiles
 
-__all__ = ["BrokerAddress", "broker", "feed", "open_vaults", "paper_exchange", "schedule", "until_stopped", "up",
-           "watch", "write_log_of"]  # fmt: skip
+__all__ = ["BrokerAddress", "broker", "feed", "open_vaults", "schedule", "until_stopped", "up", "watch",
+           "write_log_of"]  # fmt: skip
 
 BrokerAddress = Annotated[
     str | None,
@@ -129,20 +129,6 @@ def broker(
             time.sleep(0.2)
             if not server.is_running():
                 raise typer.Exit(1)
-
-
-@app.command(hidden=True)
-def paper_exchange(
-    books: Annotated[Path, typer.Option("--books", metavar="FILE", help="Its own books, made where there are none.")],
-    socket: Annotated[Path, typer.Option("--socket", metavar="FILE", help="Where its accounts speak to it.")],
-    faults: Annotated[Path | None, typer.Option("--faults", metavar="FILE", help="What goes wrong: JSON.")] = None,
-) -> None:
-    """Run a paper exchange with books of its own, for this user alone, until SIGTERM."""
-    from ringfence.markets.exchange.faults import NO_FAULTS, read_plan
-    from ringfence.runtime.paper_exchange import serve
-
-    write_log_of("exchange")
-    serve(books, socket, NO_FAULTS if faults is None else read_plan(faults), until_stopped())
 
 
 @app.command()

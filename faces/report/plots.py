@@ -44,6 +44,7 @@ BOUND_COLOURS = {
     Bound.flow: "#06b6d4",
     Bound.at_wall: "#a21caf",
     Bound.volume: "#a3a30f",
+    Bound.venue: "#525252",
 }
 
 MARKERS = {

@@ -1,15 +1,11 @@
-"""The client of an exchange over a local socket: it waits for a limited time, and never takes silence for an answer.
+"""The client of an exchange that is asked line by line: it never takes silence for an answer.
 
-One request a connection: there is nothing to reconnect, and an exchange that was away is there again with the next
-request. A request to which no whole answer came is `Unknown` where it was to change something, also where it could not
-even be sent: whoever asks reads it back in any case.
+A request to which no whole answer came is `Unknown` where it was to change something, also where it could not even be
+sent: whoever asks reads it back in any case.
 """
 
-import socket
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 from ringfence.markets.errors import ExchangeRefused, NoAnswer
@@ -34,39 +30,11 @@ from ringfence.markets.exchange.protocol import (
 from ringfence.markets.exchange.terms import Charges, Contract, TradedBar
 from ringfence.markets.exchange.wire import Malformed, document, parsed, rows_of, taken, taken_ending, written
 
-__all__ = ["Client", "Operator", "Send", "over_socket"]
-
-SECONDS = 5.0
-"""That a request waits for its answer."""
-_ANSWER_MAX = 1 << 26
-_CHUNK = 1 << 16
+__all__ = ["Client", "Operator", "Send"]
 
 _Kind = TypeVar("_Kind")
 Send = Callable[[bytes], bytes]
 """Takes a line there and brings the answer's line; OSError where none came."""
-
-
-def over_socket(path: Path, seconds: float = SECONDS) -> Send:
-    """Through a Unix socket, with so many seconds for all of it: connecting, sending, and the whole answer."""
-
-    def send(line: bytes) -> bytes:
-        deadline, content = time.monotonic() + seconds, bytearray()
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(seconds)
-            connection.connect(str(path))
-            connection.sendall(line)
-            while not content.endswith(b"\n"):
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise TimeoutError(f"no answer within {seconds:g} s")
-                connection.settimeout(left)
-                chunk = connection.recv(_CHUNK)
-                content += chunk
-                if not chunk or len(content) > _ANSWER_MAX:
-                    raise ConnectionResetError("the connection ended before the answer did")
-        return bytes(content)
-
-    return send
 
 
 @dataclass(frozen=True)
@@ -185,7 +153,7 @@ def _int(told: Any) -> int:
 
 
 class Operator:
-    """The verbs of the paper exchange's operator, over the operator's own socket. Refused: ExchangeRefused; NoAnswer,
+    """The verbs of the paper exchange's operator, asked the same way. Refused: ExchangeRefused; NoAnswer,
     after which the same may be asked again: only `pay` would do it twice."""
 
     def __init__(self, name: str, send: Send) -> None:
