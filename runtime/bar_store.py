@@ -357,15 +357,19 @@ def load_window(
 
 
 def load_inside(
-    connection: Connection, symbols: tuple[str, ...], timeframe: int, until: int, last_bar: int
+    connection: Connection, symbols: tuple[str, ...], timeframe: int, until: int, lived: tuple[int, int]
 ) -> Market | None:
-    """The bars after `last_bar` (UTC ms) and before `until` that lie inside the slot of `timeframe` ms that they begin
-    in: all but the one that ends with it; None where there is none."""
+    """The bars before `until` (UTC ms) that lie inside the slot of `timeframe` ms that they begin in, all but the one
+    that ends with it, for a vault that has `lived`: its last bar, and the time up to which it has lived. None where
+    there is none; a slot in which it stands is decided before any bar of the next one is lived."""
+    last_bar, clock = lived
     keys, series = tuple(map(instrument_key, symbols)), {}
     about = select(bar_series.c.instrument, bar_series.c.timeframe, bar_series.c.volume_known)
     known = {key: (length, bool(volume)) for key, length, volume in connection.execute(
         about.where(bar_series.c.instrument.in_(keys)))}  # fmt: skip
     stop = min(until, (last_bar // timeframe + 2) * timeframe)
+    if clock % timeframe:
+        stop = min(stop, (clock // timeframe + 1) * timeframe)
     for symbol, key in zip(symbols, keys, strict=True):
         length, with_volume = known[key]
         before = connection.execute(_BEFORE, {"instrument": key, "ts": last_bar + 1, "most": 1}).all()

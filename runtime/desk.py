@@ -162,7 +162,7 @@ class Desk:
     @staticmethod
     def _inside(connection: Connection, setup: Setup, vault: Vault, until: int) -> Market | None:
         assert vault.last_bar is not None
-        return load_inside(connection, setup.symbols, setup.mandate.timeframe, until, vault.last_bar)
+        return load_inside(connection, setup.symbols, setup.mandate.timeframe, until, (vault.last_bar, vault.clock))
 
     def _live(self, name: str, slot: int, more: Callable[[], bool]) -> int:
         decided = 0

@@ -177,10 +177,16 @@ def claim(engine: Engine, vaults: Sequence[str], now: int) -> tuple[str, ...]:
     return in_unit(engine, work)
 
 
-def let_go(engine: Engine, vaults: Iterable[str], claimed: int) -> None:
+def let_go(engine: Engine, vaults: Iterable[str], claimed: int, done: Iterable[str] = ()) -> None:
     """What was claimed at `claimed` (UTC ms) was done, or not begun. A claim that has run out and is somebody else's by
-    now stays his."""
-    in_unit(engine, lambda connection: connection.execute(delete(duty).where(_claimed(vaults, claimed))))
+    now stays his; but a vault that was `done` can be stepped, and the attempts before his say nothing against it."""
+    ids = select(vault.c.id).where(vault.c.name.in_(tuple(done)))
+
+    def work(connection: Connection) -> None:
+        connection.execute(delete(duty).where(_claimed(vaults, claimed)))
+        connection.execute(update(duty).where(duty.c.vault_id.in_(ids), duty.c.attempts > 1).values(attempts=1))
+
+    in_unit(engine, work)
 
 
 def keep_slow(engine: Engine, vaults: Iterable[str], claimed: int) -> None:

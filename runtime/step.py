@@ -175,14 +175,17 @@ def live_through(
     acted = run.until(end, stretch.inside)
     if acted is not None:
         run, close = again(looked, acted + 1), int(walk.ts[acted]) + walk.length
+        run.hear()
         return Step(close, _walked(setup, book, stretch, run, acted), _balances(setup, book), acted, run.foreseen)
     if stretch.slot is None and not stretch.stops:
         return None
     if stretch.passes or stretch.stops:
         close = stretch.close if stretch.passes else int(walk.ts[-1]) + walk.length
+        run.hear()
         return Step(close, _walked(setup, book, stretch, run, end - 1), _balances(setup, book), end - 1, run.foreseen)
     if looked is not walk:
         run = again(walk, end)
+    run.hear()
     return Step(stretch.close, _decided(setup, book, stretch, run), _balances(setup, book), end - 1, run.foreseen)
 
 
@@ -207,6 +210,7 @@ class _Run:
         self.dealt: tuple[Dealt, ...] | None = None
         self.foreseen = 0
         self._setup, self._book, self._walk, self._answers, self._tick = setup, book, walk, answers, tick
+        self._tape = blank_tape(0, 0)
 
     def until(self, end: int, inside: int) -> int | None:
         """Live through the bars before `end`; or, once money moved at one of the first `inside`, return that one."""
@@ -225,12 +229,18 @@ class _Run:
             self.events += [happened(event, setup.names) for event in read_events(tape, 0, 0)]
             self.transfers += moved(tape, setup.names)
             rewind(tape)
-        if answers is not None:
-            if tape.used[7] or tape.used[6] < len(answers):
-                raise ValueError("the venue has answered to something else than what is asked of it")
-            self.dealt = tuple(self._dealt(number, act) for number, act in enumerate(tape.acts[: int(tape.used[6])]))
-            self.foreseen = len(self.dealt) - len(answers)
+        self._tape = tape
         return None
+
+    def hear(self) -> None:
+        """Take down what the venue was asked for. Refused: ValueError, where it has answered to something else."""
+        if self._answers is None:
+            return
+        asked = int(self._tape.used[6])
+        if self._tape.used[7] or asked < len(self._answers):
+            raise ValueError("the venue has answered to something else than what is asked of it")
+        self.dealt = tuple(self._dealt(number, act) for number, act in enumerate(self._tape.acts[:asked]))
+        self.foreseen = asked - len(self._answers)
 
     def _dealt(self, number: int, act: Any) -> Dealt:
         position, kind = self._setup.names[act.position], Kind(int(act.kind)) if act.lots else None

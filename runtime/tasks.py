@@ -148,7 +148,7 @@ def settle(vaults: list[str], patient: bool = False) -> int:
             put_off(desk.engine, name, told, clock(), blamed=blamed)
     if slow:
         keep_slow(desk.engine, slow, claimed)
-    let_go(desk.engine, [*done, *left], claimed)
+    let_go(desk.engine, [*done, *left], claimed, done)
     return stepped
 
 

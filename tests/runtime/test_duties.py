@@ -246,9 +246,10 @@ def test_a_database_of_the_schema_before_is_fed_up_to_its_last_bar(sqlite_databa
     before = contents(one.engine)
     one.engine.dispose()
     engine = open_engine(sqlite_database, create=False)
-    columns = ("closing_since", "resume_asked", "halted_since", "nav_low", "clock")
+    columns = ("reported", "ordered", "closing_since", "resume_asked", "halted_since", "nav_low", "clock")
     with unit_of_work(engine) as connection:
         for statement in ("DROP TABLE duty", "DROP TABLE glance", "DROP TABLE fed", "DROP TABLE quality",
+                          "ALTER TABLE position DROP COLUMN pending",
                           *(f"ALTER TABLE vault DROP COLUMN {column}" for column in columns),
                           "UPDATE alembic_version SET version_num = '0003'"):  # fmt: skip
             connection.exec_driver_sql(statement)

@@ -95,6 +95,17 @@ def test_money_that_moves_inside_a_slot_is_told_at_its_bar(whole: Tide) -> None:
     assert verdict.slots == len(told(whole, Decided))
 
 
+def test_a_guard_lives_no_bar_of_the_next_slot_before_the_one_in_which_the_vault_stands_is_decided(
+    whole: Tide, tmp_path: Path, setup: Setup
+) -> None:
+    """All is fed, a slot ends in a hole, and the guard comes first each time."""
+    one = paid_in(f"sqlite:///{tmp_path / 'guarded.db'}", falling(3), setup)
+    for close in range(START + SLOT, START + (BARS + 1) * HOUR, SLOT):
+        one.desk.guard("tide")
+        one.desk.step("tide", close - SLOT)
+    assert bare(one) == bare(whole)
+
+
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(1, 5), looks=st.lists(st.sampled_from(["guard", "settle", "both", "nobody"]),
                                               min_size=BARS, max_size=BARS))  # fmt: skip
