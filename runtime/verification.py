@@ -370,7 +370,9 @@ class _Life:
             return
         if last_bar is None:
             raise ValueError("a vault that has lived through no bar stands inside no slot")
-        market = load_inside(self._connection, setup.symbols, timeframe, recorded.last_bar + 1, (last_bar, repeated.clock))
+        market = load_inside(
+            self._connection, setup.symbols, timeframe, recorded.last_bar + 1, (last_bar, repeated.clock)
+        )
         if market is None:
             raise ValueError("no recorded bars are left inside the slot")
         stretch = unfinished(market)

@@ -1,5 +1,7 @@
 """What a vault's venue is being asked for, what its positions wait for, and collateral on its way into them."""
 
+import re
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -8,12 +10,6 @@ down_revision = "0006"
 
 _VENUE = "reported >= 0 AND (ordered IS NULL OR ordered BETWEEN 1 AND journal_seq)"
 _VENUE_INTEGERS = "typeof(reported) = 'integer' AND typeof(ordered) IN ('integer', 'null')"
-_CHANGED = {
-    ("account", "name"): ("(name LIKE 'margin:_%')", "(name LIKE 'margin:_%') OR (name LIKE 'order_margin:_%')"),
-    ("transfer", "edge"): ("16, 17, 18)", "16, 17, 18, 19, 20, 21)"),
-    ("transfer", "position"): ("11, 12, 13)", "11, 12, 13, 19, 20, 21)"),
-}
-"""By table and check: what it ended with, and what it ends with now."""
 _ACCOUNTS = "name IN ('costs', 'cushion', 'entering', 'funding', 'reserve', 'shortfall', 'venue', 'world') OR "
 _STATED = {
     ("account", "name"): f"{_ACCOUNTS}(name LIKE 'margin:_%') OR (name LIKE 'order_margin:_%')",
@@ -45,10 +41,10 @@ def _rebuild(table: str) -> None:
     told = sa.text("SELECT type, sql FROM sqlite_master WHERE tbl_name = :name AND sql IS NOT NULL")
     parts = connection.execute(told, {"name": table}).all()
     (made,) = (sql for kind, sql in parts if kind == "table")
-    for (of, _), (before, after) in _CHANGED.items():
-        if of == table:
-            made = made.replace(before, after)
-    op.execute(made.replace(f"CREATE TABLE {table}", f"CREATE TABLE {table}_anew", 1))
+    for (of, name), condition in _STATED.items():
+        if of == table:  # each stands in a line of its own
+            made = re.sub(rf"(CONSTRAINT ck_{table}_{name} CHECK )\(.*\)", rf"\g<1>({condition})", made)
+    op.execute(re.sub(rf'^CREATE TABLE "?{table}"?', f"CREATE TABLE {table}_anew", made))
     op.execute(f"INSERT INTO {table}_anew SELECT * FROM {table}")
     op.execute(f"DROP TABLE {table}")
     op.execute(f"ALTER TABLE {table}_anew RENAME TO {table}")
