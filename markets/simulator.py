@@ -195,7 +195,7 @@ def _run(book: Any, terms: Any, walk: Any, record: Any, plans: Any, span: Any, r
                     plans[p].equity = max(0, equity_at(position, instrument, prices.mark_close))
                     nav += plans[p].equity
                     strikes = strikes and position.pending == 0 and (prices.valid or position.quantity == 0)
-            cash = vault.reserve + vault.cushion + vault.in_flight
+            cash = vault.reserve + vault.cushion
             if vault.shares > 0 and worst + cash < vault.nav_low:
                 vault.nav_low = worst + cash
             if row < 0:

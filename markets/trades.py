@@ -78,7 +78,7 @@ class Outcome(NamedTuple):
 @inlined
 def _worth(hall: Any) -> int:
     """NAV at the marks of the close."""
-    nav: int = hall.vault.reserve + hall.vault.cushion + hall.vault.in_flight
+    nav: int = hall.vault.reserve + hall.vault.cushion
     for p in range(hall.vault.first, hall.vault.last):
         symbol = hall.positions[p].symbol
         nav += max(0, equity_at(hall.positions[p], hall.instruments[symbol], hall.bars[symbol].mark_close))

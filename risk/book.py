@@ -89,7 +89,6 @@ VAULT = np.dtype(
         ("last", _INT),
         ("reserve", _INT),
         ("cushion", _INT),
-        ("in_flight", _INT),  # collateral on its way into positions: part of NAV, but no cash
         ("entering", _INT),  # deposits that the next strike puts to work, minor units; no part of NAV
         ("shares", _INT),
         ("waiting", _INT),  # shares whose redemption the next strike pays

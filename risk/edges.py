@@ -59,8 +59,7 @@ class Edge(IntEnum):
     pay_back = 17
     rebase = 18
     commit = 19
-    take = 20
-    give_back = 21
+    give_back = 20
 
     @property
     def debit(self) -> AccountKind:
@@ -96,6 +95,5 @@ _ENDS: dict[Edge, tuple[AccountKind, AccountKind]] = {
     Edge.pay_back: (AccountKind.entering, AccountKind.world),
     Edge.rebase: (AccountKind.reserve, AccountKind.cushion),
     Edge.commit: (AccountKind.cushion, AccountKind.order_margin),
-    Edge.take: (AccountKind.order_margin, AccountKind.margin),
     Edge.give_back: (AccountKind.order_margin, AccountKind.cushion),
 }

@@ -220,7 +220,7 @@ class ExchangeRunning(RingfenceError):
 
 
 class ExchangeBlank(RingfenceError):
-    """The vault stays where it is; an exchange whose books begin in the middle of its life cannot hold what it holds."""
+    """The vault stays where it is; an exchange whose books begin later than its life cannot hold what it holds."""
 
     vault: str
     books: str

@@ -142,7 +142,6 @@ def book_of(vault: Vault, close: int) -> Book:
     for position, held in zip(book.positions, vault.positions.values(), strict=True):
         position.quantity, position.cost, position.refused = held.quantity, held.cost, held.refused
         position.margin, position.pending = vault.ledger.margin(held.name), held.pending is not None
-    row.in_flight = 0
     for name in vault.positions:  # what was committed is given back before anything else is booked
         row.cushion += vault.ledger.order_margin(name)
     return book
@@ -287,7 +286,7 @@ def _walked(setup: Setup, book: Book, stretch: Stretch, run: _Run, bar: int) -> 
             for name, held, instrument, mark in seats
         },
         events=tuple(run.events), transfers=tuple(run.transfers), dealt=run.dealt,
-        nav=int(row.reserve) + int(row.cushion) + int(row.in_flight) + equity,
+        nav=int(row.reserve) + int(row.cushion) + equity,
     )  # fmt: skip
 
 

@@ -185,7 +185,7 @@ def guard(vaults: list[str]) -> int:
 @app.task(name="ringfence.audit")  # type: ignore[untyped-decorator]
 def audit(vaults: list[str]) -> int:
     """Check the laws of these vaults' books anew, and compare them with their exchanges'; one for which a law does not
-    hold is halted, alone, and positions that differ are stopped. Returns how many laws do not hold and how much differs.
+    hold is halted, alone, and positions that differ are stopped. Returns how many laws do not hold, and differences.
 
     Refused, with nothing done: TypeError for what is no list of names.
     """

@@ -339,7 +339,7 @@ class OrdersOnTheirWay(VaultError):
     def __str__(self) -> str:
         return (
             f"vault {self.name}: its orders are on their way to its venue, and nothing else is done until it has "
-            f"answered; try again in a moment, and `ringfence doctor` says whether it answers"
+            f"answered; try again in a moment"
         )
 
 

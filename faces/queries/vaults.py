@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Engine, RowMapping, select
 
 from ringfence.faces.queries.rows import terms_of, vault_rows
-from ringfence.risk.edges import AccountKind
+from ringfence.risk.edges import OF_POSITIONS, AccountKind
 from ringfence.runtime.database import lock_vault, unit_of_work
 from ringfence.vaults.mandate.terms import MILLION, SHARE, Mandate
 from ringfence.vaults.shares import wall
@@ -52,7 +52,7 @@ def vaults(engine: Engine) -> list[dict[str, Any]]:
 def _vault(row: RowMapping, terms: Mapping[str, Any], balances: Mapping[str, int], is_open: bool) -> dict[str, Any]:
     decimals, timeframe = row["decimals"], parse_duration(terms["timeframe"])
     loss_cap = int(SHARE.parse(terms["loss_cap"]))
-    margin = sum(balance for name, balance in balances.items() if name.startswith(f"{AccountKind.margin}:"))
+    margin = sum(balance for name, balance in balances.items() if name.partition(":")[0] in OF_POSITIONS)
     nav, shares, entering = row["last_nav"], row["shares"], balances.get(AccountKind.entering, 0)
     must_stand = wall(row["high_water_mark"], MILLION - loss_cap, shares)
     slot = None if row["last_bar"] is None else (row["clock"] // timeframe - 1) * timeframe

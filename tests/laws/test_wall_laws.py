@@ -19,7 +19,7 @@ import pytest
 from ringfence.markets.simulator import simulate
 from ringfence.risk.arithmetic import product_down, product_up
 from ringfence.risk.book import Book, Rows
-from ringfence.risk.edges import AccountKind, Edge
+from ringfence.risk.edges import OF_POSITIONS, AccountKind, Edge
 from ringfence.risk.events import Kind
 from ringfence.risk.tape import rewind
 
@@ -74,7 +74,7 @@ def check_walls(book: Book, keep: Any, marks_before: Any, listing: Rows, bars: R
     assert min(int(column.min()) for column in [*own, book.positions.margin]) >= 0, "L1: an account is overdrawn"
     total = np.add.reduceat(as_ints(book.positions.margin), vaults["first"])
     for kind in AccountKind:
-        if kind is not AccountKind.margin:
+        if kind not in OF_POSITIONS:
             total = total + as_ints(vaults[kind.value])
     assert np.all(total == 0), "L1: the accounts do not sum to zero"
     return marks

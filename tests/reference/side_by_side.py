@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ringfence.markets.simulator import simulate
-from ringfence.risk.edges import AccountKind
+from ringfence.risk.edges import OF_POSITIONS, AccountKind
 from ringfence.risk.tape import rewind
 from tests.reference.slow_book import Moved, Told, Vault
 from tests.reference.slow_flows import ask, copy_to, settle
@@ -21,7 +21,7 @@ def named(table: Any, names: Sequence[str]) -> list[tuple[Any, ...]]:
 
 def _compare_vault(book: Any, vault: Vault) -> None:
     row = book.vaults[vault.index]
-    found = {kind: int(row[kind.value]) for kind in AccountKind if kind is not AccountKind.margin}
+    found = {kind: int(row[kind.value]) for kind in AccountKind if kind not in OF_POSITIONS}
     found |= {(AccountKind.margin, one.index): int(book.positions[one.index].margin) for one in vault.positions}
     assert found == vault.accounts
     assert sum(found.values()) == 0

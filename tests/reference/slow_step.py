@@ -7,7 +7,7 @@ every bar and every plan is carried out. It was written from the rules, not from
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ringfence.risk.edges import AccountKind
+from ringfence.risk.edges import OF_POSITIONS, AccountKind
 from tests.reference.slow_book import NO_LOW, Instrument, Moved, Position, Told, TooLarge, Vault, plain, plain_rows
 from tests.reference.slow_plan import Plan, carry_out, plan_vault
 from tests.reference.slow_strike import settle_flows, strike
@@ -72,7 +72,7 @@ def _detail(vault: Vault, tick: Tick, one: Position, plan: Plan) -> PositionStat
                          int(plan.bound))  # fmt: skip
 
 
-_KINDS = {kind: kind.value for kind in AccountKind if kind is not AccountKind.margin}
+_KINDS = {kind: kind.value for kind in AccountKind if kind not in OF_POSITIONS}
 
 
 def vault_of(book: Any, limits: Any, v: int, instruments: Sequence[Any]) -> Vault:

@@ -248,7 +248,7 @@ WRONG = [
     ("transfer", {"seq": 0}, "seq"),
     ("transfer", {"seq": 2, "edge": 0}, "edge"),
     ("transfer", {"seq": 2, "edge": 1}, "edge"),
-    ("transfer", {"seq": 2, "edge": 22}, "edge"),
+    ("transfer", {"seq": 2, "edge": 21}, "edge"),
     ("transfer", {"seq": 2, "edge": 16, "position": "btc"}, "position"),
     ("account", {"name": "entering", "balance": -1}, "balance"),
     ("transfer", {"seq": 2, "edge": 6, "position": None}, "position"),

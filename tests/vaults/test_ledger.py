@@ -66,15 +66,17 @@ def test_the_reserve_gives_to_the_world_and_at_a_rebase_alone_to_the_cushion() -
     assert Edge.rebase.credit is AccountKind.cushion
     assert {edge.debit for edge in Edge if edge.credit is AccountKind.margin} == {
         AccountKind.cushion, AccountKind.venue, AccountKind.funding}  # fmt: skip
+    assert {(edge.debit, edge.credit) for edge in Edge if AccountKind.order_margin in (edge.debit, edge.credit)} == {
+        (AccountKind.cushion, AccountKind.order_margin), (AccountKind.order_margin, AccountKind.cushion)}  # fmt: skip
 
 
 def test_every_edge_joins_two_different_accounts_and_has_a_number_of_its_own() -> None:
-    assert [int(edge) for edge in Edge] == list(range(3, 19)), "1 and 2 were flows that were priced at once"
+    assert [int(edge) for edge in Edge] == list(range(3, 21)), "1 and 2 were flows that were priced at once"
     assert all(edge.debit is not edge.credit for edge in Edge)
     assert {edge.debit for edge in Edge} | {edge.credit for edge in Edge} == set(AccountKind)
     assert {edge for edge in Edge if edge.of_position} == {
         Edge.post, Edge.release, Edge.loss, Edge.profit, Edge.fee, Edge.liquidation_fee, Edge.funding_paid,
-        Edge.funding_received}  # fmt: skip
+        Edge.funding_received, Edge.commit, Edge.give_back}  # fmt: skip
 
 
 def test_a_transfer_lowers_its_debit_and_raises_its_credit(traded: Engine) -> None:

@@ -13,8 +13,8 @@ _VENUE_INTEGERS = "typeof(reported) = 'integer' AND typeof(ordered) IN ('integer
 _ACCOUNTS = "name IN ('costs', 'cushion', 'entering', 'funding', 'reserve', 'shortfall', 'venue', 'world') OR "
 _STATED = {
     ("account", "name"): f"{_ACCOUNTS}(name LIKE 'margin:_%') OR (name LIKE 'order_margin:_%')",
-    ("transfer", "edge"): f"edge IN ({', '.join(map(str, range(3, 22)))})",
-    ("transfer", "position"): "(position IS NOT NULL) = (edge IN (6, 7, 8, 9, 10, 11, 12, 13, 19, 20, 21))",
+    ("transfer", "edge"): f"edge IN ({', '.join(map(str, range(3, 21)))})",
+    ("transfer", "position"): "(position IS NOT NULL) = (edge IN (6, 7, 8, 9, 10, 11, 12, 13, 19, 20))",
 }
 
 

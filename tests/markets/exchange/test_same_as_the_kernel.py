@@ -6,7 +6,7 @@ from typing import Any
 
 import numba
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from ringfence.markets.exchange.books import ExchangeBooks
@@ -33,6 +33,10 @@ TRADES = (Kind.resize, Kind.roll, Kind.margin_call)
 ACTS = (*TRADES, Kind.liquidation)
 MOVED = (Edge.profit, Edge.loss, Edge.fee, Edge.liquidation_fee, Edge.post, Edge.release)
 CHARGES = ("half_spread", "slippage", "taker_fee", "liquidation_fee", "volume_share")
+
+
+class MovesNothing(Exception):
+    """An act without money leaves its place among the transfers open: such a world cannot be repeated."""
 
 
 class Told:
@@ -139,7 +143,8 @@ class Replayed:
         exchange's own act, of which only the transfers are passed over."""
         queues: dict[int, deque[Told]] = {}
         for one in told:
-            assert one.transfers(), "an act that moves no money would leave its place open"
+            if not one.transfers():
+                raise MovesNothing
             queues.setdefault(one.position, deque()).append(one)
         left: dict[int, list[Any]] = {}
         for edge, p, amount in moved:
@@ -233,4 +238,7 @@ def test_the_exchange_holds_after_every_bar_what_the_kernel_holds() -> None:
 @settings(max_examples=2 if SLOW else 5)
 @given(seed=st.integers(100, 2**32 - 1))
 def test_so_it_does_in_any_world(seed: int) -> None:
-    lived(drawn(seed))
+    try:
+        lived(drawn(seed))
+    except MovesNothing:
+        reject()
