@@ -13,6 +13,7 @@ from typing import Any
 from ringfence.markets.paper import fill
 from ringfence.risk.book import Order, Report, ReportKind
 from ringfence.risk.compiled import compiled, inlined
+from ringfence.risk.wall import postable, releasable
 
 __all__ = ["moved", "traded"]
 
@@ -52,7 +53,7 @@ def moved(seat: Any, tape: Any, wanted: int) -> int:
     """How much of `wanted` moves into the position (+) or out of it (-): as far as the cushion or the margin has it,
     and the venue does it."""
     vault, position = seat.vault, seat.position
-    amount: int = max(0, min(wanted, vault.cushion)) if wanted >= 0 else -max(0, min(-wanted, position.margin))
+    amount = postable(vault, wanted) if wanted >= 0 else -releasable(position, -wanted)
     if tape.acts.size == 0 or amount == 0:
         return amount
     if position.pending:

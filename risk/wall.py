@@ -17,8 +17,8 @@ from ringfence.risk.compiled import compiled, inlined
 from ringfence.risk.edges import Edge
 from ringfence.risk.tape import transfer
 
-__all__ = ["PRICE_LARGEST", "VIRTUAL_SHARES", "admit", "charge_fee", "pay_venue", "post_margin", "raised", "rebase",
-           "receive_venue", "release_margin", "settle_venue_funding", "strike", "strike_price", "wall_amount",
+__all__ = ["PRICE_LARGEST", "VIRTUAL_SHARES", "admit", "charge_fee", "pay_venue", "post_margin", "postable", "raised",
+           "rebase", "receive_venue", "releasable", "release_margin", "settle_venue_funding", "strike", "strike_price", "wall_amount",
            "wall_series"]  # fmt: skip
 
 VIRTUAL_SHARES = 10**3
@@ -113,9 +113,21 @@ def admit(vault: Any, tape: Any) -> None:
 
 
 @inlined
+def postable(vault: Any, wanted: int) -> int:
+    """As much of `wanted` as the cushion can post."""
+    return int(max(0, min(wanted, vault.cushion)))
+
+
+@inlined
+def releasable(position: Any, wanted: int) -> int:
+    """As much of `wanted` as the margin account can release."""
+    return int(max(0, min(wanted, position.margin)))
+
+
+@inlined
 def post_margin(vault: Any, position: Any, tape: Any, wanted: int) -> int:
     """Cushion to margin: as much of `wanted` as the cushion has. Returns what was posted."""
-    posted = max(0, min(wanted, vault.cushion))
+    posted = postable(vault, wanted)
     vault.cushion -= posted
     position.margin += posted
     transfer(tape, vault.index, Edge.post, position.index, posted)
@@ -125,7 +137,7 @@ def post_margin(vault: Any, position: Any, tape: Any, wanted: int) -> int:
 @inlined
 def release_margin(vault: Any, position: Any, tape: Any, wanted: int) -> int:
     """Margin to cushion: as much of `wanted` as the margin account has. Returns what was released."""
-    released = max(0, min(wanted, position.margin))
+    released = releasable(position, wanted)
     position.margin -= released
     vault.cushion += released
     transfer(tape, vault.index, Edge.release, position.index, released)

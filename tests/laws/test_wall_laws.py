@@ -213,7 +213,7 @@ BROKEN = {
     "a strike asks for more than the cash": (
         "markets/trades.py",
         "            nav = _bring_down(hall, limit, tape, nav)\n"
-        "        struck = _lacking(vault, limit.keep, nav) <= 0\n",
+        "        struck = _lacking(vault, limit.keep, nav) <= 0 and not _waits(hall)\n",
         "            struck = True\n",
     ),
     "a strike fills the reserve with nothing": ("risk/wall.py", "        vault.cushion -= lacking\n", ""),

@@ -26,12 +26,16 @@ from ringfence.risk.book import (
     rows,
     tier_deductions,
 )
+from ringfence.risk.events import Kind
 from ringfence.risk.tape import blank_tape
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 MILLION, ONE, VIRTUAL = 10**6, 2**50, 1000
 INT_MAX = 2**63 - 1
+
+OF_A_VENUE = {Kind.deleveraging, Kind.by_hand}
+"""What only a venue with books of its own tells."""
 
 START, HOUR = 1_600_000_000_000 // 3_600_000 * 3_600_000, 3_600_000
 
