@@ -18,8 +18,8 @@ from ringfence.risk.edges import Edge
 from ringfence.risk.tape import transfer
 
 __all__ = ["PRICE_LARGEST", "VIRTUAL_SHARES", "admit", "charge_fee", "pay_venue", "post_margin", "postable", "raised",
-           "rebase", "receive_venue", "releasable", "release_margin", "settle_venue_funding", "strike", "strike_price", "wall_amount",
-           "wall_series"]  # fmt: skip
+           "rebase", "receive_venue", "releasable", "release_margin", "settle_venue_funding", "strike", "strike_price",
+           "wall_amount", "wall_series"]  # fmt: skip
 
 VIRTUAL_SHARES = 10**3
 """Shares that nobody holds, part of every price per share that anyone enters or leaves at."""

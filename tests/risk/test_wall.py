@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import ringfence.risk.wall
 from ringfence.risk.book import POSITION, VAULT, rows
-from ringfence.risk.edges import MAY_BE_NEGATIVE, AccountKind, Edge
+from ringfence.risk.edges import MAY_BE_NEGATIVE, OF_POSITIONS, AccountKind, Edge
 from ringfence.risk.tape import blank_tape
 from ringfence.risk.wall import (
     PRICE_LARGEST,
@@ -46,7 +46,7 @@ def vault_of(**columns: int) -> Any:
 
 
 def balances(vault: Any, position: Any) -> dict[AccountKind, int]:
-    found = {kind: int(vault[kind.value]) for kind in AccountKind if kind is not AccountKind.margin}
+    found = {kind: int(vault[kind.value]) for kind in AccountKind if kind not in OF_POSITIONS}
     return found | {AccountKind.margin: int(position.margin)}
 
 
