@@ -10,6 +10,7 @@ inside the slot ends the stretch there; at the close itself, the positions conce
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -67,6 +68,11 @@ class _Look:
     written: Ordered | None
     """What was written down, and is not booked, by somebody who is gone."""
 
+    @property
+    def is_called_off(self) -> bool:
+        """Whether the vault was halted while what it had decided was on its way: nothing more of that is sent."""
+        return self.is_halted and self.written is not None and self.written.slot is not None
+
     def step(self, stretch: Stretch, answers: Sequence[Dealt], still: Sequence[str]) -> Step | None:
         """What comes of the stretch with these answers, while nothing is asked for the positions that stand `still`."""
         book = Book(self.book.vaults.copy(), self.book.positions.copy())
@@ -84,12 +90,13 @@ class Dealer:
     setup: SetUp
 
     def deal(self, name: str, choose: Choice) -> Step | None:
-        """Live through a vault's next stretch, all of it or nothing; None where there is nothing to live through.
+        """Live through a vault's next stretch, all of it or nothing; None where there is nothing to live through, or
+        the vault was changed meanwhile.
 
         Refused: ExchangeRunning (somebody else is at it), NoAnswer (what was written down stays, and is gone on with),
         ExchangeBlank.
         """
-        with self.accounts.of(name) as account:
+        with self.accounts.of(name) as account, suppress(StaleFence):
             look = self._look(name, choose)
             if look is None:
                 return None
@@ -108,6 +115,7 @@ class Dealer:
                 stretch = stretch.until(count)
             answers = list(look.written.answered)
             return self._asked(name, look, account, stretch, look.written.still, answers, look.written)
+        return None
 
     def _look(self, name: str, choose: Choice) -> _Look | None:
         with unit_of_work(self.engine, writes=False) as connection:
@@ -176,7 +184,7 @@ class Dealer:
                     last_bar=step.entry.last_bar, slot=step.entry.slot if isinstance(step.entry, Decided) else None,
                     answered=tuple(answers), asked_for=open_acts, still=tuple(still),
                 )  # fmt: skip
-                version = in_unit(self.engine, partial(self._order, name=name, version=version, ordered=written))
+                version = in_unit(self.engine, partial(self._order, name=name, version=version, wanted=written))
             self._ask(look, account, answers, open_acts, is_new)
             written = None if open_acts else written
 
@@ -193,17 +201,20 @@ class Dealer:
             held = quantities[act.position] + sum(
                 one.done for one in answers if one.position == act.position and one.lots
             )
-            answer = account.ask(
-                act, answers, held, look.booked, is_new=is_new, sends=in_time and not look.is_halted
-            )  # fmt: skip
+            sends = in_time and not look.is_called_off
+            answer = account.ask(act, answers, held, look.booked, is_new=is_new, sends=sends)
             answers.append(answer)
             if answer != act:
                 return
 
-    def _order(self, connection: Connection, name: str, version: int, ordered: Ordered) -> int:
-        """Write down what is about to be asked for; returns the vault's version after it."""
+    def _order(self, connection: Connection, name: str, version: int, wanted: Ordered) -> int:
+        """Write down what is about to be asked for; returns the vault's version after it. Once it is written down,
+        nothing is done."""
         vault = self._fenced(connection, name, version)
-        vault.order(vault.clock, ordered)
+        there = ordered(connection, vault)
+        if there is not None and there.model_copy(update={"transfers": ()}) == wanted:
+            return version
+        vault.order(vault.clock, wanted)
         return version + 1
 
     def _fenced(self, connection: Connection, name: str, version: int) -> Vault:

@@ -28,6 +28,7 @@ from ringfence.runtime.desk import Desk
 from ringfence.runtime.doorbell import Doorbell
 from ringfence.runtime.duties import troubles
 from ringfence.runtime.errors import DatabaseError
+from ringfence.runtime.paper_accounts import PaperAccounts
 from ringfence.runtime.scheduler import EVERY, Scheduler
 from ringfence.runtime.setup import set_up
 from ringfence.runtime.tasks import SETTLEMENT, app, clock
@@ -54,8 +55,9 @@ Ledger = dict[str, list[tuple[Any, ...]]]
 
 
 @contextmanager
-def opened(url: str) -> Iterator[Engine]:
-    """The vaults in the database at `url`: paid in to, one slot lived, a redemption waiting, the rest due."""
+def opened(url: str, accounts: PaperAccounts | None = None) -> Iterator[Engine]:
+    """The vaults in the database at `url`: paid in to, one slot lived, a redemption waiting, the rest due. They deal at
+    `accounts`; None: their venue fills at once."""
     engine = open_engine(url, create=True)
     try:
         migrate(engine)
@@ -64,7 +66,7 @@ def opened(url: str) -> Iterator[Engine]:
         for number, name in enumerate(NAMES):
             open_vault(engine, tide(name, str(2 + number % 4)).mandate, START)
             deposit(engine, name, "alice", 1_000 * UNIT + number, START, f"paid-{number}")
-            Desk(engine).step(name, START)
+            Desk(engine, accounts=accounts).step(name, START)
             redeem(engine, name, "alice", 10**10, START + HOUR, f"asked-{number}")
         anchored = MANDATE.format(name=ANCHOR, leverage=1).replace("BTC/USDT:USDT", "ETH/USDT:USDT")
         open_vault(engine, set_up(load_mandate(anchored.encode())).mandate, START)
@@ -78,11 +80,11 @@ def request(engine: Engine) -> None:
     deposit(engine, ANCHOR, "bob", 7 * UNIT, START, "in-the-middle")
 
 
-def undisturbed(url: str) -> Ledger:
+def undisturbed(url: str, accounts: PaperAccounts | None = None) -> Ledger:
     """What living the same in this process ends in."""
-    with opened(url) as engine:
+    with opened(url, accounts) as engine:
         for name in NAMES:
-            assert Desk(engine).catch_up(name, lambda: True) == HOURS - 1
+            assert Desk(engine, accounts=accounts).catch_up(name, lambda: True) == HOURS - 1
         request(engine)
         return contents(engine)
 
@@ -166,10 +168,14 @@ class Broker:
 class Worker:
     """`ringfence worker` with faults of `injected.py` in it."""
 
-    def __init__(self, database: str, broker: str, log: Path, *faults: str, concurrency: int = 2) -> None:
+    def __init__(
+        self, database: str, broker: str, log: Path, *faults: str, concurrency: int = 2, exchange: Path | None = None
+    ) -> None:
+        """`exchange`: the folder of its vaults' exchanges; None: their venue fills at once."""
         self._log = log
         program = [sys.executable, str(Path(__file__).with_name("injected.py")), *faults, "--"]
         environment = {name: text for name, text in os.environ.items() if not name.startswith("RINGFENCE_")}
+        environment |= {} if exchange is None else {"RINGFENCE_EXCHANGE": str(exchange)}
         with log.open("wb") as sink:
             self.process = subprocess.Popen(
                 [*program, "worker", "--concurrency", str(concurrency)], cwd=log.parent, start_new_session=True,
@@ -205,9 +211,11 @@ class Worker:
 
 
 @contextmanager
-def working(database: str, broker: str, log: Path, *faults: str, concurrency: int = 2) -> Iterator[Worker]:
+def working(
+    database: str, broker: str, log: Path, *faults: str, concurrency: int = 2, exchange: Path | None = None
+) -> Iterator[Worker]:
     """A worker that is ready, in a process group of its own; killed at the end."""
-    worker = Worker(database, broker, log, *faults, concurrency=concurrency)
+    worker = Worker(database, broker, log, *faults, concurrency=concurrency, exchange=exchange)
     try:
         worker.await_ready()
         yield worker

@@ -57,7 +57,7 @@ def yesterday(tmp_path_factory: pytest.TempPathFactory) -> Yesterday:
     lived = launch(f"sqlite:///{file}", align({SYMBOL: bars}, funding={SYMBOL: rates}))
     levels = {START + HOUR: Quality.stale, START + 3 * HOUR: Quality.guarded}
     in_unit(lived.engine, lambda connection: store_levels(connection, SYMBOL, levels))
-    for setup, slots in ((tide("ebb", "3"), 4), (lived.setup, 6)):
+    for setup, slots in ((tide("ebb", "3"), 1), (lived.setup, 6)):
         name = setup.mandate.name
         open_vault(lived.engine, setup.mandate, START)
         deposit(lived.engine, name, "alice", 1_000 * UNIT, START, "pay-1")

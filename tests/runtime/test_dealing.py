@@ -14,6 +14,7 @@ from ringfence.markets.exchange.counter import Counter as ExchangeCounter
 from ringfence.markets.exchange.faults import NO_FAULTS, Fault, FaultPlan, Scripted
 from ringfence.markets.exchange.protocol import MarginRequest
 from ringfence.markets.market import Market
+from ringfence.risk.events import Kind
 from ringfence.runtime.acts import deposit, redeem
 from ringfence.runtime.database import unit_of_work
 from ringfence.runtime.desk import Desk
@@ -23,7 +24,7 @@ from ringfence.runtime.paper_accounts import PaperAccounts
 from ringfence.runtime.setup import Setup, set_up
 from ringfence.runtime.verification import verify
 from ringfence.vaults import journal
-from ringfence.vaults.entries import Cause, Decided, Entry, Lived, Ordered, Reported, Walked
+from ringfence.vaults.entries import Cause, Decided, DepositAsked, Entry, Lived, Ordered, Reported, Walked
 from ringfence.vaults.errors import OrdersOnTheirWay
 from ringfence.vaults.mandate.check import load_mandate
 from ringfence.vaults.tables import position
@@ -362,6 +363,38 @@ def test_a_halt_counts_at_once_and_what_was_not_sent_is_not_sent_any_more(
     assert one.given() == before
     (held,) = [entry for entry in one.entries(Decided) if entry.dealt and any(act.name for act in entry.dealt)]
     assert sum(act.done for act in held.dealt if act.lots) == sum(filled for _, filled in before.values())
+    assert one.sound()
+
+
+def test_a_halted_vault_is_still_called_for_margin_and_asks_its_exchange_for_it(
+    house: Callable[..., House], inside: Setup
+) -> None:
+    plain, dealt = house("plain", falling(3), inside, None), house("dealt", falling(3), inside)
+    for one in (plain, dealt):
+        one.desk.step(NAME, START + 20 * HOUR)
+        halt(one.one.engine, NAME, "carol", "enough", START + 24 * HOUR)
+        one.live()
+    assert bare(dealt.entries(Lived)) == plain.entries(Lived)
+    kinds = {event.kind for entry in dealt.entries(Walked) for event in entry.events}
+    assert kinds & {Kind.margin_call, Kind.liquidation}
+    assert dealt.sound()
+
+
+def test_who_pays_in_between_two_looks_is_not_overlooked(
+    house: Callable[..., House], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, serve = house("one", walk(8, 14, 0.03), tide()), ExchangeCounter.operate
+    coming = ["bob", "carol", "dave", "erin", "frank", "grace"]
+
+    def paying(counter: ExchangeCounter, line: bytes) -> Any:
+        if b'"trade"' in line and coming:
+            deposit(one.one.engine, NAME, coming.pop(), 100 * UNIT, START)
+        return serve(counter, line)
+
+    monkeypatch.setattr(ExchangeCounter, "operate", paying)
+    one.live()
+    assert len(one.entries(DepositAsked)) == 7
+    assert sum(len(entry.settlements) for entry in one.entries(Decided)) >= 5
     assert one.sound()
 
 
