@@ -3,18 +3,14 @@ no more than a part of the bar's volume.
 
 It liquidates at the worst mark of a bar before anything else sees the bar, fills where the market traded (the open, if
 the bar gapped past the trigger), and never takes more than the margin: the rest is its own loss, the shortfall. The
-compiled loop calls its three rules; `PaperVenue` speaks the verbs of a venue over the very same ones.
+compiled loop and the exchange with books of its own call these three rules.
 """
 
-from collections import Counter
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
 
-from ringfence.markets.venue import Order, Report, ReportKind
-from ringfence.risk.book import Rows
+from ringfence.risk.book import Order, Report, ReportKind
 from ringfence.risk.compiled import inlined
 from ringfence.risk.exposure import (
     LOTS_MAX,
@@ -26,7 +22,7 @@ from ringfence.risk.exposure import (
     traded_value,
 )
 
-__all__ = ["PaperVenue", "fill", "fund", "liquidate"]
+__all__ = ["fill", "fund", "liquidate"]
 
 
 @inlined
@@ -73,70 +69,3 @@ def liquidate(position: Any, limit: Any, instrument: Any, prices: Any) -> Report
     filled = market_price(limit, price, lots)
     due = fee(traded_value(instrument, lots, filled), limit.liquidation_fee)
     return Report(ReportKind.liquidation, position.index, lots, filled, worst, due, 0)
-
-
-class PaperVenue:
-    """The five verbs, over the positions of a book: whoever settles a report changes what the next portion sees."""
-
-    def __init__(self, positions: Rows, limits: Rows, listing: Rows) -> None:
-        """(P,) of POSITION; (P,) of POSITION_LIMITS, for spread, slippage and fees; (N,) of INSTRUMENT."""
-        self._positions, self._limits, self._listing = positions, limits, listing
-        self._open: dict[int, Order] = {}
-        self._given = 0
-        self._due: list[Callable[[], list[Report]]] = []
-
-    def trade(self, bars: Rows, stamps: Rows) -> None:
-        """Let the market trade one bar, (N,) of BAR with its (F,) STAMPs: funding, then liquidations; orders fill at
-        its close."""
-        self._bars, self._stamps, self._filled = bars, stamps, Counter[int]()
-        most = max((int(prices.stamps_to - prices.stamps_from) for prices in bars), default=0)
-        self._due = [*(partial(self._fundings, n) for n in range(most)), self._liquidations]
-
-    def place(self, order: Order) -> int:
-        self._given += 1
-        self._open[self._given] = order
-        return self._given
-
-    def cancel(self, number: int) -> bool:
-        return self._open.pop(number, None) is not None
-
-    def orders(self) -> tuple[Order, ...]:
-        return tuple(self._open.values())
-
-    def positions(self) -> Rows:
-        return self._positions
-
-    def reports(self) -> list[Report]:
-        found: list[Report] = []
-        while self._due and not found:
-            found = self._due.pop(0)()
-        return found or self._fills()
-
-    def _held(self, position: Any) -> tuple[Any, Any, Any, Any]:
-        """A position with its limits, its instrument and its prices."""
-        symbol = position.symbol
-        return position, self._limits[position.index], self._listing[symbol], self._bars[symbol]
-
-    def _fundings(self, n: int) -> list[Report]:
-        """Of the n-th stamp of each symbol's bar: a payment is on what the ones before it have left."""
-        held = [self._held(position) for position in self._positions if position.quantity]
-        return [
-            fund(position, instrument, prices, self._stamps[prices.stamps_from + n].rate)
-            for position, _, instrument, prices in held
-            if prices.stamps_from + n < prices.stamps_to
-        ]
-
-    def _liquidations(self) -> list[Report]:
-        held = [self._held(position) for position in self._positions if position.quantity]
-        return [report for rows in held if rows[-1].valid and (report := liquidate(*rows)).lots]
-
-    def _fills(self) -> list[Report]:
-        """Orders of symbols that did not trade in the bar stay open; what the volume does not bear of others lapses."""
-        found = []
-        for number, order in list(self._open.items()):
-            _, limit, instrument, prices = self._held(self._positions[order.position])
-            if prices.valid:
-                report = fill(self._open.pop(number), limit, instrument, prices, self._filled[order.position])
-                self._filled[order.position] += abs(report.lots)
-                found.append(report)
-        return found

@@ -27,7 +27,7 @@ def late() -> None:
     """Late."""
     import celery
 '''
-VENUES = ("markets/exchange", "markets/venue", "markets/paper")
+VENUES = ("markets/exchange", "markets/paper")
 BEHIND_THE_VENUE = (
     "markets/simulator",
     *(f"risk/{name}" for name in ("edges", "engine", "events", "orders", "settlement", "tape", "wall")),
@@ -153,13 +153,13 @@ def test_a_venue_that_looks_at_the_vault_breaks_a_contract(copy: Path) -> None:
     behind = [module.replace("/", ".") for module in BEHIND_THE_VENUE]
     imports = "".join(f"import ringfence.{module}\n" for module in behind)
     (copy / "markets" / "paper.py").write_text(f'"""Planted."""\n\n{imports}')
-    (copy / "markets" / "venue.py").write_text('"""Planted."""\n\nimport ringfence.risk.planted\n')
+    (copy / "markets" / "exchange.py").write_text('"""Planted."""\n\nimport ringfence.risk.planted\n')
     (copy / "risk" / "planted.py").write_text('"""Planted."""\n\nimport ringfence.risk.wall\n')
     code, output = run(copy, "make", "imports")
     assert code != 0
     report = " ".join(output.split())
     assert [module for module in behind if f"markets.paper -> ringfence.{module} " not in report] == []
-    assert "markets.venue -> ringfence.risk.planted" in report
+    assert "markets.exchange -> ringfence.risk.planted" in report
 
 
 @pytest.mark.parametrize("room", ROOMS[:-2])

@@ -5,6 +5,8 @@ the version of its own shape, and a `Decided` also who decided: the kernel's ver
 is minor units, shares share units, quantities signed lots, times UTC ms; `None` means absent.
 
 `read_entry` is the one reader: statements, runs, event lines and verification all go through it.
+
+Longer than 400 lines because all that a journal can tell is one vocabulary.
 """
 
 from collections.abc import Mapping

@@ -21,6 +21,7 @@ from ringfence.runtime.bar_store import store_bars
 from ringfence.runtime.database import in_unit, migrate, open_engine, unit_of_work
 from ringfence.runtime.desk import Desk
 from ringfence.runtime.history import run_of
+from ringfence.runtime.paper_accounts import PaperAccounts
 from ringfence.runtime.replay import replay
 from ringfence.runtime.runs import PositionRun, VaultRun, digest
 from ringfence.runtime.setup import Setup, set_up
@@ -32,6 +33,7 @@ from tests.reference.histories import DEPOSITS, HISTORIES, MANDATES, REPLAYED, m
 from tests.reference.recorded import digests, of_run
 
 MILLION, FIXED_POINT, HOUR = 10**6, 2**50, 3_600_000
+DAY = 24 * HOUR
 ESTIMATORS = ("ewma", "close_to_close", "parkinson", "garman_klass", "rogers_satchell", "yang_zhang")
 FUNDING = {Edge.funding_paid, Edge.funding_received}
 
@@ -122,13 +124,11 @@ def both_drivers(engine: Engine, setup: Setup, market: Market) -> VaultRun:
     return tested
 
 
-def drawn() -> Iterator[tuple[str, str]]:
-    """The scenario under every mandate, and every other history under one of them, each in its turn."""
-    yield from ((name, REPLAYED[0]) for name in MANDATES)
-    yield from zip(MANDATES, REPLAYED[1:], strict=True)
+PAIRS = [(MANDATES[0], REPLAYED[0]), *zip(MANDATES, REPLAYED[1:], strict=True)]
+"""Every mandate and every history once; what each does in every history is told by the digests of back-tests."""
 
 
-@pytest.mark.parametrize(("name", "history"), drawn())
+@pytest.mark.parametrize(("name", "history"), PAIRS)
 def test_backtest_and_replay_agree_end_as_recorded_and_the_wall_stands(
     project: Path, request: pytest.FixtureRequest, file_engine: Engine, name: str, history: str
 ) -> None:
@@ -153,7 +153,30 @@ def test_one_recorded_history_has_the_exchange_s_own_marks_and_funding_of_every_
 
 def test_backtest_and_replay_agree_on_postgresql(project: Path, recorded: Path, server_engine: Engine) -> None:
     setup = mandate(project, "btc-eth-shield")
-    both_drivers(server_engine, setup, HISTORIES["August 2024"](recorded, setup.symbols))
+    market = HISTORIES["August 2024"](recorded, setup.symbols)
+    both_drivers(server_engine, setup, market.before(int(market.ts[0]) + 8 * DAY))
+
+
+def test_a_vault_at_an_exchange_with_books_of_its_own_lives_through_the_crash_as_the_backtest_does(
+    project: Path, file_engine: Engine, tmp_path: Path
+) -> None:
+    """The days around 12 March 2020: every act is committed, sent and answered, and the run is the same to the unit."""
+    setup = mandate(project, "btc-eth-shield")
+    whole = HISTORIES["the scenario"](project, setup.symbols)
+    start = int(whole.ts[0]) + 9 * DAY
+    market, name = whole.after(start - 1).before(start + 5 * DAY), setup.mandate.name
+    in_unit(file_engine, lambda connection: store_bars(connection, market))
+    open_vault(file_engine, setup.mandate, start)
+    for holder, amount in DEPOSITS.items():
+        deposit(file_engine, name, holder, amount, start)
+    desk = Desk(file_engine, accounts=PaperAccounts(tmp_path / "exchanges"))
+    assert desk.catch_up(name, lambda: True) == 5 * 24
+    with unit_of_work(file_engine, writes=False) as connection:
+        row = connection.execute(select(vault).where(vault.c.name == name)).mappings().one()
+        dealt = run_of(connection, row)
+    assert_same_run(dealt, backtest(setup, market, DEPOSITS))
+    assert len(dealt.events) > 20
+    assert desk.reconcile(name) == 0
 
 
 def test_a_replay_stopped_at_any_slot_equals_the_backtest_of_the_market_until_then(

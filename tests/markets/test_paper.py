@@ -1,7 +1,10 @@
 """The paper exchange, rule by rule, with figures that can be checked by hand; laws M1 to M8."""
 
+import ast
 import itertools
 import math
+import re
+from pathlib import Path
 
 import numba
 import pytest
@@ -445,3 +448,46 @@ def test_an_order_of_more_coins_than_an_int64_counts_is_cut_to_what_it_does(side
     assert held.quantity == side * (2**62 // 10**9)
     venue.bar(5e-7, asked=(0.0,))
     assert (held.quantity, held.margin) == (0, 0)
+
+
+# ---------------------------------------------------------------------------------------------------- what it may know
+
+THE_VAULTS = {
+    *("cap", "caps", "capital", "cushion", "mandate", "nav", "plan", "plans", "planned", "proposal", "proposals"),
+    *("proposed", "ratchet", "reserve", "seat", "share", "shares", "slot", "strategy", "vault", "vaults", "wall"),
+}
+"""Words that a venue has no use for."""
+
+
+def words(text: str) -> set[str]:
+    """Every word of a text's identifiers and strings, docstrings among them."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(text)):
+        for value in vars(node).values():
+            for name in value if isinstance(value, list) else [value]:
+                if isinstance(name, str):
+                    found |= {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)}
+    return found
+
+
+def test_a_venue_does_not_name_what_is_the_vaults(project: Path) -> None:
+    # what part of a bar's volume may be filled is a venue's limit
+    text = (project / "markets" / "paper.py").read_text().replace("volume_share", "volume")
+    assert {"order", "report"} <= words(text), "the rule would look at nothing"
+    assert words(text) & THE_VAULTS == set()
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "due = limit.leverage_cap",
+        "def f(cushion):\n    return 0",
+        "from ringfence.risk.wall import post_margin",
+        'rows["reserve"]',
+        "class PlanOrder:\n    pass",
+        '"""Fills what the proposals ask for."""',
+        "fill(order, wall=3)",
+    ],
+)
+def test_a_planted_word_of_the_vaults_is_found(planted: str) -> None:
+    assert words(planted) & THE_VAULTS

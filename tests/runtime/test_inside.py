@@ -106,7 +106,7 @@ def test_a_guard_lives_no_bar_of_the_next_slot_before_the_one_in_which_the_vault
     assert bare(one) == bare(whole)
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(1, 5), looks=st.lists(st.sampled_from(["guard", "settle", "both", "nobody"]),
                                               min_size=BARS, max_size=BARS))  # fmt: skip
 @example(seed=3, looks=["guard"] * BARS)
