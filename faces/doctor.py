@@ -144,6 +144,7 @@ def _database(patient: Patient, clock: Callable[[], int]) -> Iterator[Check]:
         yield Check("database", "it was opened", f"schema {SCHEMA}")
         yield from _guarded("clock", "the database server's was compared", _server_clock(engine, clock))
         yield from _guarded("vaults", "duties and series were read", _seen(engine, clock()))
+        yield from _guarded("positions", "whether their venues agree", _positions(engine))
         yield from _guarded("mandates", "they were compared with the vaults'", _mandates(engine, patient))
     finally:
         engine.dispose()
@@ -194,6 +195,18 @@ def _seen(engine: Engine, now: int) -> Iterator[Check]:
             found = f"{format_duration(series.age // 1_000 * 1_000)} before this clock, bars of "
             found += format_duration(series.timeframe)
             yield Check(part, tried, found, False, "see that `ringfence feed` runs, and what it logs")
+
+
+def _positions(engine: Engine) -> Iterator[Check]:
+    """Those that wait for something: an order that is open is news, one that is stopped a fault."""
+    from ringfence.faces.queries.positions import positions
+
+    for found in positions(engine):
+        if found["pending"] is not None:
+            part, stopped = f"position {found['vault']}/{found['position']}", found["pending"].startswith("stopped")
+            name = found["vault"]
+            way = f"see `ringfence events {name}` and its venue; then ringfence resume {name} --why TEXT, in two steps"
+            yield Check(part, "whether its venue agrees", found["pending"], not stopped, way if stopped else "")
 
 
 def _mandates(engine: Engine, patient: Patient) -> Iterator[Check]:

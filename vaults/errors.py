@@ -1,4 +1,7 @@
-"""What the accounts refuse: one class per refusal, each saying what it means for the one who asked."""
+"""What the accounts refuse: one class per refusal, each saying what it means for the one who asked.
+
+Longer than 400 lines because each of them stands beside the others.
+"""
 
 from ringfence.words.hints import near_or_known
 from ringfence.words.refusal import RingfenceError

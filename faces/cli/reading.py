@@ -100,6 +100,9 @@ def positions(vault: _AnyVault = None, db: Database = None, exact: Exact = False
         heads = ("vault", "position", "margin", "equity", "maintenance", "liquidation", "distance")
         days = sorted({str(position["table_valid_from"]) for position in found if position["side"] != "flat"})
         print_table(f"Margin, by tables valid from {' and '.join(days)}", heads, margins, keys=2)
+    for position in found:
+        if position["pending"] is not None:
+            print_text(f"{position['vault']}/{position['position']}: {position['pending']}")
 
 
 def _price(text: str | None) -> str | None:

@@ -14,6 +14,7 @@ from ringfence.vaults import journal
 from ringfence.vaults.entries import Decided, Held, Lived, Standing, Walked
 from ringfence.vaults.ledger import Ledger
 from ringfence.vaults.mandate.recorded import instruments_of
+from ringfence.vaults.pending import Pending, read_pending
 from ringfence.vaults.tables import position
 from ringfence.words.numbers import format_amount, format_multiple, format_price
 
@@ -63,29 +64,39 @@ def _position(
         "liquidation_price": None,
         "liquidation_distance": None,
         "bound": bound,
+        "pending": None if held["pending"] is None else _waits(read_pending(held["pending"]), traded),
     }
     if quantity != 0 and decided is not None:
-        answer |= _marked(traded, held["cost"], margin, decided, decimals)
+        answer |= _marked(traded, held, margin, decided, decimals)
     return answer
 
 
-def _marked(traded: Instrument, cost: int, margin: int, decided: Standing, decimals: int) -> dict[str, str | None]:
+def _waits(pending: Pending, traded: Instrument) -> str:
+    """What a position waits for, in words."""
+    if pending.is_halt:
+        return f"stopped: {pending.why}"
+    filled, ordered = (traded.quantity_text(lots) for lots in (pending.filled, pending.lots))
+    return f"an order, of which {filled} of {ordered} {traded.base} are filled"
+
+
+def _marked(
+    traded: Instrument, held: RowMapping, margin: int, decided: Standing, decimals: int
+) -> dict[str, str | None]:
     """What an open position is worth at the mark of its last decision, by the formulas that the step itself uses."""
     from ringfence.risk.book import Holding
     from ringfence.risk.exposure import leverage_of, liquidation_price, risk_at
 
-    quantity, price = decided.quantity, decided.price
-    position, row = Holding(quantity, cost, margin), listed(traded)
+    price, row, position = decided.price, listed(traded), Holding(held["quantity"], held["cost"], margin)
     risk, trigger = risk_at(position, row, price), liquidation_price(position, row)
-    lots, places = abs(quantity), max(2, -int(traded.tick.as_tuple().exponent))
+    lots, places = abs(position.quantity), max(2, -int(traded.tick.as_tuple().exponent))
     with localcontext(prec=50):
-        entry = (Decimal(cost) / (lots * traded.unit)).quantize(traded.tick.scaleb(-2), rounding=ROUND_DOWN)
+        entry = (Decimal(position.cost) / (lots * traded.unit)).quantize(traded.tick.scaleb(-2), rounding=ROUND_DOWN)
     return {
         "entry_price": format(entry, "f"),
         "leverage": format_multiple(decided.leverage) if isinstance(decided, Held) else None,
         "effective_leverage": format_multiple(leverage_of(position, row, price)) if risk.equity > 0 else None,
         "equity": format_amount(risk.equity, decimals),
-        "open_profit": format_amount(risk.equity - margin, decimals),
+        "open_profit": format_amount(risk.equity - position.margin, decimals),
         "maintenance_margin": format_amount(risk.maintenance, decimals),
         "liquidation_price": f"{trigger:.{places}f}" if trigger else None,
         "liquidation_distance": f"{abs(price - trigger) / price:.6f}" if trigger else None,

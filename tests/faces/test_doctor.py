@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from sqlalchemy import text
+from sqlalchemy import text, update
 
 from ringfence.faces import doctor
 from ringfence.faces.checks import Check, failed, is_well
@@ -22,6 +22,8 @@ from ringfence.runtime.bar_store import feed_until
 from ringfence.runtime.database import in_unit, migrate, open_engine, unit_of_work
 from ringfence.runtime.duties import MOST, claim, put_off
 from ringfence.runtime.mandates import load
+from ringfence.vaults.pending import Pending
+from ringfence.vaults.tables import position
 from tests.reference.tide import HOUR, MANDATE, START, SYMBOL, UNIT, contents, launch, walk
 
 Found = tuple[int, dict[str, tuple[bool, str, str]]]
@@ -176,6 +178,24 @@ def test_vaults_left_aside_and_late_series_are_named(examine: Examine, database_
     assert told["vault tide"] == f"left aside after {MOST} attempts: no bars of it"
     assert "before this clock, bars of 1h" in told[f"series binance:{SYMBOL}"]
     assert all(way for well, _, way in found[1].values() if not well)
+    one.engine.dispose()
+
+
+def test_a_position_that_is_stopped_is_named_with_the_way_out_and_one_that_waits_is_news(
+    examine: Examine, sqlite_database: str, broker_url: str
+) -> None:
+    one = launch(sqlite_database, walk(bars=6))
+    for pending in (Pending(order="rf1", kind="resize", lots=7, filled=2), Pending(why="margin")):
+        with unit_of_work(one.engine) as connection:
+            connection.execute(update(position).values(pending=pending.text()))
+        _, found = examine(sqlite_database, broker_url)
+        well, told, way = found["position tide/btc"]
+        assert well is not pending.is_halt
+        if pending.is_halt:
+            assert told == "stopped: margin"
+            assert "ringfence resume tide --why" in way
+        else:
+            assert "of which 0.002 of 0.007 BTC are filled" in told
     one.engine.dispose()
 
 
