@@ -184,7 +184,7 @@ class Account:
         ]  # fmt: skip
         reports = [report for _, report in sorted(told, key=lambda one: one[0])]
         lost = [Differs(position=p, what="order_lost", ours=pending[p].order, theirs="no such order")
-                for p, state in orders.items() if isinstance(state, NotFound)]  # fmt: skip
+                for p, state in orders.items() if isinstance(state, NotFound) and not pending[p].is_halt]  # fmt: skip
         states = {p: state for p, state in orders.items() if isinstance(state, OrderState)}
         last = max([known.booked, *(row.sequence for rows in (fills, moves, endings) for row in rows)])
         return Heard(_with_states(reports, pending, states, known.until), tuple(lost), last)

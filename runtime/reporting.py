@@ -76,18 +76,30 @@ def _book(seat: Seat, tape: Tape, report: Report, waits: Pending | None) -> None
         case Cause.by_hand:
             post_margin(seat.vault, seat.position, tape, max(0, min(report.amount, int(seat.vault.cushion))))
             _trade(seat, tape, told, Kind.by_hand, Bound.venue)
-        case Cause.deleveraged:
-            close_lots(seat, tape, told, Kind.deleveraging.value, Bound.venue.value)
-        case Cause.liquidated:
-            liquidated(seat, tape, told)
+        case Cause.deleveraged if _closes(seat, told):
+            close_lots(seat, tape, _as_held(seat, told), Kind.deleveraging.value, Bound.venue.value)
+        case Cause.liquidated if _closes(seat, told):
+            liquidated(seat, tape, _as_held(seat, told))
         case Cause.moved_by_hand:
             shift_collateral(seat, tape, report.mark, report.amount)
 
 
 def _trade(seat: Seat, tape: Tape, told: Filled, kind: Kind, bound: Bound) -> None:
-    quantity = int(seat.position.quantity)
-    opens = quantity == 0 or (quantity > 0) == (told.lots > 0)
-    (open_lots if opens else close_lots)(seat, tape, told, kind.value, bound.value)
+    if _closes(seat, told):
+        close_lots(seat, tape, _as_held(seat, told), kind.value, bound.value)
+    else:
+        open_lots(seat, tape, told, kind.value, bound.value)
+
+
+def _closes(seat: Seat, told: Filled) -> bool:
+    """Whether the lots are against what is held."""
+    return int(seat.position.quantity) * told.lots < 0
+
+
+def _as_held(seat: Seat, told: Filled) -> Filled:
+    """No more lots than our books hold: where the venue held others, the books differ afterwards, and that is told."""
+    held = abs(int(seat.position.quantity))
+    return told._replace(lots=max(-held, min(held, told.lots)))
 
 
 def _waits(waits: Pending | None, report: Report, instrument: Any) -> Pending | None:

@@ -1,6 +1,8 @@
 """A vault at an exchange with books of its own: the same life to the last unit where nothing goes wrong, both books the
 same and every order asked for once whatever does, and whoever is killed is followed by somebody who goes on."""
 
+import contextlib
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,6 +29,7 @@ from ringfence.vaults import journal
 from ringfence.vaults.entries import Cause, Decided, DepositAsked, Entry, Lived, Ordered, Reported, Walked
 from ringfence.vaults.errors import OrdersOnTheirWay
 from ringfence.vaults.mandate.check import load_mandate
+from ringfence.vaults.pending import Pending
 from ringfence.vaults.tables import position
 from ringfence.vaults.tables import vault as vault_table
 from tests.reference.tide import HOUR, MANDATE, START, UNIT, contents, launch, tide, walk
@@ -265,6 +268,47 @@ def test_what_nothing_explains_stops_the_position_and_says_what_differs(house: C
     assert one.sound(), "it is told once"
     with unit_of_work(one.one.engine, writes=False) as connection:
         assert one.one.vault(connection).positions["btc"].pending is not None
+
+
+def with_an_open_order(house: Callable[..., House]) -> House:
+    """Its first order is late by some bars."""
+    one = house("one", walk(8, 30, 0.03), tide(), FaultPlan(0, {Fault.late: 1_000_000}))
+    for hour in range(30):
+        one.desk.step(NAME, START + hour * HOUR)
+        if waiting(one) is not None:
+            return one
+    raise AssertionError("no order was ever late")
+
+
+def waiting(one: House) -> Pending | None:
+    with unit_of_work(one.one.engine, writes=False) as connection:
+        return one.one.vault(connection).positions["btc"].pending
+
+
+def test_an_order_that_is_open_is_taken_back_once_the_vault_is_halted(house: Callable[..., House]) -> None:
+    one = with_an_open_order(house)
+    (name, (lots, filled)) = next(iter(one.given().items()))
+    assert (waiting(one), filled) == (Pending(order=name, kind="resize", lots=lots), 0)
+    halt(one.one.engine, NAME, "carol", "enough", START + HOUR)
+    one.live()
+    told = [report for entry in one.entries(Reported) for report in entry.reports]
+    assert [(report.cause, report.order, report.is_last) for report in told] == [(Cause.ended, name, True)]
+    assert one.given() == {name: (lots, 0)}
+    assert waiting(one) is None
+    assert one.sound()
+
+
+def test_an_order_that_the_exchange_has_lost_stops_its_position_and_is_told_once(house: Callable[..., House]) -> None:
+    one = with_an_open_order(house)
+    with contextlib.closing(sqlite3.connect(one.folder / "exchanges" / f"{NAME}.db")) as books, books:
+        books.execute("DELETE FROM placed")
+    one.live()
+    assert [found.what for entry in one.entries(Reported) for found in entry.differs] == ["order_lost"]
+    stopped = waiting(one)
+    assert stopped is not None
+    assert stopped.is_halt
+    (verdict,) = verify(one.one.engine)
+    assert verdict.breaches == ()
 
 
 # ------------------------------------------------------------------------------------------------ whoever is killed
