@@ -69,7 +69,7 @@ class History:
         # where it stands is all that a step asks of the slots before its window
         passed = START + (self.at - 1) * HOUR
         with unit_of_work(self.engine) as connection:
-            connection.execute(update(vault).values(last_bar=passed))
+            connection.execute(update(vault).values(last_bar=passed, clock=passed + HOUR))
 
     def step(self) -> float:
         """Seconds of the next slot's step at a desk that has kept nothing but the mandate's set-up."""
