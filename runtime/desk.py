@@ -40,8 +40,8 @@ _AT_ONCE = 64
 """Slots that are proposed for at once, at most."""
 
 WINDOWS_KEPT = 32
-"""Windows of this many mandates are kept, those that were loaded last: one that catches
-up holds some thousand bars of each symbol."""
+"""So many windows are kept, those that were loaded last: one of a vault that catches up holds some thousand bars of
+each symbol."""
 
 
 class _Standing(NamedTuple):
@@ -85,7 +85,8 @@ class Desk:
     proposer: Proposer = field(default_factory=Here, repr=False)
     accounts: PaperAccounts | None = None
     """Where the vaults trade; None: their venue fills at once, by the same rule, and has no books of its own."""
-    _windows: dict[Setup, Window] = field(default_factory=dict, repr=False)
+    _windows: dict[tuple[tuple[str, ...], int, int], Window] = field(default_factory=dict, repr=False)
+    """By symbols, timeframe and lookback: mandates that look at the same market share one."""
 
     def step(self, vault: str, slot: int) -> int:
         """Bring a vault up to the slot that opens at `slot` (UTC ms), and return how many slots it decided.
@@ -172,7 +173,10 @@ class Desk:
             else:
                 done = self._deal(name, ahead, more)
             decided += done
-            if done == len(ahead.proposed) and ahead.window.slots.opens[max(ahead.proposed)] == slot:
+            end = int(ahead.window.slots.opens[max(ahead.proposed)]) + ahead.window.slots.timeframe
+            # neither asked for nor fed as far as was looked: whatever comes meanwhile is rung for again
+            is_all = end > slot or end + ahead.window.slots.timeframe > ahead.window.recorded.until
+            if done == len(ahead.proposed) and is_all:
                 break
         return decided
 
@@ -266,12 +270,16 @@ class Desk:
         if -1 in recorded.latest:
             missing = (symbol for symbol, ts in zip(setup.symbols, recorded.latest, strict=True) if ts < 0)
             raise NoBars(setup.mandate.name, tuple(missing))
-        kept = self._windows.get(setup)
+        timeframe = setup.mandate.timeframe
+        if max(recorded.latest) < clock // timeframe * timeframe:
+            return None
+        key = setup.symbols, timeframe, setup.lookback
+        kept = self._windows.get(key)
         if kept is None or not kept.reaches(recorded, clock):
-            kept = load_window(connection, setup.symbols, setup.mandate.timeframe, setup.lookback, recorded, clock)
+            kept = load_window(connection, setup.symbols, timeframe, setup.lookback, recorded, clock)
             if kept is not None:
-                self._windows.pop(setup, None)
+                self._windows.pop(key, None)
                 while len(self._windows) >= WINDOWS_KEPT:
                     self._windows.pop(next(iter(self._windows)))  # the one that was loaded first
-                self._windows[setup] = kept
+                self._windows[key] = kept
         return kept
