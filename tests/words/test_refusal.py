@@ -19,15 +19,15 @@ from ringfence.words.units import UnitError
 from tests.reference.refusals import FAMILIES, PROBLEMS, SAMPLES, below, refusals, sample, unsampled
 
 TRANSIENT = {
-    *(
-        "BrokerUnreachable",
-        "CancelTooLate",
-        "ClockApart",
-        "DatabaseBusy",
-        "DatabaseUnreachable",
-        "NoAnswer",
-        "StaleFence",
-    ),
+    "BrokerUnreachable",
+    "CancelTooLate",
+    "ClockApart",
+    "DatabaseBusy",
+    "DatabaseUnreachable",
+    "ExchangeRunning",
+    "NoAnswer",
+    "OrdersOnTheirWay",
+    "StaleFence",
 }
 each_kind = pytest.mark.parametrize("kind", SAMPLES, ids=lambda kind: kind.__name__)
 
