@@ -8,10 +8,11 @@ Longer than 400 lines because what is recorded and how it is read back are one a
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, bindparam, func, insert, select, text, update
+from sqlalchemy import Connection, Select, bindparam, func, insert, select, text, update
 
 from ringfence.markets.bars import Bars
 from ringfence.markets.instruments import instrument_key
@@ -275,15 +276,21 @@ class Recorded(NamedTuple):
     """UTC ms up to which all of them are fed."""
 
 
-def last_recorded(connection: Connection, symbols: tuple[str, ...]) -> Recorded:
-    """How far the series of the symbols go."""
-    # One statement sees one state of the tables: no symbol can be further than the others by a recorder's commit.
+@lru_cache(maxsize=256)
+def _extent(symbols: tuple[str, ...]) -> Select[Any]:
+    """Last bars, corrections and ends of the symbols' series. One statement sees one state of the tables: no symbol can
+    be further than the others by a recorder's commit."""
     keys = list(map(instrument_key, symbols))
     each = [select(func.max(bar.c.ts)).where(bar.c.instrument == key).scalar_subquery() for key in keys]
     times = [select(bar_series.c.corrected).where(bar_series.c.instrument == key).scalar_subquery() for key in keys]
     ends = [select(fed.c.until).where(fed.c.instrument == key).scalar_subquery() for key in keys]
-    row = connection.execute(select(*each, *times, *ends)).one()
-    found, count = [-1 if value is None else int(value) for value in row], len(keys)
+    return select(*each, *times, *ends)
+
+
+def last_recorded(connection: Connection, symbols: tuple[str, ...]) -> Recorded:
+    """How far the series of the symbols go."""
+    row = connection.execute(_extent(symbols)).one()
+    found, count = [-1 if value is None else int(value) for value in row], len(symbols)
     return Recorded(tuple(found[:count]), tuple(found[count : 2 * count]), max(0, min(found[2 * count :])))
 
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, RowMapping, create_engine, event, inspect, select, text
+from sqlalchemy import Connection, Engine, RowMapping, bindparam, create_engine, event, inspect, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
@@ -364,15 +364,17 @@ def check_revision(named: str, found: str) -> None:
 # ---------------------------------------------------------------------------------------------------- locks
 
 
+_SEEN = select(vault).where(vault.c.name == bindparam("wanted"))
+_LOCKED = _SEEN.with_for_update()
+
+
 def lock_vault(connection: Connection, name: str) -> RowMapping:
     """The vault's row, held until the unit ends: FOR UPDATE on PostgreSQL, BEGIN IMMEDIATE's lock on SQLite.
 
     A unit that only reads sees a snapshot and takes no lock, which PostgreSQL would refuse it. Refused: UnknownVault.
     """
-    wanted = select(vault).where(vault.c.name == name)
-    if connection.get_execution_options().get("ringfence_writes", True):
-        wanted = wanted.with_for_update()
-    row = connection.execute(wanted).mappings().one_or_none()
+    writes = connection.get_execution_options().get("ringfence_writes", True)
+    row = connection.execute(_LOCKED if writes else _SEEN, {"wanted": name}).mappings().one_or_none()
     if row is None:
         raise _unknown(connection, name)
     return row
