@@ -406,7 +406,8 @@ def test_a_desk_keeps_a_bounded_number_of_windows_and_steps_right_with_fewer_tha
     sqlite_database: str, market: Market, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ringfence.runtime.desk.WINDOWS_KEPT", 1)
-    first, second = tide("first"), tide("second")
+    longer = MANDATE.format(name="second", leverage="5").replace("window: 4h", "window: 6h")
+    first, second = tide("first"), set_up(load_mandate(longer.encode()))
     hours = walk(bars=12)
     engine = launch(sqlite_database, hours, first).engine
     open_vault(engine, second.mandate, int(hours.ts[0]))
@@ -414,6 +415,21 @@ def test_a_desk_keeps_a_bounded_number_of_windows_and_steps_right_with_fewer_tha
     for ts in hours.ts.tolist():
         assert (desk.step("first", ts), desk.step("second", ts)) == (1, 1)
         assert len(desk._windows) == 1
+    engine.dispose()
+
+
+def test_the_second_vault_of_a_market_reads_no_bar_and_few_statements_do(sqlite_database: str) -> None:
+    hours, asked = walk(bars=12), list[str]()
+    engine = launch(sqlite_database, hours, tide("first")).engine
+    open_vault(engine, tide("second", "3").mandate, int(hours.ts[0]))
+    desk = Desk(engine)
+    for name in ("first", "second"):
+        desk.step(name, int(hours.ts[-2]))
+    assert desk.step("first", int(hours.ts[-1])) == 1
+    event.listen(engine, "before_cursor_execute", lambda _, __, statement, *___: asked.append(statement))
+    assert desk.step("second", int(hours.ts[-1])) == 1
+    assert [statement for statement in asked if "bar.open" in statement] == []
+    assert len([statement for statement in asked if not statement.startswith("BEGIN")]) <= 9
     engine.dispose()
 
 

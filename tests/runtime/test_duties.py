@@ -107,6 +107,17 @@ def test_a_vault_is_claimed_by_one_until_it_is_let_go_or_the_claim_runs_out(fed:
     assert Duties(fed.engine).due(NOW) == [Due("tide", 0, False)]
 
 
+def test_a_vault_that_was_stepped_by_somebody_whose_claim_had_run_out_is_not_blamed_for_it(fed: Tide) -> None:
+    for number in range(MOST):
+        assert claim(fed.engine, ["tide"], NOW + number * CLAIM) == ("tide",)
+    with unit_of_work(fed.engine, writes=False) as connection:
+        assert [trouble.left_aside for trouble in troubles(connection)] == [True]
+    let_go(fed.engine, ["tide"], NOW, done=["tide"])
+    with unit_of_work(fed.engine, writes=False) as connection:
+        assert troubles(connection) == []
+    assert named(fed, NOW + MOST * CLAIM) == ["tide"]
+
+
 def test_a_vault_that_kills_whoever_steps_it_is_left_aside_and_says_so(fed: Tide) -> None:
     now = NOW
     for attempt in range(1, MOST + 1):
