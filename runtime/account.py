@@ -48,7 +48,9 @@ _TRIES = 5
 """Questions in a row to which no answer comes before the exchange counts as silent."""
 
 _Answer = TypeVar("_Answer")
+_Told = TypeVar("_Told")
 _Row = TypeVar("_Row", Fill, Moved, Ending)
+_Leg = TypeVar("_Leg", Moved, Position)
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,8 @@ class Known:
     pending: Mapping[str, Pending]
     """By position."""
     marks: Mapping[str, float]
+    stopped: frozenset[str] = frozenset()
+    """Positions that are stopped already."""
     acts: Sequence[Dealt] = ()
     """What was just asked for and answered."""
     liquidations: frozenset[tuple[str, int]] = field(default=frozenset())
@@ -136,8 +140,7 @@ class Account:
         return read_again(life, Read(order, self._quantity(request.instrument)), held)
 
     def _quantity(self, position: str) -> int:
-        rows = self._readable(lambda: self.exchange.positions(self.vault))
-        return next((row.quantity for row in rows if row.instrument == position), 0)
+        return sum(row.quantity for row in self._of(lambda: self.exchange.positions(self.vault), position))
 
     def _move(self, act: Dealt, before: Sequence[Dealt], booked: int, is_new: bool, sends: bool) -> Dealt:
         """More than five arguments because a move has no name."""
@@ -154,8 +157,8 @@ class Account:
                     case Rejected():
                         return refused(act)
                 is_sent, reads = True, []
-            rows = self._readable(lambda: self.exchange.moves(self.vault, act.ts))
-            reads.append(_rest([row for row in rows if row.instrument == act.position and row.sequence > booked], mine))
+            rows = self._of(lambda: self.exchange.moves(self.vault, act.ts), act.position)
+            reads.append(_rest([row for row in rows if row.sequence > booked], mine))
             match margin_ended_by_proof(act.amount, reads):
                 case Proof.found:
                     return act.model_copy(update={"done": act.amount})
@@ -172,9 +175,10 @@ class Account:
             for one in pending.values():
                 exchange.cancel(self.vault, one.order)  # whatever the answer: its state is read next
         orders = {p: again(lambda one=one: exchange.order(self.vault, one.order)) for p, one in pending.items()}  # type: ignore[misc]
-        fills = self._rows(lambda: exchange.fills(self.vault, known.since), known)
-        moves = self._rows(lambda: exchange.moves(self.vault, known.since), known)
-        endings = self._rows(lambda: exchange.endings(self.vault, known.since), known)
+        dark: dict[str, str] = {}
+        fills = self._rows(lambda: exchange.fills(self.vault, known.since), known, dark)
+        moves = self._rows(lambda: exchange.moves(self.vault, known.since), known, dark)
+        endings = self._rows(lambda: exchange.endings(self.vault, known.since), known, dark)
         names = {one.name for one in known.acts if one.name}
         told: list[tuple[int, Report]] = [
             *((row.sequence, _of_fill(row, pending)) for row in fills if row.client_id not in names),
@@ -185,25 +189,29 @@ class Account:
         reports = [report for _, report in sorted(told, key=lambda one: one[0])]
         lost = [Differs(position=p, what="order_lost", ours=pending[p].order, theirs="no such order")
                 for p, state in orders.items() if isinstance(state, NotFound) and not pending[p].is_halt]  # fmt: skip
+        lost += [Differs(position=p, what="unreadable", ours="", theirs=reason) for p, reason in dark.items()
+                 if p not in known.stopped]  # fmt: skip
         states = {p: state for p, state in orders.items() if isinstance(state, OrderState)}
         last = max([known.booked, *(row.sequence for rows in (fills, moves, endings) for row in rows)])
         return Heard(_with_states(reports, pending, states, known.until), tuple(lost), last)
 
-    def _rows(self, question: Callable[[], Iterable[_Row | Unreadable]], known: Known) -> list[_Row]:
-        rows = {row.sequence: row for row in self._readable(question)}
-        return [row for seq, row in sorted(rows.items()) if seq > known.booked and row.ts <= known.until]
+    def _rows(
+        self, question: Callable[[], Iterable[_Row | Unreadable]], known: Known, dark: dict[str, str]
+    ) -> list[_Row]:
+        """What is news, of the positions of which all can be read; `dark` takes up the others, by position."""
+        rows, unreadable = readable(question)
+        if any(row.instrument == "" for row in unreadable):
+            raise NoAnswer("the exchange", "rows", unreadable[0].reason)
+        dark |= {row.instrument: row.reason for row in unreadable}
+        found = {row.sequence: row for row in rows if row.instrument not in dark}
+        return [row for seq, row in sorted(found.items()) if seq > known.booked and row.ts <= known.until]
 
-    def _readable(self, question: Callable[[], Iterable[_Answer | Unreadable]]) -> list[_Answer]:
-        """All rows of an answer in which each can be read, each once."""
-
-        def whole() -> list[_Answer]:
-            rows = list(question())
-            unreadable = next((row for row in rows if isinstance(row, Unreadable)), None)
-            if unreadable is not None:
-                raise NoAnswer("the exchange", "rows", unreadable.reason)
-            return list(dict.fromkeys(row for row in rows if not isinstance(row, Unreadable)))
-
-        return again(whole)
+    def _of(self, question: Callable[[], Iterable[_Leg | Unreadable]], position: str) -> list[_Leg]:
+        """The rows of one position; NoAnswer where some of them cannot be read."""
+        rows, unreadable = readable(question)
+        if any(row.instrument in (position, "") for row in unreadable):
+            raise NoAnswer("the exchange", f"rows of {position}", unreadable[0].reason)
+        return [row for row in rows if row.instrument == position]
 
     # Where it differs
 
@@ -244,6 +252,17 @@ def again(question: Callable[[], _Answer]) -> _Answer:
         except NoAnswer:
             continue
     return question()
+
+
+def readable(question: Callable[[], Iterable[_Told | Unreadable]]) -> tuple[list[_Told], list[Unreadable]]:
+    """The rows of an answer, each once, and those that cannot be read however often it is asked."""
+    unreadable: list[Unreadable] = []
+    for _ in range(_TRIES):
+        rows = list(again(question))
+        unreadable = [row for row in rows if isinstance(row, Unreadable)]
+        if not unreadable:
+            break
+    return list(dict.fromkeys(row for row in rows if not isinstance(row, Unreadable))), unreadable
 
 
 def _rest(rows: Iterable[Moved], mine: Counter[int]) -> list[Moved]:

@@ -295,6 +295,7 @@ def _known(look: _Look, walk: Walk, bar: int, step: Step | None, acts: Sequence[
     return Known(
         since=look.clock - walk.length, until=int(walk.ts[bar]) + walk.length, booked=look.booked,
         pending=look.pending, acts=acts,
+        stopped=frozenset(name for name, one in look.pending.items() if one.is_halt),
         marks={name: float(row.mark_close) for name, row in zip(names, walk.bars[bar], strict=True)},
         liquidations=frozenset(
             (str(event.position), event.ts) for event in ended if event.kind is Kind.liquidation

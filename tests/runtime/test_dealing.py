@@ -2,6 +2,8 @@
 same and every order asked for once whatever does, and whoever is killed is followed by somebody who goes on."""
 
 import contextlib
+import dataclasses
+import json
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,7 +17,7 @@ from ringfence.markets.errors import NoAnswer
 from ringfence.markets.exchange.counter import Counter as ExchangeCounter
 from ringfence.markets.exchange.faults import NO_FAULTS, Fault, FaultPlan, Scripted
 from ringfence.markets.exchange.protocol import MarginRequest
-from ringfence.markets.market import Market
+from ringfence.markets.market import Market, align
 from ringfence.risk.events import Kind
 from ringfence.runtime.acts import deposit, redeem
 from ringfence.runtime.database import unit_of_work
@@ -307,6 +309,41 @@ def test_an_order_that_the_exchange_has_lost_stops_its_position_and_is_told_once
     stopped = waiting(one)
     assert stopped is not None
     assert stopped.is_halt
+    (verdict,) = verify(one.one.engine)
+    assert verdict.breaches == ()
+
+
+def test_a_row_that_cannot_be_read_stops_its_position_and_no_other(
+    house: Callable[..., House], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of two positions is late with its first order; of one the fills are told without their lots."""
+    text = MANDATE.format(name=NAME, leverage="2").replace("share: 90%", "share: 40%")
+    second = text[text.index("  btc:") :].replace("btc:", "eth:").replace("BTC/", "ETH/")
+    both = set_up(load_mandate((text + second).encode()))
+    bars = walk(8, 20, 0.03).bars(0)
+    symbols = ("BTC/USDT:USDT", "ETH/USDT:USDT")
+    market = align({symbol: dataclasses.replace(bars, symbol=symbol) for symbol in symbols})
+    one = house("one", market, both, FaultPlan(0, {Fault.late: 1_000_000}))
+    serve = ExchangeCounter.serve
+
+    def garbling(counter: ExchangeCounter, line: bytes) -> Any:
+        served = serve(counter, line)
+        if b'"verb":"fills"' not in line:
+            return served
+        told = json.loads(served.line)
+        for row in told["ok"]:
+            if row["instrument"] == "btc":
+                del row["lots"]
+        return served._replace(line=json.dumps(told).encode() + b"\n")
+
+    monkeypatch.setattr(ExchangeCounter, "serve", garbling)
+    one.live()
+    differs = [found for entry in one.entries(Reported) for found in entry.differs]
+    assert [(found.position, found.what) for found in differs] == [("btc", "unreadable")]
+    filled = {report.position for entry in one.entries(Reported) for report in entry.reports}
+    assert filled == {"eth"}
+    last = one.entries(Decided)[-1]
+    assert (last.positions["btc"].quantity, last.positions["eth"].quantity != 0) == (0, True)
     (verdict,) = verify(one.one.engine)
     assert verdict.breaches == ()
 
