@@ -44,6 +44,10 @@ WINDOWS_KEPT = 32
 each symbol."""
 
 
+_Sight = tuple[tuple[str, ...], int, int]
+"""Symbols, timeframe and lookback: vaults that look at the same market share its windows."""
+
+
 class _Standing(NamedTuple):
     """What decides, beside its bars, what becomes of a vault at a slot's close."""
 
@@ -85,8 +89,8 @@ class Desk:
     proposer: Proposer = field(default_factory=Here, repr=False)
     accounts: PaperAccounts | None = None
     """Where the vaults trade; None: their venue fills at once, by the same rule, and has no books of its own."""
-    _windows: dict[tuple[tuple[str, ...], int, int], Window] = field(default_factory=dict, repr=False)
-    """By symbols, timeframe and lookback: mandates that look at the same market share one."""
+    _windows: list[tuple[_Sight, Window]] = field(default_factory=list, repr=False)
+    """Those that were loaded last, the last one last."""
 
     def step(self, vault: str, slot: int) -> int:
         """Bring a vault up to the slot that opens at `slot` (UTC ms), and return how many slots it decided.
@@ -273,13 +277,11 @@ class Desk:
         timeframe = setup.mandate.timeframe
         if max(recorded.latest) < clock // timeframe * timeframe:
             return None
-        key = setup.symbols, timeframe, setup.lookback
-        kept = self._windows.get(key)
-        if kept is None or not kept.reaches(recorded, clock):
+        sight = setup.symbols, timeframe, setup.lookback
+        kept = next((one for of, one in self._windows if of == sight and one.reaches(recorded, clock)), None)
+        if kept is None:
             kept = load_window(connection, setup.symbols, timeframe, setup.lookback, recorded, clock)
             if kept is not None:
-                self._windows.pop(key, None)
-                while len(self._windows) >= WINDOWS_KEPT:
-                    self._windows.pop(next(iter(self._windows)))  # the one that was loaded first
-                self._windows[key] = kept
+                others = [(of, one) for of, one in self._windows if of != sight or one.recorded == recorded]
+                self._windows = [*others, (sight, kept)][-WINDOWS_KEPT:]
         return kept
