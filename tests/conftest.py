@@ -4,10 +4,12 @@ Nothing is started or imported before a test asks for it. The servers come from 
 whose user may create databases) and `RINGFENCE_TEST_BROKER` name others instead.
 """
 
+import logging
 import os
 import shutil
 import signal
 import socket
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +34,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     skipped = terminalreporter.stats.get("skipped", [])
     for line in left_out(str(report.longrepr) for report in skipped):
         terminalreporter.write_line(line, yellow=True)
+
+
+@pytest.fixture(autouse=True)
+def _no_log_stays() -> Iterator[None]:
+    """A test that lets a part write its log in this process lets it write no longer than it takes itself."""
+    yield
+    logs, root = sys.modules.get("ringfence.runtime.logs"), logging.getLogger()
+    for handler in [] if logs is None else list(root.handlers):
+        if isinstance(handler.formatter, logs.Line):
+            root.removeHandler(handler)
+            root.setLevel(logging.WARNING)
+            logging.captureWarnings(False)
 
 
 @pytest.fixture(scope="session")
