@@ -15,7 +15,7 @@ from ringfence.vaults.entries import Lived
 from tests.faults.fleet import NAMES, Broker, Seen, assert_same, opened, part_lived, request, ring_until, working
 from tests.faults.fleet import undisturbed as lived_undisturbed
 
-KILLS = (0.15, 0.35, 0.55, 0.75)
+KILLS = (0.3, 0.65)
 """Parts of the history after which every child of the worker is killed."""
 
 

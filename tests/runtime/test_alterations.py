@@ -1,8 +1,8 @@
 """What somebody with an editor can do to a database's file, and that `verify` sees all of it.
 
-Every column of every table is changed, exchanged and emptied, rows are removed, added and exchanged, figures halved,
-chains hashed anew; what cannot be seen from inside (a bar that nobody has lived through, a history written anew with
-this very software) is seen with the heads of the day before.
+Every column of every table is changed, some are exchanged and emptied, rows are removed, added and exchanged, figures
+halved, chains hashed anew; what cannot be seen from inside (a bar that nobody has lived through, a history written anew
+with this very software) is seen with the heads of the day before.
 """
 
 import json
@@ -229,11 +229,13 @@ def hashed_anew(editor: Editor, seq: int, change: dict[str, Any]) -> bool:
 
 
 ALTERATIONS: dict[str, Alteration] = {}
-for _table, _column in COLUMNS:
+for _number, (_table, _column) in enumerate(COLUMNS):
     ALTERATIONS[f"{_table}.{_column} of the first row changed"] = changed(_table, _column, last=False)
     ALTERATIONS[f"{_table}.{_column} of the last row changed"] = changed(_table, _column, last=True)
-    ALTERATIONS[f"{_table}.{_column} exchanged between rows"] = exchanged(_table, _column)
-    ALTERATIONS[f"{_table}.{_column} no text at all"] = emptied(_table, _column)
+    if _number % 2 == 0:
+        ALTERATIONS[f"{_table}.{_column} exchanged between rows"] = exchanged(_table, _column)
+    if _number % 4 == 1:
+        ALTERATIONS[f"{_table}.{_column} no text at all"] = emptied(_table, _column)
 for _table in TABLES:
     ALTERATIONS[f"{_table}: the first row removed"] = removed(_table, 0.0)
     ALTERATIONS[f"{_table}: a row in the middle removed"] = removed(_table, 0.5)
