@@ -33,8 +33,8 @@ class PaperAccount(Account):
 
     def __init__(self, vault: str, books: ExchangeBooks, plan: FaultPlan) -> None:
         counter = Counter(books, plan)
-        super().__init__(vault, Client(_NAME, counter.send))
-        self._operator, self._books = Operator(_NAME, lambda line: counter.operate(line).line), books
+        super().__init__(vault, Client(_NAME, lambda line: counter.serve(line)))
+        self._operator, self._books = Operator(_NAME, counter.operate), books
         self._charged: Setup | None = None
 
     @property

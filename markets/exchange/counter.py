@@ -5,8 +5,7 @@ can take effect any more.
 """
 
 from collections.abc import Mapping
-from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 from ringfence.markets.errors import ExchangeRefused
 from ringfence.markets.exchange.books import ExchangeBooks, Logged
@@ -16,7 +15,7 @@ from ringfence.markets.exchange.protocol import MarginRequest, NotFound, OrderRe
 from ringfence.markets.exchange.terms import Charges, Contract, TradedBar
 from ringfence.markets.exchange.wire import Malformed, document, parsed, taken, written
 
-__all__ = ["Conduct", "Counter", "Served"]
+__all__ = ["Counter"]
 
 _CLOSED, _TOO_MANY = "the exchange is being maintained", "too many requests"
 _PAGE = b"<html><head><title>502 Bad Gateway</title></head></html>\n"
@@ -27,24 +26,6 @@ _KINDS: Mapping[str, str] = {
 """The verbs of accounts, by the kind of occasion that asking them is."""
 
 
-class Conduct(StrEnum):
-    """What becomes of the connection that a request came on."""
-
-    answer = "answer"
-    silence = "silence"
-    """It is held until the other end lets go."""
-    hang_up = "hang_up"
-    restart = "restart"
-    """Everybody's is broken, and the exchange starts again."""
-
-
-class Served(NamedTuple):
-    """What goes out."""
-
-    line: bytes
-    conduct: Conduct = Conduct.answer
-
-
 class Counter:
     """Requests of accounts, and those of the operator, which meet no faults."""
 
@@ -53,8 +34,8 @@ class Counter:
         self.exchange = PaperExchange(books, plan)
         self._faulty = bool(plan.script) or any(plan.rates.values())
 
-    def serve(self, line: bytes) -> Served:
-        """A request of an account."""
+    def serve(self, line: bytes) -> bytes:
+        """A request of an account, and its answer. Raised: OSError, where none comes."""
         try:
             asked = parsed(line)
             verb, body = str(asked.get("verb")), asked.get("body")
@@ -67,26 +48,16 @@ class Counter:
         except ExchangeRefused as refusal:
             return _refusal(refusal.reason, transient=False)
 
-    def operate(self, line: bytes) -> Served:
-        """A request of the operator."""
+    def operate(self, line: bytes) -> bytes:
+        """A request of the operator, and its answer."""
         try:
             asked = parsed(line)
             with self.books.work():
-                return Served(written({"ok": self._operated(str(asked.get("verb")), asked.get("body"))}))
+                return written({"ok": self._operated(str(asked.get("verb")), asked.get("body"))})
         except (Malformed, TypeError, KeyError, AttributeError) as fault:
             return _refusal(f"malformed: {fault}", transient=False)
         except ExchangeRefused as refusal:
             return _refusal(refusal.reason, transient=False)
-
-    def send(self, line: bytes) -> bytes:
-        """`serve` for a caller in this process, who is told at once what the other end of a socket finds out: OSError
-        where no answer comes."""
-        served = self.serve(line)
-        if served.conduct is Conduct.silence:
-            raise TimeoutError("no answer")
-        if served.conduct is not Conduct.answer:
-            raise ConnectionResetError("the connection ended before the answer did")
-        return served.line
 
     # Accounts
 
@@ -103,10 +74,10 @@ class Counter:
                 self.books.log(Logged(clock, subject, attempt, injected.fault.value, injected.bars))
         return injected
 
-    def _served(self, verb: str, body: dict[str, Any], injected: Injected | None) -> Served:
+    def _served(self, verb: str, body: dict[str, Any], injected: Injected | None) -> bytes:
         fault = None if injected is None else injected.fault
         if fault is Fault.unheard:
-            return Served(b"", Conduct.silence)
+            raise TimeoutError("no answer")
         if self.exchange.is_closed():
             return _refusal(_CLOSED, transient=True)
         if fault is Fault.too_many:
@@ -117,18 +88,16 @@ class Counter:
             found = document(self._done(verb, body, injected))
         match fault:
             case Fault.silent:
-                return Served(b"", Conduct.silence)
-            case Fault.reply_lost:
-                return Served(b"", Conduct.hang_up)
-            case Fault.restart:
-                return Served(b"", Conduct.restart)
+                raise TimeoutError("no answer")
+            case Fault.reply_lost | Fault.restart:
+                raise ConnectionResetError("the connection ended before the answer did")
             case Fault.garbled:
-                return Served(_PAGE)
+                return _PAGE
             case Fault.duplicate:
                 found = found + found
             case Fault.malformed if found:
                 found = [dict(list(found[0].items())[:-2]), *found[1:]]
-        return Served(written({"ok": found}))
+        return written({"ok": found})
 
     def _done(self, verb: str, body: dict[str, Any], injected: Injected | None) -> Any:
         exchange = self.exchange
@@ -181,8 +150,8 @@ def _subject(verb: str, body: Mapping[str, Any]) -> str:
     return ":".join([verb, *named])
 
 
-def _refusal(reason: str, *, transient: bool) -> Served:
-    return Served(written({"refused": reason, "transient": transient}))
+def _refusal(reason: str, *, transient: bool) -> bytes:
+    return written({"refused": reason, "transient": transient})
 
 
 def _text(body: Mapping[str, Any], name: str) -> str:

@@ -43,7 +43,7 @@ class Fault(StrEnum):
     garbled = "garbled"
     """It happens, and the answer is a page of HTML."""
     restart = "restart"
-    """It happens; then the exchange stops and starts again, with the books that it had."""
+    """It happens, and the exchange is gone before the answer; it is there again at once, with the books that it had."""
     too_many = "too_many"
     """It is refused: too many requests."""
     duplicate = "duplicate"

@@ -1,4 +1,4 @@
-"""A paper exchange in this process, asked line by line as over its socket, and bars of round numbers for it."""
+"""A paper exchange in this process, asked line by line, and bars of round numbers for it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -39,8 +39,8 @@ class House:
     def __post_init__(self) -> None:
         self.books = ExchangeBooks(self.path)
         self.counter = Counter(self.books, self.plan)
-        self.client = Client("paper", lambda line: self.counter.send(line))
-        self.operator = Operator("paper", lambda line: self.counter.operate(line).line)
+        self.client = Client("paper", lambda line: self.counter.serve(line))
+        self.operator = Operator("paper", lambda line: self.counter.operate(line))
         for instrument in ("A", "B"):
             self.operator.list_contract(instrument, CONTRACT)
         self.operator.pay("btc", 10_000 * USDT)

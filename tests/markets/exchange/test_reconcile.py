@@ -168,6 +168,6 @@ def test_positions_that_change_while_the_books_are_read_count_as_not_answered() 
             house.client.place(OrderRequest(client_id("btc", 1, "A", "x", 0), "btc", "A", -3, reduce_only=True))
             return super().balance(account)
 
-    theirs = read_books(Meanwhile("paper", house.counter.send), "btc", 0, ())
+    theirs = read_books(Meanwhile("paper", house.counter.serve), "btc", 0, ())
     assert isinstance(theirs.positions, Silent)
     assert isinstance(read_books(house.client, "btc", 0, ()).positions, tuple)

@@ -65,8 +65,8 @@ class Replayed:
     def __init__(self, one: World) -> None:
         self.one, self.book, self.record = one, copied(one.book), one.record()
         counter = ExchangeCounter(ExchangeBooks())
-        self.client = Client("paper", counter.send)
-        self.operator = Operator("paper", lambda line: counter.operate(line).line)
+        self.client = Client("paper", counter.serve)
+        self.operator = Operator("paper", counter.operate)
         for n, row in enumerate(one.listing):
             self.operator.list_contract(f"I{n}", contract_of(row))
         for v, vault in enumerate(self.book.vaults):
