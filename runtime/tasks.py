@@ -121,7 +121,7 @@ def settle(vaults: list[str], patient: bool = False) -> int:
     """
     _demand_names("settle", vaults)
     desk, begun = _desk(), time.monotonic()
-    stepped, done, slow = 0, list[str](), list[str]()
+    stepped, done, slow, others = 0, list[str](), list[str](), list[str]()
     claimed = clock()
     left = list(claim(desk.engine, vaults, claimed))
     while left and time.monotonic() - begun < TIME:
@@ -137,7 +137,7 @@ def settle(vaults: list[str], patient: bool = False) -> int:
             slow.append(name)
         except ExchangeRunning as taken:
             log.info("%s", taken)
-            done.append(name)
+            others.append(name)
         except DatabaseReplaced:
             _end_worker()
             raise
@@ -148,7 +148,7 @@ def settle(vaults: list[str], patient: bool = False) -> int:
             put_off(desk.engine, name, told, clock(), blamed=blamed)
     if slow:
         keep_slow(desk.engine, slow, claimed)
-    let_go(desk.engine, [*done, *left], claimed, done)
+    let_go(desk.engine, [*done, *others, *left], claimed, done)
     return stepped
 
 
@@ -194,18 +194,17 @@ def audit(vaults: list[str]) -> int:
     for name in vaults:
         try:
             found = halting.audit(desk.engine, name, clock())
-            differing = desk.reconcile(name)
+            broken += len(found)
+            for breach in found:
+                log.error("vault %s breaks a law and is halted: %s", name, breach)
+            if differing := desk.reconcile(name):
+                log.error("vault %s differs from its exchange %d times; its positions are stopped", name, differing)
+            broken += differing
         except DatabaseReplaced:
             _end_worker()
             raise
         except Exception:
             log.exception("vault %s could not be audited", name)
-            continue
-        for breach in found:
-            log.error("vault %s breaks a law and is halted: %s", name, breach)
-        if differing:
-            log.error("vault %s: %d differences from its exchange's books; its positions are stopped", name, differing)
-        broken += len(found) + differing
     return broken
 
 
