@@ -6,6 +6,7 @@ Nothing here knows the database. Each position has a place of its own there, cal
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from ringfence.markets.errors import NoAnswer
@@ -174,7 +175,7 @@ class Account:
         if cancels:
             for one in pending.values():
                 exchange.cancel(self.vault, one.order)  # whatever the answer: its state is read next
-        orders = {p: again(lambda one=one: exchange.order(self.vault, one.order)) for p, one in pending.items()}  # type: ignore[misc]
+        orders = {p: again(partial(exchange.order, self.vault, one.order)) for p, one in pending.items()}
         dark: dict[str, str] = {}
         fills = self._rows(lambda: exchange.fills(self.vault, known.since), known, dark)
         moves = self._rows(lambda: exchange.moves(self.vault, known.since), known, dark)

@@ -59,12 +59,17 @@ class _Look:
     ahead: Ahead
     book: Book
     clock: int
+    """UTC ms up to which it has lived; the names of its orders have it."""
     last_bar: int | None
     booked: int
+    """The exchange's number of the last thing that is booked."""
     version: int
+    """The vault's fence."""
     paid_in: int
+    """By its holders, net, minor units."""
     is_halted: bool
     pending: dict[str, Pending]
+    """By position, what it waits for."""
     written: Ordered | None
     """What was written down, and is not booked, by somebody who is gone."""
 

@@ -304,10 +304,12 @@ def _answer(act: Any, answer: Dealt, names: tuple[str, ...]) -> None:
 
 
 def happened(event: Event, names: tuple[str, ...]) -> Happened:
+    """The kernel's event, with the position's name."""
     return Happened(**{**asdict(event), "position": names[event.position] if event.position >= 0 else None})
 
 
 def moved(tape: Tape, names: tuple[str, ...]) -> list[Moved]:
+    """The tape's transfers in order, with the positions' names."""
     return [
         Moved(edge=Edge(edge), position=None if p < 0 else names[p], amount=amount)
         for _, _, edge, p, amount in tape.transfers[: int(tape.used[0])].tolist()

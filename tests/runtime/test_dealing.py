@@ -33,7 +33,6 @@ from ringfence.vaults.errors import OrdersOnTheirWay
 from ringfence.vaults.mandate.check import load_mandate
 from ringfence.vaults.pending import Pending
 from ringfence.vaults.tables import position
-from ringfence.vaults.tables import vault as vault_table
 from tests.reference.tide import HOUR, MANDATE, START, UNIT, contents, launch, tide, walk
 from tests.runtime.test_inside import BARS, falling
 
@@ -510,12 +509,11 @@ def test_a_position_that_waits_for_what_cannot_be_read_is_stopped(house: Callabl
     one.desk.step(NAME, START + 8 * HOUR)
     with unit_of_work(one.one.engine) as connection:
         connection.execute(update(position).values(pending="{"))
-        connection.execute(update(vault_table).values(version=vault_table.c.version))
     one.live()
     assert not one.entries(Decided)[-1].is_struck
 
 
-def test_a_scripted_silence_is_told_and_nothing_is_taken_for_known(house: Callable[..., House]) -> None:
+def test_no_answer_while_books_are_compared_stops_nothing_and_is_no_difference(house: Callable[..., House]) -> None:
     plan = FaultPlan(0, {}, tuple(Scripted(f"positions:{NAME}", Fault.unheard, attempt) for attempt in range(1, 12)))
     one = house("one", walk(8, 14, 0.03), tide(), plan)
     silent = one.live()
