@@ -203,8 +203,8 @@ def _positions(engine: Engine) -> Iterator[Check]:
 
     for found in positions(engine):
         if found["pending"] is not None:
-            part, stopped = f"position {found['vault']}/{found['position']}", found["pending"].startswith("stopped")
-            name = found["vault"]
+            name, stopped = found["vault"], found["is_stopped"]
+            part = f"position {name}/{found['position']}"
             way = f"see `ringfence events {name}` and its venue; then ringfence resume {name} --why TEXT, in two steps"
             yield Check(part, "whether its venue agrees", found["pending"], not stopped, way if stopped else "")
 

@@ -43,6 +43,7 @@ def _position(
     row: RowMapping, held: RowMapping, traded: Instrument, margin: int, decided: Standing | None
 ) -> dict[str, Any]:
     quantity, decimals = held["quantity"], row["decimals"]
+    pending = None if held["pending"] is None else read_pending(held["pending"])
     bound = BOUND_WORDS[decided.bound] if isinstance(decided, Held) else None
     answer: dict[str, Any] = {
         "vault": row["name"],
@@ -64,7 +65,8 @@ def _position(
         "liquidation_price": None,
         "liquidation_distance": None,
         "bound": bound,
-        "pending": None if held["pending"] is None else _waits(read_pending(held["pending"]), traded),
+        "pending": None if pending is None else _waits(pending, traded),
+        "is_stopped": pending is not None and pending.is_halt,
     }
     if quantity != 0 and decided is not None:
         answer |= _marked(traded, held, margin, decided, decimals)
