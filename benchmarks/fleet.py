@@ -27,7 +27,7 @@ from ringfence.markets.bars import Bars
 from ringfence.markets.market import Market, align
 from ringfence.runtime.acts import deposit, open_vault
 from ringfence.runtime.bar_store import store_bars
-from ringfence.runtime.broker import EmbeddedBroker, broker_at
+from ringfence.runtime.broker import EmbeddedBroker
 from ringfence.runtime.database import in_unit, migrate, open_engine, unit_of_work
 from ringfence.runtime.desk import Desk
 from ringfence.runtime.doorbell import Doorbell
@@ -35,6 +35,7 @@ from ringfence.runtime.scheduler import Scheduler
 from ringfence.runtime.tasks import SETTLEMENT, audit, clock
 from ringfence.vaults.mandate.check import load_mandate
 from ringfence.vaults.tables import vault
+from ringfence.words.addresses import socket_address
 from tests.reference.postgresql import PostgreSQL
 
 HOUR = 3_600_000
@@ -157,7 +158,7 @@ def measured(address: str, folder: Path, asked: argparse.Namespace, market: Mark
     """Rates a second: of tasks that do nothing, of slots as they come, and of slots that are caught up."""
     engine, socket = open_engine(address, create=True), folder / "broker"
     populate(engine, asked.vaults, market)
-    broker = broker_at(socket)
+    broker = socket_address(socket)
     with EmbeddedBroker(socket), working(address, broker, asked.processes, folder / "log"):
         scheduler = Scheduler(engine, Doorbell(broker).settle, workers=asked.processes)
 

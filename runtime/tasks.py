@@ -38,7 +38,7 @@ so that nobody waits for it who could go on."""
 
 log = get_task_logger(__name__)
 
-app = Celery("ringfence", broker=settings().broker, set_as_current=False)
+app = Celery("ringfence", set_as_current=False)
 app.conf.update(
     broker_transport_options={
         "visibility_timeout": 300,

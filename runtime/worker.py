@@ -23,6 +23,7 @@ from ringfence.runtime.lifeline import hold_lifeline
 from ringfence.runtime.logs import Line, write_log
 from ringfence.runtime.settings import settings
 from ringfence.runtime.signs import EVERY, Pulse, show
+from ringfence.runtime.tasks import QUEUES, app
 from ringfence.runtime.warmth import warm
 
 __all__ = ["serve"]
@@ -34,13 +35,11 @@ def serve(database: str, broker: str | None, concurrency: int, queues: Sequence[
 
     The database must be at this version's schema. Refused: SettingRefused, BrokerUnreachable.
     """
-    # The children and the tasks read their addresses from the environment.
+    # The children and their tasks read the addresses from the environment.
     os.environ["RINGFENCE_DATABASE"] = database
     if broker is not None:
         os.environ["RINGFENCE_BROKER"] = broker
-    address = settings().broker
-    from ringfence.runtime.tasks import QUEUES, app
-
+    address = app.conf.broker_url = settings().broker
     write_log(sys.stderr, "worker", settings().log)
     demand_answer(address)
     hold_lifeline()

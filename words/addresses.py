@@ -4,7 +4,7 @@ import os
 import re
 from urllib.parse import urlsplit, urlunsplit
 
-__all__ = ["concealed", "file_address", "has_password", "is_address", "without_passwords"]
+__all__ = ["concealed", "file_address", "has_password", "is_address", "socket_address", "without_passwords"]
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _PASSWORD = re.compile(r"(?<=://)([^\s:/?#@'\"]*):[^\s/]*@")
@@ -19,6 +19,11 @@ def is_address(text: str) -> bool:
 def file_address(file: str) -> str:
     """The address of an SQLite file, whatever characters its name has; a tilde stands for a home."""
     return "sqlite:///" + os.path.expanduser(file).replace("%", "%25").replace("?", "%3F")
+
+
+def socket_address(file: object) -> str:
+    """The address of a broker at a socket of this machine, in kombu's words."""
+    return f"redis+socket://{file}"
 
 
 def has_password(text: str) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from ringfence.faces.cli.app import database, remark
 from ringfence.faces.cli.pending import PENDING, Files
 from ringfence.faces.demo import DEPOSITS
+from ringfence.words.addresses import socket_address
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -22,12 +23,22 @@ if TYPE_CHECKING:
     from ringfence.faces.feeds import Feed, Live
     from ringfence.runtime.installation import Installation, Part
 
-__all__ = ["Asked", "open_all", "run"]
+__all__ = ["LOADED", "PROGRAM", "Asked", "open_all", "run"]
 
 _EVERY = 0.25
 """Seconds between two looks at the parts."""
 _FILES_EVERY = 2.0
 """Seconds between two looks at the mandates' files."""
+PROGRAM = "ringfence.faces.cli"
+"""What runs the parts' commands."""
+LOADED = (
+    "ringfence.faces.cli.living", "ringfence.faces.cli.observing", "ringfence.faces.feeds",
+    "ringfence.faces.health", "ringfence.faces.observatory", "ringfence.faces.pages", "ringfence.runtime.feeding",
+    "ringfence.runtime.monitor", "ringfence.runtime.scheduler", "ringfence.runtime.watching",
+    "ringfence.runtime.worker",
+    "ringfence.runtime.warmth:warm",
+)  # fmt: skip
+"""What the parts load, once for all of them."""
 
 
 @dataclass(frozen=True)
@@ -46,30 +57,31 @@ class Asked:
 
 def run(asked: Asked) -> int:
     """Live until Ctrl-C or SIGTERM; returns the exit code. Everything is checked before anything is started."""
-    from ringfence.faces.feeds import named
     from ringfence.faces.observatory import free_place
-    from ringfence.runtime.broker import broker_at
     from ringfence.runtime.installation import Installation
     from ringfence.runtime.signs import FOLDER
 
     listen = free_place(asked.listen)
-    given = named(asked.prices)
-    _admit_logs(asked.logs)
-    if asked.broker is not None:
-        _admit_broker(asked.broker)
     with ExitStack() as held:
-        engine = held.enter_context(database(asked.database, writes=True))
-        start = open_all(engine, given, DEPOSITS if asked.demo else ())
         # A socket's path may have only about 100 characters.
         shared = Path(held.enter_context(TemporaryDirectory(prefix="ringfence-", dir="/tmp")))
         address, socket = asked.broker, None
         if address is None:
             socket = shared / "broker"
-            address = broker_at(socket)
+            address = socket_address(socket)
         signs = shared / "signs"
         signs.mkdir(mode=0o700)
         environment = {"RINGFENCE_DATABASE": asked.database, "RINGFENCE_BROKER": address, FOLDER: str(signs)}
-        installation = Installation(_parts(asked, start, socket, listen), asked.logs, environment)
+        installation = held.enter_context(Installation(asked.logs, environment, PROGRAM, LOADED))
+        from ringfence.faces.feeds import named
+
+        given = named(asked.prices)
+        _admit_logs(asked.logs)
+        if asked.broker is not None:
+            _admit_broker(asked.broker)
+        engine = held.enter_context(database(asked.database, writes=True))
+        start = open_all(engine, given, DEPOSITS if asked.demo else ())
+        installation.parts = _parts(asked, start, socket, listen)
         held.callback(_stop, installation)
         remark(f"health and metrics: http://{listen}/health http://{listen}/metrics")
         _serve(engine, installation, Files(asked.prices.mandates, asked.prices.venues))

@@ -1,26 +1,21 @@
 """The commands that keep and restore a database, as a person types them."""
 
 import json
-import os
 import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.reference.commands import SCRIPT, plain_environment, run
 from tests.reference.tide import START, UNIT, launch, walk
-
-SCRIPT = Path(sys.executable).with_name("ringfence")
 
 
 def ringfence(folder: Path, *words: str, database: str = "a.db") -> subprocess.CompletedProcess[str]:
-    environment = {name: text for name, text in os.environ.items() if not name.startswith("RINGFENCE_")}
-    environment |= {"RINGFENCE_DATABASE": database}
-    return subprocess.run([SCRIPT, *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    return run(*words, cwd=folder, environment=plain_environment(RINGFENCE_DATABASE=database))
 
 
 @pytest.fixture(scope="module")

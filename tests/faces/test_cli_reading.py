@@ -4,7 +4,6 @@ import json
 import os
 import re
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,9 +20,9 @@ from ringfence.faces.cli import main
 from ringfence.risk import KERNEL
 from ringfence.runtime.acts import deposit, redeem
 from ringfence.runtime.database import unit_of_work
+from tests.reference.commands import run
 from tests.reference.tide import HOUR, SHARE, START, UNIT, Tide, breaches, contents, launch, walk
 
-SCRIPT = Path(sys.executable).with_name("ringfence")
 READING = (["vaults"], ["positions"], ["statement"], ["events"], ["verify"])
 
 
@@ -40,10 +39,7 @@ class Answer:
 
 
 def ringfence(*words: str, db: str | Path, folder: Path | None = None) -> Answer:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RINGFENCE_")}
-    ran = subprocess.run(
-        [SCRIPT, *words, "--db", str(db)], capture_output=True, text=True, env=environment, timeout=120, cwd=folder
-    )
+    ran = run(*words, "--db", str(db), cwd=folder)
     assert "Traceback" not in ran.stdout + ran.stderr
     return Answer(ran.returncode, ran.stdout, ran.stderr)
 

@@ -26,21 +26,15 @@ from ringfence.faces.report.statements import statements_of_run
 from ringfence.markets.scenarios import scenario
 from ringfence.runtime.backtest import backtest
 from ringfence.runtime.database import lock_vault, open_engine, unit_of_work
+from tests.reference.commands import SCRIPT, run
 
-SCRIPT = Path(sys.executable).with_name("ringfence")
 SCENARIO = ("--scenario", "2020-03")
 DEPOSITS = ("--deposit", "alice=50000", "--deposit", "bob=25000.000001")
 SYMBOLS = ("BTC/USDT:USDT", "ETH/USDT:USDT")
 
 
-def ringfence(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RINGFENCE_")}
-    environment["PATH"] = f"{Path(SCRIPT).parent}:{environment['PATH']}"
-    return subprocess.run([SCRIPT, *arguments], capture_output=True, text=True, cwd=cwd, env=environment)
-
-
 def document(*arguments: str | Path) -> Any:
-    ended = ringfence(*arguments, "--json")
+    ended = run(*arguments, "--json")
     assert ended.returncode == 0, ended.stderr
     return json.loads(ended.stdout)
 
@@ -73,7 +67,7 @@ def replayed(mandates: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[
         "--report",
         folder / "r.html",
     )
-    ended = ringfence(*arguments, "--json")
+    ended = run(*arguments, "--json")
     assert ended.returncode == 0, ended.stderr
     return folder, json.loads(ended.stdout), ended.stderr
 
@@ -126,20 +120,20 @@ def test_the_report_tells_the_holders_what_the_register_says(replayed: tuple[Pat
 
 def test_a_back_test_writes_a_report_too(shield: Path, tmp_path: Path) -> None:
     report = tmp_path / "r.html"
-    ended = ringfence("backtest", shield, *SCENARIO, *DEPOSITS, "--report", report)
+    ended = run("backtest", shield, *SCENARIO, *DEPOSITS, "--report", report)
     assert ended.returncode == 0, ended.stderr
     assert str(report) in ended.stdout
     assert "bob" in report.read_text()
 
 
 def test_without_a_deposit_a_default_is_taken_and_said(shield: Path) -> None:
-    ended = ringfence("backtest", shield, *SCENARIO, "--json")
+    ended = run("backtest", shield, *SCENARIO, "--json")
     assert "depositor=100000" in ended.stderr
     assert json.loads(ended.stdout) == document("backtest", shield, *SCENARIO, "--deposit", "depositor=100000")
 
 
 def test_people_see_the_figures_of_the_document(shield: Path, tested: Any) -> None:
-    shown, exact = (ringfence("backtest", shield, *SCENARIO, *DEPOSITS, *more).stdout for more in ((), ("--exact",)))
+    shown, exact = (run("backtest", shield, *SCENARIO, *DEPOSITS, *more).stdout for more in ((), ("--exact",)))
     vault = next(each for each in tested["vaults"] if each["vault"] == "btc-eth-shield")
     assert f"{float(vault['nav']):,.2f}" in shown
     assert f"{float(vault['nav']):,.6f}" in exact
@@ -230,7 +224,7 @@ def test_a_terminal_shows_a_bar_with_slots_worth_and_time_to_go(mandates: Path, 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("demo")
-    ended = ringfence("demo", cwd=folder)
+    ended = run("demo", cwd=folder)
     assert ended.returncode == 0, ended.stderr
     return folder, ended.stdout
 
@@ -255,7 +249,7 @@ def test_the_commands_that_the_demo_proposes_work(demo: tuple[Path, str]) -> Non
     proposed = [line.split()[1:] for line in told.splitlines() if line.startswith("  ringfence ")]
     assert len(proposed) == 5
     for arguments in proposed[:4]:
-        ended = ringfence(*arguments, cwd=folder)
+        ended = run(*arguments, cwd=folder)
         assert ended.returncode == 0, (arguments, ended.stderr)
     assert proposed[4] == ["up", "--demo"]
 

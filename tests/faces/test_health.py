@@ -22,6 +22,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ringfence.faces import observatory
+from ringfence.faces.cli.supervision import LOADED, PROGRAM
 from ringfence.faces.demo import example_mandates
 from ringfence.faces.errors import InputRefused
 from ringfence.faces.feeds import chosen
@@ -29,7 +30,7 @@ from ringfence.faces.gauges import gauges
 from ringfence.faces.health import Expected, health
 from ringfence.faces.observatory import Observatory, free_place, parse_listen
 from ringfence.runtime.acts import deposit, open_vault
-from ringfence.runtime.broker import BrokerTold, broker_at
+from ringfence.runtime.broker import BrokerTold
 from ringfence.runtime.database import migrate, open_engine
 from ringfence.runtime.duties import Trouble
 from ringfence.runtime.errors import BrokerUnreachable, DatabaseMissing
@@ -38,6 +39,7 @@ from ringfence.runtime.monitor import EVERY, Answer, Monitor, State
 from ringfence.runtime.observation import Seen, SeenSeries, SeenVault
 from ringfence.runtime.signs import CHILD, FOLDER, Sign
 from ringfence.runtime.tasks import clock
+from ringfence.words.addresses import socket_address
 
 PATIENCE = 150.0
 """Seconds for what takes a few on an idle machine."""
@@ -300,8 +302,9 @@ class Living:
             Part("feed", ("feed", str(mandates), "--feed", "replay:2020-03", "--speed", "3600x")),
             Part("observe", ("observe", "--listen", listen, "--patience", "5", *expected)),
         )
-        addresses = {"RINGFENCE_DATABASE": f"sqlite:///{database}", "RINGFENCE_BROKER": broker_at(self.socket)}
-        self.installation = Installation(parts, folder / "logs", addresses | {FOLDER: str(signs)})
+        addresses = {"RINGFENCE_DATABASE": f"sqlite:///{database}", "RINGFENCE_BROKER": socket_address(self.socket)}
+        self.installation = Installation(folder / "logs", addresses | {FOLDER: str(signs)}, PROGRAM, LOADED)
+        self.installation.parts = parts
         self.signs = signs
 
     def pid(self, part: str) -> int:

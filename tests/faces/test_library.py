@@ -23,6 +23,7 @@ from ringfence.markets.errors import InvalidBars, MisalignedMarket, UnknownScena
 from ringfence.markets.market import Funding
 from ringfence.runtime.errors import NoBars
 from ringfence.vaults.errors import MandateError
+from tests.reference.commands import run
 
 BTC, ETH = "BTC/USDT:USDT", "ETH/USDT:USDT"
 HOUR = 3_600_000
@@ -161,8 +162,7 @@ def test_files_and_loaded_objects_give_the_same_run(constant: Path, files: dict[
 def test_it_is_the_run_of_the_command_line(project: Path, shield: Result) -> None:
     words = ["backtest", "tests/reference/mandates/btc-eth-shield.yaml", "--scenario", "2020-03", "--json"]
     deposits = ["--deposit", "alice=50000", "--deposit", "bob=25000.000001"]
-    script = Path(sys.executable).with_name("ringfence")
-    done = subprocess.run([script, *words, *deposits], cwd=project, capture_output=True, text=True, timeout=300)
+    done = run(*words, *deposits, cwd=project)
     told = json.loads(done.stdout)
     assert (told["digest"], told["vaults"]) == (shield.digest, [shield.summary()])
 

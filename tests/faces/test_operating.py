@@ -1,19 +1,16 @@
 """docs/OPERATING.md: its commands run, and what it says of settings, commands and messages is what the code has."""
 
-import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from ringfence.runtime.settings import Settings
 from tests.faces.test_ways_out import commands
+from tests.reference.commands import run
 
-SCRIPT = Path(sys.executable).with_name("ringfence")
 ROOMS = ("words", "markets", "vaults", "runtime", "faces")
 
 
@@ -41,15 +38,12 @@ def rows(page: str, head: str) -> list[list[str]]:
 def test_the_commands_run_in_their_order(page: str, project: Path, tmp_path: Path) -> None:
     (tmp_path / "mandates").mkdir()
     shutil.copy(project / "mandates" / "btc-constant.yaml", tmp_path / "mandates")
-    environment = {name: text for name, text in os.environ.items() if not name.startswith("RINGFENCE_")}
     lines = blocks(page, "sh")
     assert len(lines) >= 9
     for line in lines:
         name, *words = shlex.split(line)
         assert name == "ringfence", line
-        done = subprocess.run(
-            [SCRIPT, *words], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
-        )
+        done = run(*words, cwd=tmp_path)
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
 
 

@@ -7,7 +7,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,6 +33,7 @@ from ringfence.runtime.setup import set_up
 from ringfence.runtime.tasks import SETTLEMENT, app, clock
 from ringfence.vaults.mandate.check import load_mandate
 from ringfence.vaults.tables import vault
+from tests.reference.commands import begin, plain_environment
 from tests.reference.postgresql import short_folder
 from tests.reference.tide import HOUR, MANDATE, START, UNIT, breaches, contents, tide, walk
 
@@ -173,15 +173,11 @@ class Worker:
     ) -> None:
         """`exchange`: the folder of its vaults' exchanges; None: their venue fills at once."""
         self._log = log
-        program = [sys.executable, str(Path(__file__).with_name("injected.py")), *faults, "--"]
-        environment = {name: text for name, text in os.environ.items() if not name.startswith("RINGFENCE_")}
+        words = [*faults, "--", "worker", "--concurrency", str(concurrency)]
+        environment = plain_environment(RINGFENCE_DATABASE=database, RINGFENCE_BROKER=broker)
         environment |= {} if exchange is None else {"RINGFENCE_EXCHANGE": str(exchange)}
         with log.open("wb") as sink:
-            self.process = subprocess.Popen(
-                [*program, "worker", "--concurrency", str(concurrency)], cwd=log.parent, start_new_session=True,
-                stdout=sink, stderr=sink, stdin=subprocess.DEVNULL,
-                env=environment | {"RINGFENCE_DATABASE": database, "RINGFENCE_BROKER": broker},
-            )  # fmt: skip
+            self.process = begin(words, sink, sink, log.parent, environment, "tests.faults.injected")
 
     def await_ready(self) -> None:
         deadline = time.monotonic() + PATIENCE
@@ -196,6 +192,14 @@ class Worker:
         rows = [tuple(map(int, line.split())) for line in listed.stdout.splitlines()]
         return [pid for pid, parent in rows if parent == self.process.pid]
 
+    def is_halted_at_its_task(self, broker: "Broker") -> bool:
+        """Stop all its processes where they are; whether that is in the middle of a task. If not, they go on."""
+        os.killpg(self.process.pid, signal.SIGSTOP)
+        is_at_one = broker.taken() > 0
+        if not is_at_one:
+            os.killpg(self.process.pid, signal.SIGCONT)
+        return is_at_one
+
     def received(self) -> list[str]:
         """The ids of the messages that it took, as often as it took each."""
         return re.findall(r"Task ringfence\.settle\[(\S+)\] received", self.log())
@@ -207,7 +211,7 @@ class Worker:
         """With all its children."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        self.process.wait(PATIENCE)
 
 
 @contextmanager

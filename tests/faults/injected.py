@@ -1,4 +1,4 @@
-"""The program `ringfence` with faults built into it: injected.py FAULT... -- WORD...
+"""The program `ringfence` with faults built into it; its words: FAULT... -- WORD...
 
 slow:SECONDS      each unit of work of a vault that catches up takes so much longer, and so does the look after it
 poison:VAULT      whoever steps this vault kills himself
@@ -79,12 +79,13 @@ def room(size: str) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(size), resource.RLIM_INFINITY))
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """The program, as it was asked for."""
     cut = sys.argv.index("--")
     for words in sys.argv[1:cut]:
         fault, _, value = words.partition(":")
         globals()[fault](value)
-    sys.argv = ["ringfence", *sys.argv[cut + 1 :]]
-    from ringfence.faces.cli import main
+    sys.argv = [sys.argv[0], *sys.argv[cut + 1 :]]
+    from ringfence.faces.cli import main as program
 
-    sys.exit(main())
+    program()

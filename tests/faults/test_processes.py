@@ -53,7 +53,8 @@ def test_a_whole_worker_killed_in_the_middle_of_its_tasks_costs_no_more_than_a_c
 ) -> None:
     with opened(database_url) as engine:
         with working(database_url, broker.url, tmp_path / "first", SLOW) as worker:
-            ring_until(engine, broker.url, part_lived(engine, 0.3))
+            reached = part_lived(engine, 0.3)
+            ring_until(engine, broker.url, lambda: reached() and worker.is_halted_at_its_task(broker))
             worker.kill()
         assert broker.taken() > 0  # what it was at is not delivered again before long
         request(engine)
