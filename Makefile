@@ -28,7 +28,7 @@ demo: $(READY) ## the crash of March 2020: vaults, walls, statements and a repor
 	@$(BIN)/ringfence demo $(ARGS)
 
 test: $(READY) ## the whole test suite (ARGS="-k wall" for a part of it)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 storm: $(READY) ## minutes of random kills over fifty vaults, on both databases
 	@$(BIN)/python -m pytest -m storm --timeout 0 tests/faults $(ARGS)

@@ -27,6 +27,11 @@ settings.load_profile("ringfence")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that take longest and wait most come first, so that at the end no process is left alone with one."""
+    items.sort(key=lambda item: "faults" not in item.path.parts)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """At the end, how many tests were skipped because the recordings that they need are no part of the project."""
     from tests.reference.facts import left_out
