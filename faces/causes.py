@@ -41,6 +41,7 @@ BOUND_WORDS = {
     Bound.at_wall: "the mandate's terms for a vault at its wall",
     Bound.volume: "volume of the bar",
     Bound.venue: "what the venue did, or would not do",
+    Bound.doubted_price: "price too bad to act on",
 }
 
 AT_WALL_WORDS = {

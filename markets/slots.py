@@ -87,7 +87,10 @@ class Slots:
 
     def fingerprint(self, slot: int) -> str:
         """SHA-256 over every figure of the slot's bars, and how good they were where that is told."""
-        first, last = self.span(slot)
+        return self.told(*self.span(slot))
+
+    def told(self, first: int, last: int) -> str:
+        """The same of the market's bars from `first` on and before `last`."""
         bars, ts = self.market.fingerprint(first, last), self.market.ts[first:last].tolist()
         told = [(column, at, int(own[at])) for column, own in enumerate(self.levels) if own for at in ts if at in own]
         return hashlib.sha256(f"{bars} {told!r}".encode()).hexdigest() if told else bars

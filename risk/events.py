@@ -56,6 +56,8 @@ class Bound(IntEnum):
     """Too little was traded."""
     venue = 18
     """The venue did it of its own accord, or did not do it, or has not said yet whether it did."""
+    doubted_price = 19
+    """The price is too bad for it: from the future, or too far from its own mean."""
 
 
 @dataclass(frozen=True, slots=True)

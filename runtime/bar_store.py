@@ -365,7 +365,7 @@ def load_window(
 
 def load_inside(
     connection: Connection, symbols: tuple[str, ...], timeframe: int, until: int, lived: tuple[int, int]
-) -> Market | None:
+) -> Slots | None:
     """The bars before `until` (UTC ms) that lie inside the slot of `timeframe` ms that they begin in, all but the one
     that ends with it, for a vault that has `lived`: its last bar, and the time up to which it has lived. None where
     there is none; a slot in which it stands is decided before any bar of the next one is lived."""
@@ -391,7 +391,10 @@ def load_inside(
     if not len(market):
         return None
     market = market.before((int(market.ts[0]) // timeframe + 1) * timeframe - market.timeframe)
-    return market if len(market) else None
+    if not len(market):
+        return None
+    levels = load_levels(connection, symbols, int(market.ts[0]), int(market.ts[-1]) + 1)
+    return Slots(market, timeframe, levels=levels)
 
 
 class _Series(NamedTuple):

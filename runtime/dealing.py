@@ -25,7 +25,7 @@ from ringfence.runtime.errors import ExchangeBlank
 from ringfence.runtime.paper_accounts import PaperAccount, PaperAccounts
 from ringfence.runtime.reporting import booked
 from ringfence.runtime.setup import Setup
-from ringfence.runtime.step import Step, Stretch, book_of, live_through, take
+from ringfence.runtime.step import Step, Stretch, book_of, heed, live_through, take
 from ringfence.vaults import journal
 from ringfence.vaults.entries import Dealt, Decided, Differs, Ordered
 from ringfence.vaults.errors import StaleFence
@@ -245,6 +245,7 @@ class Dealer:
             vault = self._fenced(connection, name, version)
             with vault.together():
                 take(vault, step)
+                heed(vault, step)
                 if heard.positions:
                     booked(look.ahead.setup, vault, heard.reports, heard.differs, heard.last)
                 owed = -vault.ledger.balance("world") - paid_in

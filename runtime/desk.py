@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from sqlalchemy import Connection, Engine, RowMapping, select
 
-from ringfence.markets.market import Market
+from ringfence.markets.slots import Slots
 from ringfence.runtime.bar_store import Window, last_recorded, load_inside, load_window
 from ringfence.runtime.database import in_unit, lock_vault, unit_of_work
 from ringfence.runtime.dealing import Ahead, Dealer, ordered
@@ -27,7 +27,7 @@ from ringfence.runtime.errors import ExchangeNotNamed, ExchangeRunning, NoBars
 from ringfence.runtime.paper_accounts import PaperAccounts
 from ringfence.runtime.proposals import Here, Proposed, Proposer
 from ringfence.runtime.setup import Setup
-from ringfence.runtime.step import Stretch, book_of, live_through, passing, rest_of_slot, take, unfinished
+from ringfence.runtime.step import Stretch, book_of, heed, live_through, passing, rest_of_slot, take, unfinished
 from ringfence.vaults.mandate.terms import Mandate
 from ringfence.vaults.tables import LATEST, mandate
 from ringfence.vaults.vault import Vault
@@ -130,7 +130,7 @@ class Desk:
         rest = self._inside(connection, setup, vault, last_recorded(connection, setup.symbols).until)
         if rest is None:
             return None
-        stretch = unfinished(rest)
+        stretch = unfinished(rest, vault.halted_since is not None)
         return Ahead(setup, stretch, stretch.walk)
 
     @property
@@ -157,15 +157,17 @@ class Desk:
         look(connection, row["id"], until)
         with vault.together():
             while (rest := self._inside(connection, setup, vault, until)) is not None:
-                step = live_through(setup, book_of(vault, vault.strike_of(vault.clock)), unfinished(rest))
+                stretch = unfinished(rest, vault.halted_since is not None)
+                step = live_through(setup, book_of(vault, vault.strike_of(vault.clock)), stretch)
                 if step is None:
                     break
                 take(vault, step)
+                heed(vault, step)
                 acted += 1
         return acted
 
     @staticmethod
-    def _inside(connection: Connection, setup: Setup, vault: Vault, until: int) -> Market | None:
+    def _inside(connection: Connection, setup: Setup, vault: Vault, until: int) -> Slots | None:
         assert vault.last_bar is not None
         return load_inside(connection, setup.symbols, setup.mandate.timeframe, until, (vault.last_bar, vault.clock))
 
@@ -220,7 +222,7 @@ class Desk:
                 if decided and time.monotonic() - begun > UNIT:
                     break
                 end = int(window.slots.opens[number]) + window.slots.timeframe
-                while vault.clock < end:
+                while vault.clock < end and (stands.is_halted or vault.halted_since is None):
                     stretch = (
                         passing(window.slots, number, vault.last_bar) if stands.is_halted
                         else rest_of_slot(window.slots, number, vault.last_bar, proposed)
@@ -228,6 +230,9 @@ class Desk:
                     step = live_through(setup, book_of(vault, stretch.close), stretch)
                     assert step is not None
                     take(vault, step)
+                    heed(vault, step)
+                if vault.clock < end:
+                    break  # a price has halted it
                 decided += 1
         return decided
 
@@ -258,7 +263,7 @@ class Desk:
             passing(slots, number, vault.last_bar) if ahead.stands.is_halted
             else rest_of_slot(slots, number, vault.last_bar, proposed)
         )  # fmt: skip
-        return Ahead(ahead.setup, stretch, unfinished(slots.market).walk)
+        return Ahead(ahead.setup, stretch, unfinished(slots, is_halted=False).walk)
 
     def setup(self, connection: Connection, fingerprint: str) -> Setup:
         """The database's mandate of this fingerprint, ready to run."""

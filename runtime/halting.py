@@ -9,15 +9,14 @@ from sqlalchemy import Connection, Engine
 
 from ringfence.runtime.acts import Answer, act_on, loaded
 from ringfence.runtime.database import unit_of_work
+from ringfence.runtime.step import HALTED_BY
 from ringfence.vaults import ledger
 from ringfence.vaults.entries import Closing, Halted, ResumeAsked, Resumed
 from ringfence.vaults.errors import LawsBroken, WallBreached
 from ringfence.vaults.vault import Vault
 
-__all__ = ["AUDITOR", "audit", "broken", "close", "halt", "resume"]
+__all__ = ["audit", "broken", "close", "halt", "resume"]
 
-AUDITOR = "ringfence"
-"""By whom a vault is halted for which a law does not hold."""
 _TOLD = 20
 """Breaches that an entry tells one by one."""
 
@@ -103,5 +102,5 @@ def audit(engine: Engine, name: str, ts: int) -> list[str]:
         checked = loaded(connection, name)
         found = broken(connection, checked)
     if found and checked.halted_since is None:
-        halt(engine, name, AUDITOR, f"{len(found)} laws of its books do not hold", ts, found)
+        halt(engine, name, HALTED_BY, f"{len(found)} laws of its books do not hold", ts, found)
     return found

@@ -12,10 +12,10 @@ from sqlalchemy import Connection, insert, select
 from ringfence.markets.feeds.quality import Action, Quality, permitted
 from ringfence.markets.instruments import instrument_key
 from ringfence.markets.slots import Slots
-from ringfence.risk.book import Rows
+from ringfence.risk.book import Ints, Rows
 from ringfence.vaults.tables import quality
 
-__all__ = ["held_back", "load_levels", "store_levels"]
+__all__ = ["Doubts", "doubts", "load_levels", "shrinking", "store_levels", "without"]
 
 
 def store_levels(connection: Connection, symbol: str, levels: Mapping[int, Quality]) -> None:
@@ -43,14 +43,38 @@ def load_levels(
     return tuple(found[instrument_key(symbol)] for symbol in symbols)
 
 
-def held_back(proposals: Rows, slots: Slots, number: int) -> Rows:
-    """(1, P) of PROPOSAL: the proposals for slot `number` without those of the positions whose last bar in it was no
-    price to grow on; what is held stays, and may be cut, and a proposal to hold nothing stands."""
+Doubts = Mapping[int, Mapping[int, Quality]]
+"""By number of a bar, the positions whose price there is good for nothing, and how good it is."""
+
+
+def doubts(levels: Sequence[Mapping[int, int]], ts: Ints) -> Doubts:
+    """Of the bars that open at `ts`, UTC ms."""
+    found: dict[int, dict[int, Quality]] = {}
+    for p, own in enumerate(levels):
+        for at, level in own.items():
+            bar = int(np.searchsorted(ts, at))
+            if bar < len(ts) and ts[bar] == at and not permitted(Quality(level), Action.reduce):
+                found.setdefault(bar, {})[p] = Quality(level)
+    return found
+
+
+def without(bars: Rows, doubted: Doubts) -> Rows:
+    """The bars (T, P) of BAR, those excepted whose prices are good for nothing: they are as if nothing had traded."""
+    if not doubted:
+        return bars
+    left = bars.copy()
+    for bar, found in doubted.items():
+        left.valid[bar, list(found)] = False
+    return left
+
+
+def shrinking(slots: Slots, number: int) -> tuple[int, ...]:
+    """The positions whose last price in slot `number` is none to grow on: they may only become smaller."""
     first, last = slots.span(number)
+    found = []
     for p, levels in enumerate(slots.levels):
         real = np.flatnonzero(slots.market.valid[first:last, p])
-        if levels and len(real):
-            level = levels.get(int(slots.market.ts[first + real[-1]]))
-            if level is not None and not permitted(Quality(level), Action.increase):
-                proposals[0, p].proposed &= proposals[0, p].leverage == 0.0
-    return proposals
+        level = levels.get(int(slots.market.ts[first + real[-1]])) if levels and len(real) else None
+        if level is not None and not permitted(Quality(level), Action.increase):
+            found.append(p)
+    return tuple(found)

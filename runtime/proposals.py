@@ -1,14 +1,15 @@
 """What strategies propose at slots' closes: asked in this process, as a back-test does, or in one of their own.
 
-A worker holds a database and asks apart: what a strategy does there costs its own proposal, and the mandate says what
-is decided without it (`on_strategy_failure`). Nothing is asked while a vault is locked, since a proposal depends on the
-mandate and the bars alone.
+A worker holds a database and asks strangers apart: what a strategy does there costs its own proposal, and the mandate
+says what is decided without it (`on_strategy_failure`). Those that ship with the program are no strangers, and need no
+process of their own. Nothing is asked while a vault is locked, since a proposal depends on the mandate and the bars
+alone.
 """
 
 import json
 import time
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ringfence.markets.bars import Bars
 from ringfence.markets.slots import Slots
@@ -16,8 +17,12 @@ from ringfence.risk.book import PROPOSAL, Rows, rows
 from ringfence.runtime.errors import SlowStrategy
 from ringfence.runtime.proposers import Asked, Failed, FailureKind, Opinion, Proposers
 from ringfence.runtime.setup import Setup, set_up, set_up_apart
+from ringfence.strategies.contract import Strategy
+from ringfence.strategies.guard import bars_needed, confined, proposals
+from ringfence.strategies.registry import build, ships
 from ringfence.vaults.entries import Failure
 from ringfence.vaults.mandate.terms import Mandate
+from ringfence.words.refusal import RingfenceError
 
 __all__ = ["MOMENT", "Apart", "Here", "Proposed", "Proposer"]
 
@@ -57,8 +62,8 @@ class Here:
 
 
 class Apart:
-    """Asks in a process of their own; a strategy that gives no answer is a failure, told, and nothing is raised but,
-    where there is no patience, SlowStrategy."""
+    """Asks strangers in a process of their own; a strategy that gives no answer is a failure, told, and nothing is
+    raised but, where there is no patience, SlowStrategy."""
 
     def __init__(self, proposers: Proposers) -> None:
         self._proposers = proposers
@@ -67,13 +72,20 @@ class Apart:
         failure yet, and is to be asked again with patience."""
         self.took = 0.0
         """Seconds that the slowest call took since this was set back."""
+        self._own: dict[str, Strategy | None] = {}
+        """By its statement, a strategy that ships with the program; None for a stranger."""
         self._opinions: dict[object, Opinion] = {}
         self._unknown: dict[str, dict[str, Failure]] = {}
         """By mandate, the positions whose strategies could not even tell their lookback."""
 
     def set_up(self, mandate: Mandate) -> Setup:
         statements = [position.strategy.model_dump() for position in mandate.positions.values()]
-        told = self._proposers.lookbacks(statements, mandate.timeframe)
+        strange = [one for one in statements if self._shipped(one) is None]
+        answers = iter(self._proposers.lookbacks(strange, mandate.timeframe))
+        told = [
+            next(answers) if own is None else bars_needed(own, mandate.timeframe)
+            for own in map(self._shipped, statements)
+        ]
         named = dict(zip(mandate.positions, told, strict=True))
         self._unknown[mandate.fingerprint] = {
             name: _failure(answer) for name, answer in named.items() if isinstance(answer, Failed)
@@ -147,9 +159,30 @@ class Apart:
         if not asked:
             return ()
         begun = time.monotonic()
-        told = self._proposers.propose(asked, None if self.is_patient else MOMENT)
+        strange = [one for one in asked if self._shipped(one.statement) is None]
+        answers = iter(self._proposers.propose(strange, None if self.is_patient else MOMENT))
+        with confined:
+            told = tuple(
+                next(answers) if own is None else _opinion(own, one.bars)
+                for own, one in ((self._shipped(one.statement), one) for one in asked)
+            )
         self.took = max(self.took, time.monotonic() - begun)
         return told
+
+    def _shipped(self, statement: Mapping[str, Any]) -> Strategy | None:
+        """The strategy, where it ships with the program and can be built."""
+        key = json.dumps(statement, sort_keys=True)
+        if key not in self._own:
+            try:
+                self._own[key] = build(statement) if ships(str(statement["name"])) else None
+            except RingfenceError:  # told by the process that it is asked in
+                self._own[key] = None
+        return self._own[key]
+
+
+def _opinion(strategy: Strategy, bars: Bars) -> Opinion:
+    leverage, valid = proposals(strategy, bars)
+    return Opinion(float(leverage[-1]), bool(valid[-1]))
 
 
 def _key(setup: Setup, p: int, bars: Bars) -> object:

@@ -1,5 +1,6 @@
 """The pure middle of a step: from a vault's book and the bars of a slot to the entry that says what came of them."""
 
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ringfence.markets.exchange.protocol import client_id
-from ringfence.markets.market import Market
+from ringfence.markets.feeds.quality import HALTS, Action
 from ringfence.markets.simulator import Record, Series, blank_series, simulate
 from ringfence.markets.slots import Slots
 from ringfence.risk import KERNEL
@@ -18,7 +19,7 @@ from ringfence.risk.edges import OF_POSITIONS, AccountKind, Edge
 from ringfence.risk.events import Bound, Event, Kind
 from ringfence.risk.exposure import equity_at, leverage_of, liquidation_price
 from ringfence.risk.tape import Tape, blank_tape, read_events, rewind
-from ringfence.runtime.levels import held_back
+from ringfence.runtime.levels import Doubts, doubts, shrinking, without
 from ringfence.runtime.proposals import Proposed
 from ringfence.runtime.setup import Setup
 from ringfence.strategies.errors import DuplicateStrategy, UnknownStrategy
@@ -28,9 +29,13 @@ from ringfence.vaults.ledger import margin_account
 from ringfence.vaults.mandate.terms import Mandate
 from ringfence.vaults.vault import Vault
 
-__all__ = ["Step", "Stretch", "book_of", "decided_by", "happened", "live_through", "moved", "passing", "rest_of_slot",
-           "take", "unfinished"]  # fmt: skip
+__all__ = ["HALTED_BY", "Step", "Stretch", "book_of", "decided_by", "happened", "heed", "live_through", "moved",
+           "passing", "rest_of_slot", "take", "unfinished"]  # fmt: skip
 
+log = logging.getLogger(__name__)
+
+HALTED_BY = "ringfence"
+"""By whom a vault is halted where nobody asked for it."""
 _ACTS = 32
 """What one position may be asked for at a bar: orders and moves of collateral."""
 _ENTERING = AccountKind.entering.value
@@ -59,13 +64,19 @@ class Stretch:
     """Whether the slot goes by without a decision."""
     stops: bool = False
     """Whether it ends with a Walked at its last bar, also where no money moved."""
+    doubted: Doubts = field(default_factory=dict)
+    """Of the bars, those whose prices are good for nothing: they stand there as if nothing had traded."""
+    shrinking: tuple[int, ...] = ()
+    """Positions that may only become smaller at the slot's close."""
+    is_halted: bool = False
+    """Whether the vault is: no price halts it once more."""
 
     def until(self, count: int) -> "Stretch":
         """Its first `count` bars, all inside the slot; the vault stops at the last of them."""
         walk = self.walk
         inside = np.full(count, -1, np.int64)
         cut = walk._replace(bars=walk.bars[:count], ts=walk.ts[:count], slot=inside, proposals=walk.proposals[:0])
-        return Stretch(cut, count, self.bars_of, stops=True)
+        return Stretch(cut, count, self.bars_of, stops=True, doubted=self.doubted, is_halted=self.is_halted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +93,8 @@ class Step:
     """Number, in the stretch, of the last bar that was lived through."""
     foreseen: int = 0
     """How many of the entry's last acts the venue has not answered: what is told of them is foreseen."""
+    halts: str = ""
+    """Why the vault is to be halted with it."""
 
 
 def rest_of_slot(slots: Slots, number: int, last_bar: int | None, proposed: Proposed) -> Stretch:
@@ -91,27 +104,32 @@ def rest_of_slot(slots: Slots, number: int, last_bar: int | None, proposed: Prop
     close = slot + slots.timeframe
     # A bar that ends before its slot may turn out to be the last one in it, which nobody can know at its close.
     inside = int(np.searchsorted(market.ts[first:last], close - market.timeframe))
+    walk = slots.walk(proposed.table, number, last_bar)
+    doubted = doubts(slots.levels, walk.ts)
     return Stretch(
-        slots.walk(held_back(proposed.table, slots, number), number, last_bar), inside,
-        lambda bars: market.fingerprint(first, min(first + bars, last)), slot, close, slots.fingerprint(number),
-        proposed.failed,
+        walk._replace(bars=without(walk.bars, doubted)), inside,
+        lambda bars: slots.told(first, min(first + bars, last)), slot, close, slots.fingerprint(number),
+        proposed.failed, doubted=doubted, shrinking=shrinking(slots, number),
     )  # fmt: skip
 
 
 def passing(slots: Slots, number: int, last_bar: int | None) -> Stretch:
-    """What is left of slot `number` after `last_bar` (UTC ms), of a vault that decides nothing."""
+    """What is left of slot `number` after `last_bar` (UTC ms), of a halted vault: it decides nothing."""
     nothing = Proposed(rows(PROPOSAL, (1, len(slots.market.symbols))), {})
     rest = rest_of_slot(slots, number, last_bar, nothing)
     walk = rest.walk._replace(slot=np.full(len(rest.walk.ts), -1, np.int64))
-    return replace(rest, walk=walk, inside=len(walk.ts), passes=True)
+    return replace(rest, walk=walk, inside=len(walk.ts), passes=True, shrinking=(), is_halted=True)
 
 
-def unfinished(market: Market) -> Stretch:
+def unfinished(slots: Slots, is_halted: bool) -> Stretch:
     """The bars of a market that ends inside a slot."""
+    market = slots.market
     count = len(market)
     inside, none = np.full(count, -1, np.int64), rows(PROPOSAL, (0, len(market.symbols)))
-    walk = Walk(market.rows, market.ts, market.timeframe, market.stamps, inside, none)
-    return Stretch(walk, count, lambda bars: market.fingerprint(0, bars))
+    doubted = doubts(slots.levels, market.ts)
+    bars = without(market.rows, doubted)
+    walk = Walk(bars, market.ts, market.timeframe, market.stamps, inside, none)
+    return Stretch(walk, count, lambda bars: slots.told(0, bars), doubted=doubted, is_halted=is_halted)
 
 
 def decided_by(mandate: Mandate) -> tuple[int, dict[str, str]]:
@@ -156,36 +174,56 @@ def live_through(
     ms), of which each is one stretch's, goes into the names of its orders.
 
     A slot that passes ends with a Walked. Any other stretch ends early with one, after a bar inside the slot at which
-    money moved: funding, a liquidation, a margin call. So a journal tells the same whoever looked when. None where the
-    slot's end is yet to come and no money moved.
+    money moved (funding, a liquidation, a margin call) or which halts the vault. So a journal tells the same whoever
+    looked when. None where the slot's end is yet to come and neither happened.
     """
-    count, walk, end = len(setup.names), stretch.walk, len(stretch.walk.ts)
-    before = Book(book.vaults.copy(), book.positions.copy()) if stretch.inside else book
+    walk, end = stretch.walk, len(stretch.walk.ts)
+    is_tried = stretch.inside or stretch.shrinking
+    before = Book(book.vaults.copy(), book.positions.copy()) if is_tried else book
     # Where the last bar is inside as well, money may move at it before anything is decided there.
     looked = walk if stretch.inside < end else walk._replace(slot=np.full(end, -1, np.int64))
 
-    def again(through: Walk, until: int) -> _Run:
+    def again(through: Walk, until: int, heard: Sequence[Dealt] | None = answers) -> _Run:
         book.vaults[:], book.positions[:] = before.vaults, before.positions
-        run = _Run(setup, book, through, blank_series(1, 1, count), answers, tick)
+        run = _Run(setup, book, stretch, through, heard, tick)
         run.until(until, 0)
         return run
 
-    run = _Run(setup, book, looked, blank_series(1, 1, count), answers, tick)
+    def ended(run: _Run, bar: int, close: int, decides: bool) -> Step:
+        run.hear()
+        entry = _decided(setup, book, stretch, run) if decides else _walked(setup, book, stretch, run, bar)
+        return Step(close, entry, _balances(setup, book), bar, run.foreseen, run.halts)
+
+    run = _Run(setup, book, stretch, looked, answers, tick)
     acted = run.until(end, stretch.inside)
     if acted is not None:
-        run, close = again(looked, acted + 1), int(walk.ts[acted]) + walk.length
-        run.hear()
-        return Step(close, _walked(setup, book, stretch, run, acted), _balances(setup, book), acted, run.foreseen)
+        return ended(again(looked, acted + 1), acted, int(walk.ts[acted]) + walk.length, False)
     if stretch.slot is None and not stretch.stops:
         return None
     if stretch.passes or stretch.stops:
-        close = stretch.close if stretch.passes else int(walk.ts[-1]) + walk.length
-        run.hear()
-        return Step(close, _walked(setup, book, stretch, run, end - 1), _balances(setup, book), end - 1, run.foreseen)
-    if looked is not walk:
+        return ended(run, end - 1, stretch.close if stretch.passes else int(walk.ts[-1]) + walk.length, False)
+    if stretch.shrinking:
+        walk = _shrinking(stretch, walk, lambda through: again(through, end, None))
+    if stretch.shrinking or looked is not walk:
         run = again(walk, end)
-    run.hear()
-    return Step(stretch.close, _decided(setup, book, stretch, run), _balances(setup, book), end - 1, run.foreseen)
+    return ended(run, end - 1, stretch.close, True)
+
+
+def _shrinking(stretch: Stretch, walk: Walk, lived: Callable[[Walk], "_Run"]) -> Walk:
+    """The walk without the proposals by which a position would grow that may only become smaller.
+
+    Found by living through it, at a venue that fills at once: what is decided may not depend on what a venue answers.
+    """
+    undecided = walk._replace(slot=np.full(len(walk.ts), -1, np.int64))
+    held = lived(undecided).quantities
+    while True:
+        found = lived(walk).quantities
+        grown = [p for p in stretch.shrinking if abs(found[p]) > abs(held[p]) or found[p] * held[p] < 0]
+        if not grown:
+            return walk
+        table = walk.proposals.copy()
+        table.proposed[0, grown] = False
+        walk = walk._replace(proposals=table)
 
 
 def take(vault: Vault, step: Step) -> None:
@@ -196,23 +234,38 @@ def take(vault: Vault, step: Step) -> None:
         vault.walk(step.close, step.entry, step.balances)
 
 
+def heed(vault: Vault, step: Step) -> None:
+    """Halt a vault that the step is a reason to halt."""
+    if step.halts and vault.halted_since is None:
+        vault.halt(step.close, HALTED_BY, step.halts)
+        log.critical("vault %s is halted: %s", vault.name, step.halts)
+
+
 class _Run:
     """A book that lives through a walk, and what it writes down."""
 
     def __init__(
-        self, setup: Setup, book: Book, walk: Walk, series: Series, answers: Sequence[Dealt] | None, tick: int
+        self, setup: Setup, book: Book, stretch: Stretch, walk: Walk, answers: Sequence[Dealt] | None, tick: int
     ) -> None:
         """More than five arguments because answers are heard at a tick."""
-        self.series = series
+        self.series = blank_series(1, 1, len(setup.names))
         self.events: list[Happened] = []
         self.transfers: list[Moved] = []
         self.dealt: tuple[Dealt, ...] | None = None
         self.foreseen = 0
+        self.halts = ""
         self._setup, self._book, self._walk, self._answers, self._tick = setup, book, walk, answers, tick
+        self._doubted, self._is_halted = stretch.doubted, stretch.is_halted
         self._tape = blank_tape(0, 0)
 
+    @property
+    def quantities(self) -> list[int]:
+        """What its positions hold, lots."""
+        return [int(quantity) for quantity in self._book.positions.quantity]
+
     def until(self, end: int, inside: int) -> int | None:
-        """Live through the bars before `end`; or, once money moved at one of the first `inside`, return that one."""
+        """Live through the bars before `end`; or, once money moved at one of the first `inside` or the vault is to be
+        halted there, return that one."""
         setup, walk, count = self._setup, self._walk, len(self._setup.names)
         terms, answers = Terms(setup.limits, setup.listing), self._answers
         tape = blank_tape(64 * (count + 1), 32 * (count + 1), 0 if answers is None else _ACTS * (count + 1))
@@ -220,16 +273,43 @@ class _Run:
             _answer(act, answer, setup.names)
         bar = 0
         while bar < end:
-            bar = simulate(self._book, terms, walk, Record(tape, self.series), (bar, end))
+            halting = bar if bar in self._doubted and self._refuse(bar) else None
+            stop = min([at for at in self._doubted if bar < at < end], default=end) if halting is None else bar + 1
+            bar = simulate(self._book, terms, walk, Record(tape, self.series), (bar, stop))
             shifted, acts = tape.transfers[: int(tape.used[0])], tape.acts[: int(tape.used[6])]
-            acted = min([*shifted.bar[shifted.bar < inside], *acts.bar[acts.bar < inside]], default=None)
-            if acted is not None:
-                return int(acted)
+            ends = [*shifted.bar[shifted.bar < inside], *acts.bar[acts.bar < inside]]
+            if halting is not None and halting < inside:
+                ends.append(halting)
+            if ends:
+                return int(min(ends))
             self.events += [happened(event, setup.names) for event in read_events(tape, 0, 0)]
             self.transfers += moved(tape, setup.names)
             rewind(tape)
         self._tape = tape
         return None
+
+    def _refuse(self, bar: int) -> bool:
+        """Tell what would be done at a bar on prices that are good for nothing; whether that halts the vault."""
+        doubted, names = self._doubted[bar], self._setup.names
+        book, bars = Book(self._book.vaults.copy(), self._book.positions.copy()), self._walk.bars.copy()
+        bars.valid[bar, list(doubted)] = True
+        taken = self._walk._replace(bars=bars, slot=np.full(len(bars), -1, np.int64))
+        tape = blank_tape(64 * (len(names) + 1), 32 * (len(names) + 1))
+        terms = Terms(self._setup.limits, self._setup.listing)
+        simulate(book, terms, taken, Record(tape, blank_series(1, 1, len(names))), (bar, bar + 1))
+        for event in read_events(tape, 0, 0):
+            if event.position not in doubted or event.kind not in (Kind.margin_call, Kind.liquidation):
+                continue
+            refused = replace(
+                event, kind=Kind.refusal, reason=Bound.doubted_price, quantity_after=event.quantity_before, amount=0,
+                fee=0, shortfall=0, leverage_after=event.leverage_before,
+            )  # fmt: skip
+            self.events.append(happened(refused, names))
+            if doubted[event.position] in HALTS[Action.liquidate] and not self._is_halted and not self.halts:
+                what = event.kind.name.replace("_", " ")
+                self.halts = f"the {what} of {names[event.position]} is due on a price that is guarded"
+                return True
+        return False
 
     def hear(self) -> None:
         """Take down what the venue was asked for. Refused: ValueError, where it has answered to something else."""

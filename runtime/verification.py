@@ -370,14 +370,14 @@ class _Life:
             return
         if last_bar is None:
             raise ValueError("a vault that has lived through no bar stands inside no slot")
-        market = load_inside(
+        rest = load_inside(
             self._connection, setup.symbols, timeframe, recorded.last_bar + 1, (last_bar, repeated.clock)
         )
-        if market is None:
+        if rest is None:
             raise ValueError("no recorded bars are left inside the slot")
-        stretch = unfinished(market)
+        stretch = unfinished(rest, is_halted=False)
         if recorded.dealt is not None:  # what an exchange told may have ended it
-            stretch = stretch.until(len(market))
+            stretch = stretch.until(len(rest.market))
         self._lived(repeated, setup, stretch, recorded, repeated.strike_of(repeated.clock))
 
     def _pass(self, repeated: Vault, setup: Setup, recorded: Walked) -> None:

@@ -29,7 +29,7 @@ from ringfence.words.hints import did_you_mean
 from ringfence.words.refusal import RingfenceError
 from ringfence.words.units import shown
 
-__all__ = ["Catalogue", "Registry", "build", "build_of", "catalogue", "problems", "release", "strategy"]
+__all__ = ["Catalogue", "Registry", "build", "build_of", "catalogue", "problems", "release", "ships", "strategy"]
 
 OWN = "ringfence"
 """The distribution whose names nobody else can register."""
@@ -89,6 +89,10 @@ class Registry:
         if point.dist is None:
             raise broken(point, "is registered by no distribution and so has no version")
         return f"{name}=={point.dist.version}"
+
+    def ships(self, name: str) -> bool:
+        """Whether the strategy of that name is one of Ringfence's own."""
+        return any(point.dist is not None and point.dist.name == OWN for point in self._points.get(name, ()))
 
     def _point(self, name: str) -> EntryPoint:
         points = self._points.get(name)
@@ -187,6 +191,11 @@ def catalogue() -> Catalogue:
 def release(name: str) -> str:
     """An installed strategy by name and version, `vol_target==0.1.0` (UnknownStrategy, DuplicateStrategy)."""
     return _installed().release(name)
+
+
+def ships(name: str) -> bool:
+    """Whether the strategy of that name is one of Ringfence's own."""
+    return _installed().ships(name)
 
 
 def strategy(name: str) -> type[Strategy]:

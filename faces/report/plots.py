@@ -45,6 +45,7 @@ BOUND_COLOURS = {
     Bound.at_wall: "#a21caf",
     Bound.volume: "#a3a30f",
     Bound.venue: "#525252",
+    Bound.doubted_price: "#9f1239",
 }
 
 MARKERS = {

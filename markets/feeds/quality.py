@@ -44,7 +44,7 @@ class Action(StrEnum):
 
 
 TOLERATES: Final[Mapping[Action, Quality]] = MappingProxyType(
-    {Action.reduce: Quality.stale, Action.increase: Quality.single, Action.liquidate: Quality.single}
+    {Action.reduce: Quality.stale, Action.increase: Quality.single, Action.liquidate: Quality.stale}
 )
 """The worst quality on which each action is done."""
 HALTS: Final[Mapping[Action, frozenset[Quality]]] = MappingProxyType(

@@ -9,8 +9,9 @@ from ringfence.faces import queries
 from ringfence.runtime.acts import deposit, redeem
 from ringfence.runtime.database import unit_of_work
 from ringfence.runtime.desk import Desk
-from ringfence.runtime.halting import AUDITOR, audit, close, halt, resume
+from ringfence.runtime.halting import audit, close, halt, resume
 from ringfence.runtime.scheduler import AUDIT, Scheduler
+from ringfence.runtime.step import HALTED_BY
 from ringfence.runtime.verification import verify
 from ringfence.vaults import journal
 from ringfence.vaults.entries import Closing, Decided, Halted, ResumeAsked, Resumed, Walked
@@ -187,7 +188,7 @@ def test_a_vault_whose_books_break_a_law_is_halted_alone_and_stays_so(sqlite_dat
     found = audit(launched.engine, "tide", START)
     assert any("cushion" in breach for breach in found)
     (entry,) = (entry for entry in told(launched) if isinstance(entry, Halted))
-    assert (entry.by, entry.breaches) == (AUDITOR, tuple(found))
+    assert (entry.by, entry.breaches) == (HALTED_BY, tuple(found))
     assert audit(launched.engine, "tide", START) == found, "told again, halted once"
     assert sum(isinstance(entry, Halted) for entry in told(launched)) == 1
     with pytest.raises(LawsBroken, match="cushion"):

@@ -75,8 +75,8 @@ def test_a_source_is_stale_after_the_silence_that_it_states() -> None:
     [
         (Quality.agreed, {Action.reduce, Action.increase, Action.liquidate}),
         (Quality.single, {Action.reduce, Action.increase, Action.liquidate}),
-        (Quality.disagreeing, {Action.reduce}),
-        (Quality.stale, {Action.reduce}),
+        (Quality.disagreeing, {Action.reduce, Action.liquidate}),
+        (Quality.stale, {Action.reduce, Action.liquidate}),
         (Quality.future, set()),
         (Quality.guarded, set()),
         (Quality.none, set()),
@@ -92,9 +92,8 @@ def test_what_acts_has_no_price_where_it_must_not_act() -> None:
     assert [spiked.price_for(action) for action in Action] == [None, None, None]
     assert [spiked.halts(action) for action in Action] == [False, False, True]
     stale = judge({"a": seen(150.0, age=20_000)}, NOW, LIMITS)
-    assert (stale.price_for(Action.reduce), stale.price_for(Action.increase)) == (150.0, None)
-    assert stale.price_for(Action.liquidate) is None
-    assert not stale.halts(Action.liquidate), "it waits; missing data is no reason to halt"
+    assert [stale.price_for(action) for action in Action] == [150.0, None, 150.0]
+    assert not stale.halts(Action.liquidate), "missing data is no reason to halt"
 
 
 prices = st.floats(1e-15, 1e15)
