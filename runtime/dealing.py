@@ -25,7 +25,8 @@ from ringfence.runtime.errors import ExchangeBlank
 from ringfence.runtime.paper_accounts import PaperAccount, PaperAccounts
 from ringfence.runtime.reporting import booked
 from ringfence.runtime.setup import Setup
-from ringfence.runtime.step import Step, Stretch, book_of, heed, live_through, take
+from ringfence.runtime.step import Step, book_of, heed, live_through, take
+from ringfence.runtime.stretch import Stretch
 from ringfence.vaults import journal
 from ringfence.vaults.entries import Dealt, Decided, Differs, Ordered
 from ringfence.vaults.errors import StaleFence

@@ -27,7 +27,8 @@ from ringfence.runtime.errors import ExchangeNotNamed, ExchangeRunning, NoBars
 from ringfence.runtime.paper_accounts import PaperAccounts
 from ringfence.runtime.proposals import Here, Proposed, Proposer
 from ringfence.runtime.setup import Setup
-from ringfence.runtime.step import Stretch, book_of, heed, live_through, passing, rest_of_slot, take, unfinished
+from ringfence.runtime.step import book_of, heed, live_through, take
+from ringfence.runtime.stretch import Stretch, passing, rest_of_slot, unfinished
 from ringfence.vaults.mandate.terms import Mandate
 from ringfence.vaults.tables import LATEST, mandate
 from ringfence.vaults.vault import Vault

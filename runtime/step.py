@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,25 +12,23 @@ import numpy as np
 from ringfence.markets.exchange.protocol import client_id
 from ringfence.markets.feeds.quality import HALTS, Action
 from ringfence.markets.simulator import Record, Series, blank_series, simulate
-from ringfence.markets.slots import Slots
 from ringfence.risk import KERNEL
-from ringfence.risk.book import INT_MAX, PROPOSAL, Book, Terms, Walk, empty_book, rows
+from ringfence.risk.book import INT_MAX, Book, Terms, Walk, empty_book
 from ringfence.risk.edges import OF_POSITIONS, AccountKind, Edge
 from ringfence.risk.events import Bound, Event, Kind
 from ringfence.risk.exposure import equity_at, leverage_of, liquidation_price
 from ringfence.risk.tape import Tape, blank_tape, read_events, rewind
-from ringfence.runtime.levels import Doubts, doubts, shrinking, without
-from ringfence.runtime.proposals import Proposed
 from ringfence.runtime.setup import Setup
+from ringfence.runtime.stretch import Stretch
 from ringfence.strategies.errors import DuplicateStrategy, UnknownStrategy
 from ringfence.strategies.registry import release
-from ringfence.vaults.entries import Dealt, Decided, Failure, Happened, Held, Moved, Standing, Walked
+from ringfence.vaults.entries import Dealt, Decided, Happened, Held, Moved, Standing, Walked
 from ringfence.vaults.ledger import margin_account
 from ringfence.vaults.mandate.terms import Mandate
 from ringfence.vaults.vault import Vault
 
 __all__ = ["HALTED_BY", "Step", "Stretch", "book_of", "decided_by", "happened", "heed", "live_through", "moved",
-           "passing", "rest_of_slot", "take", "unfinished"]  # fmt: skip
+           "take"]  # fmt: skip
 
 log = logging.getLogger(__name__)
 
@@ -40,43 +38,6 @@ _ACTS = 32
 """What one position may be asked for at a bar: orders and moves of collateral."""
 _ENTERING = AccountKind.entering.value
 _ACCOUNTS = tuple(kind.value for kind in AccountKind if kind not in OF_POSITIONS)
-
-
-@dataclass(frozen=True, eq=False)
-class Stretch:
-    """The bars that a vault lives through next: the rest of one slot, or as much of it as is there."""
-
-    walk: Walk
-    """The bars; where they reach the slot's close, with one row of proposals. Position p trades column p."""
-    inside: int
-    """How many of them, from the first on, end before the slot does."""
-    bars_of: Callable[[int], str]
-    """SHA-256 of so many of them, from the first on."""
-    slot: int | None = None
-    """Open (UTC ms) of the slot that is decided at the last bar's close; None: its end is yet to come."""
-    close: int = 0
-    """End of that slot, UTC ms."""
-    bars: str = ""
-    """SHA-256 of its bars, those lived through before included."""
-    failed: Mapping[str, Failure] = field(default_factory=dict)
-    """By position, why there is no proposal."""
-    passes: bool = False
-    """Whether the slot goes by without a decision."""
-    stops: bool = False
-    """Whether it ends with a Walked at its last bar, also where no money moved."""
-    doubted: Doubts = field(default_factory=dict)
-    """Of the bars, those whose prices are good for nothing: they stand there as if nothing had traded."""
-    shrinking: tuple[int, ...] = ()
-    """Positions that may only become smaller at the slot's close."""
-    is_halted: bool = False
-    """Whether the vault is: no price halts it once more."""
-
-    def until(self, count: int) -> "Stretch":
-        """Its first `count` bars, all inside the slot; the vault stops at the last of them."""
-        walk = self.walk
-        inside = np.full(count, -1, np.int64)
-        cut = walk._replace(bars=walk.bars[:count], ts=walk.ts[:count], slot=inside, proposals=walk.proposals[:0])
-        return Stretch(cut, count, self.bars_of, stops=True, doubted=self.doubted, is_halted=self.is_halted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,41 +56,6 @@ class Step:
     """How many of the entry's last acts the venue has not answered: what is told of them is foreseen."""
     halts: str = ""
     """Why the vault is to be halted with it."""
-
-
-def rest_of_slot(slots: Slots, number: int, last_bar: int | None, proposed: Proposed) -> Stretch:
-    """What is left of slot `number` after `last_bar` (UTC ms), decided on what was proposed at its close."""
-    first, last = slots.rest(number, last_bar)
-    slot, market = int(slots.opens[number]), slots.market
-    close = slot + slots.timeframe
-    # A bar that ends before its slot may turn out to be the last one in it, which nobody can know at its close.
-    inside = int(np.searchsorted(market.ts[first:last], close - market.timeframe))
-    walk = slots.walk(proposed.table, number, last_bar)
-    doubted = doubts(slots.levels, walk.ts)
-    return Stretch(
-        walk._replace(bars=without(walk.bars, doubted)), inside,
-        lambda bars: slots.told(first, min(first + bars, last)), slot, close, slots.fingerprint(number),
-        proposed.failed, doubted=doubted, shrinking=shrinking(slots, number),
-    )  # fmt: skip
-
-
-def passing(slots: Slots, number: int, last_bar: int | None) -> Stretch:
-    """What is left of slot `number` after `last_bar` (UTC ms), of a halted vault: it decides nothing."""
-    nothing = Proposed(rows(PROPOSAL, (1, len(slots.market.symbols))), {})
-    rest = rest_of_slot(slots, number, last_bar, nothing)
-    walk = rest.walk._replace(slot=np.full(len(rest.walk.ts), -1, np.int64))
-    return replace(rest, walk=walk, inside=len(walk.ts), passes=True, shrinking=(), is_halted=True)
-
-
-def unfinished(slots: Slots, is_halted: bool) -> Stretch:
-    """The bars of a market that ends inside a slot."""
-    market = slots.market
-    count = len(market)
-    inside, none = np.full(count, -1, np.int64), rows(PROPOSAL, (0, len(market.symbols)))
-    doubted = doubts(slots.levels, market.ts)
-    bars = without(market.rows, doubted)
-    walk = Walk(bars, market.ts, market.timeframe, market.stamps, inside, none)
-    return Stretch(walk, count, lambda bars: slots.told(0, bars), doubted=doubted, is_halted=is_halted)
 
 
 def decided_by(mandate: Mandate) -> tuple[int, dict[str, str]]:

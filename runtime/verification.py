@@ -33,17 +33,8 @@ from ringfence.runtime.heads import Heads, beside
 from ringfence.runtime.proposals import Proposed
 from ringfence.runtime.reporting import booked
 from ringfence.runtime.setup import Setup, set_up
-from ringfence.runtime.step import (
-    Step,
-    Stretch,
-    book_of,
-    decided_by,
-    live_through,
-    passing,
-    rest_of_slot,
-    take,
-    unfinished,
-)
+from ringfence.runtime.step import Step, book_of, decided_by, live_through, take
+from ringfence.runtime.stretch import Stretch, passing, rest_of_slot, unfinished
 from ringfence.vaults import journal, ledger, statements
 from ringfence.vaults.entries import (
     Amended,

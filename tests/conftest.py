@@ -27,6 +27,15 @@ settings.load_profile("ringfence")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Where several processes test, the kernel is compiled before they start, and not by each of them at once."""
+    if getattr(session.config.option, "numprocesses", None):
+        from ringfence.runtime.warmth import warm
+
+        warm()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Those that take longest and wait most come first, so that at the end no process is left alone with one."""
     items.sort(key=lambda item: "faults" not in item.path.parts)

@@ -29,7 +29,8 @@ from ringfence.risk.exposure import liquidation_price
 from ringfence.runtime.acts import cancel, deposit, open_vault, redeem
 from ringfence.runtime.database import lock_vault, migrate, open_engine, unit_of_work
 from ringfence.runtime.setup import Setup, set_up
-from ringfence.runtime.step import Stretch, book_of, live_through
+from ringfence.runtime.step import book_of, live_through
+from ringfence.runtime.stretch import Stretch
 from ringfence.vaults.entries import Decided
 from ringfence.vaults.errors import (
     CancelTooLate,

@@ -16,7 +16,8 @@ from ringfence.runtime.database import in_unit, lock_vault, migrate, open_engine
 from ringfence.runtime.desk import Desk
 from ringfence.runtime.proposals import Here
 from ringfence.runtime.setup import Setup, set_up
-from ringfence.runtime.step import Stretch, book_of, live_through, rest_of_slot
+from ringfence.runtime.step import book_of, live_through
+from ringfence.runtime.stretch import Stretch, rest_of_slot
 from ringfence.vaults import journal, ledger, statements
 from ringfence.vaults.entries import Decided
 from ringfence.vaults.ledger import Breach

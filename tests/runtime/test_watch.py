@@ -26,7 +26,8 @@ from ringfence.runtime.acts import deposit, open_vault, redeem
 from ringfence.runtime.database import migrate, open_engine, unit_of_work
 from ringfence.runtime.desk import Desk
 from ringfence.runtime.setup import Setup, set_up
-from ringfence.runtime.step import Stretch, book_of, live_through
+from ringfence.runtime.step import book_of, live_through
+from ringfence.runtime.stretch import Stretch
 from ringfence.runtime.watch import Marks, PositionWatch, shard_of
 from ringfence.vaults.entries import Decided
 from ringfence.vaults.mandate.check import load_mandate
