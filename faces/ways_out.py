@@ -42,6 +42,7 @@ WAYS_OUT: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "holder_near": "pay in for {near}, or say with --new that {holder} is somebody else".format_map,
     "invalid_proposal": "mend it, then try it with `ringfence strategies test {strategy}`".format_map,
     "ledger_unbalanced": "run `ringfence verify`".format_map,
+    "life_not_repeatable": "`ringfence verify {vault}` says what holds and what does not".format_map,
     "mandate_changed": "give the file's mandate another name, or use another database with --db".format_map,
     "markets_refused": "correct the file, or leave such markets out with --leave-out".format_map,
     "no_bars": _bars,

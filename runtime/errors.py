@@ -232,6 +232,17 @@ class ExchangeBlank(RingfenceError):
         )
 
 
+class LifeNotRepeatable(RingfenceError):
+    """Nothing is compared: a row of the vault's journal cannot be lived again."""
+
+    vault: str
+    row: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"vault {self.vault}: journal row {self.row} cannot be lived again ({self.reason})"
+
+
 class ExchangeNotNamed(RingfenceError):
     """The vault stays where it is; its positions stand in the books of an exchange that is not named here."""
 

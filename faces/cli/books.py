@@ -1,4 +1,5 @@
-"""Commands that check the books: the heads of the chains, and the verification of everything from its records."""
+"""Commands that check the books: the heads of the chains, the verification of everything from its records, and what an
+exchange did otherwise than foreseen."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,10 +12,11 @@ from ringfence.faces.cli.app import Database, Json, app, database, database_file
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
+    from ringfence.runtime.divergence import Divergence
     from ringfence.runtime.heads import Heads
     from ringfence.runtime.verification import Verdict
 
-__all__ = ["heads", "verify"]
+__all__ = ["divergence", "divergence_document", "heads", "verify"]
 
 UNDECIDED = 3
 """Exit code of a verification that found no breach and could not repeat every decision."""
@@ -86,6 +88,59 @@ def verify(
         raise typer.Exit(1)
     if any(verdict.undecided for verdict in verdicts):
         raise typer.Exit(UNDECIDED)
+
+
+@app.command()
+def divergence(
+    vault: Annotated[str, typer.Argument(metavar="VAULT")],
+    db: Database = None,
+    as_json: Json = False,
+) -> None:
+    """Compare a vault's life at its exchange with the same life at a venue that fills at once, and name the cause of
+    every unit between the two.
+    """
+    from ringfence.faces.cli.progress import bar
+    from ringfence.runtime.divergence import diverge
+
+    with database(db, writes=False) as engine, bar(before="living it again", each="slots") as progress:
+        found = diverge(engine, vault, lambda done, total: progress(vault, done, total))
+    if as_json:
+        print_json(divergence_document(found))
+    else:
+        _print_divergence(found)
+
+
+def divergence_document(found: "Divergence") -> dict[str, Any]:
+    """As JSON has it; amounts are texts with all their decimals."""
+    from ringfence.words.numbers import format_amount
+    from ringfence.words.times import utc
+
+    return {
+        "vault": found.vault,
+        "currency": found.currency,
+        "until": utc(found.until),
+        "lived": format_amount(found.lived, found.decimals),
+        "foreseen": format_amount(found.foreseen, found.decimals),
+        "differs_by": format_amount(found.lived - found.foreseen, found.decimals),
+        "causes": [
+            {
+                "time": utc(cause.ts), "row": cause.row, "told": list(cause.told),
+                "amount": format_amount(cause.amount, found.decimals),
+            }
+            for cause in found.causes
+        ],
+    }  # fmt: skip
+
+
+def _print_divergence(found: "Divergence") -> None:
+    told = divergence_document(found)
+    rows = [(cause["time"], cause["row"], "; ".join(cause["told"]), cause["amount"]) for cause in told["causes"]]
+    unit = found.currency
+    if rows:
+        print_table(f"What the exchange of {found.vault} did otherwise", ("time", "row", "what", unit), rows)
+    outcome = (("made at its exchange", told["lived"]), ("made at a venue that fills at once", told["foreseen"]),
+               ("difference, every unit of it caused above", told["differs_by"]))  # fmt: skip
+    print_table(f"Until {told['until']}", ("", unit), outcome)
 
 
 def _expected(engine: "Engine", vaults: Sequence[str], texts: Sequence[str]) -> "Heads | None":

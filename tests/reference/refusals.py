@@ -125,6 +125,7 @@ SAMPLES: dict[type[RingfenceError], tuple[Any, ...]] = {
     vaults.HolderRefused: ("two words",),
     runtime.ExchangeRunning: ("exchanges/tide.db",),
     runtime.ExchangeBlank: ("tide", "exchanges/tide.db"),
+    runtime.LifeNotRepeatable: ("tide", 7, "no recorded bars are left inside the slot"),
     runtime.ExchangeNotNamed: ("tide",),
     runtime.SettingRefused: ("RINGFENCE_BROKER", "amqp://here", "redis://..."),
     runtime.BrokerUnreachable: ("redis://here:1/0", "Connection refused"),
