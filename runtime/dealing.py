@@ -246,13 +246,13 @@ class Dealer:
             vault = self._fenced(connection, name, version)
             with vault.together():
                 take(vault, step)
-                heed(vault, step)
                 if heard.positions:
                     booked(look.ahead.setup, vault, heard.reports, heard.differs, heard.last)
                 owed = -vault.ledger.balance("world") - paid_in
                 differs = () if theirs is None else account.differs(vault, theirs, owed)
                 if differs:
                     booked(look.ahead.setup, vault, (), differs, heard.last)
+                heed(vault, step)
 
         in_unit(self.engine, work)
         return step

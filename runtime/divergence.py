@@ -11,6 +11,7 @@ Holders' acts are repeated in every life. Where a life has less to give than som
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -36,10 +37,9 @@ from ringfence.vaults.entries import (
     RedemptionAsked,
     Reported,
 )
-from ringfence.vaults.errors import UnknownVault
+from ringfence.vaults.errors import NotHalted, ResumeNotAsked, UnknownVault
 from ringfence.vaults.mandate.terms import Mandate
 from ringfence.vaults.tables import position, vault
-from ringfence.words.refusal import RingfenceError
 
 __all__ = ["Cause", "Divergence", "diverge"]
 
@@ -102,6 +102,8 @@ def diverge(engine: Engine, name: str, progress: Callable[[int, int], None] = la
                 worth = before if worth is None else worth
                 causes.append((Cause(group[-1].ts, group[-1].seq, _told(group), 0), before))
             progress(number + 1, len(slots))
+            if life.others:
+                raise LifeNotRepeatable(name, group[-1].seq, f"it was decided by {', '.join(life.others)}")
         lived = life.worth()
         after = [*(before for _, before in causes), lived][1:]
         return Divergence(
@@ -137,6 +139,11 @@ class _Life:
         self._life = life
         self._orders: dict[int, int] = {}
         """By the journal's row of an order that waits, the row that it is in the life that is lived."""
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Who decided that is not at hand."""
+        return tuple(self._life.others)
 
     def repeat(self, group: _Group) -> None:
         """Live a slot as it was recorded."""
@@ -232,13 +239,12 @@ class _Life:
             if request is not None:
                 standing.cancel(row.ts, request)
         elif isinstance(entry, DepositAsked):
-            life.repeat(row, entry)
+            standing = life.standing(entry)
+            standing.deposit(row.ts, entry.holder, entry.amount, entry.given, accepts_locked=True)
             self._remember(row)
         else:
-            try:
+            with suppress(NotHalted, ResumeNotAsked):  # where this life was not halted
                 life.repeat(row, entry)
-            except RingfenceError:  # a halt's end, where this life was not halted
-                return
 
     def _remember(self, row: journal.Row) -> None:
         last = self._life.last()

@@ -122,7 +122,7 @@ class Installation:
                 for part in self.parts:
                     is_due = part.process is None and not part.is_done and now >= part.life.due
                     if is_due and (part.needs is None or part.needs.exists()):
-                        self._start(self._nursery, part, now)
+                        told += self._start(self._nursery, part, now)
         return tuple(told)
 
     def _is_slow(self, now: float) -> bool:
@@ -141,17 +141,24 @@ class Installation:
             last = ""
         return f"{': ' if last else ''}{last}; its log: {self.log(part)}"
 
-    def _start(self, nursery: Nursery, part: Part, now: float) -> None:
+    def _start(self, nursery: Nursery, part: Part, now: float) -> tuple[str, ...]:
+        """Start a part; returns in words why it could not be. Refused: NurseryGone."""
         heard, part.lifeline = os.pipe()
+        part.life.started = now
         try:
             self._logs.mkdir(parents=True, exist_ok=True, mode=0o700)
             with open(self.log(part), "ab", opener=_private) as log:
                 part.process = nursery.bear(part.command, (heard, log.fileno(), log.fileno()))
+        except NurseryGone:
+            raise
+        except OSError as failure:
+            part.life.end(now)
+            return (f"{part.name} could not be started ({failure.strerror or failure})",)
         finally:
             os.close(heard)
             if part.process is None:
                 self._close(part)
-        part.life.started = now
+        return ()
 
     @staticmethod
     def _close(part: Part) -> None:
@@ -175,6 +182,7 @@ class Installation:
             assert part.process is not None
             if part.process.wait(deadline - time.monotonic()) is None:
                 killed.append(part.name)
+            self._close(part)
         for part in self.parts:
             self._close(part)
         if self._nursery is not None:

@@ -69,12 +69,14 @@ def without(bars: Rows, doubted: Doubts) -> Rows:
 
 
 def shrinking(slots: Slots, number: int) -> tuple[int, ...]:
-    """The positions whose last price in slot `number` is none to grow on: they may only become smaller."""
+    """The positions that may only become smaller at the close of slot `number`: those whose last price is none to grow
+    on, and all of them where the last price of one is good for nothing, since what the vault is worth counts it."""
     first, last = slots.span(number)
-    found = []
+    found, everybody = [], False
     for p, levels in enumerate(slots.levels):
         real = np.flatnonzero(slots.market.valid[first:last, p])
         level = levels.get(int(slots.market.ts[first + real[-1]])) if levels and len(real) else None
         if level is not None and not permitted(Quality(level), Action.increase):
             found.append(p)
-    return tuple(found)
+            everybody = everybody or not permitted(Quality(level), Action.reduce)
+    return tuple(range(len(slots.levels))) if everybody else tuple(found)

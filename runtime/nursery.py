@@ -29,6 +29,8 @@ __all__ = ["Born", "Nursery", "NurseryGone", "attend"]
 
 _LINE = 65_536
 """Bytes that are read at once."""
+_ANSWER = 30.0
+"""Seconds within which a nursery that has loaded answers."""
 _POLL = 0.02
 """Seconds between two looks at whether a process has ended."""
 
@@ -104,7 +106,8 @@ class Nursery:
 
         Refused, where one is waited for: NurseryGone.
         """
-        self._link.setblocking(until is not None)
+        if not self.is_gone:
+            self._link.settimeout(0.0 if until is None else _ANSWER)
         while not self.is_gone:
             line, found, rest = self._heard.partition(b"\n")
             if found:
@@ -120,7 +123,7 @@ class Nursery:
                 heard = self._link.recv(_LINE)
             except BlockingIOError:
                 return {}
-            except ConnectionError:
+            except (ConnectionError, TimeoutError):
                 heard = b""
             self._heard += heard
             self.is_gone = not heard
@@ -129,14 +132,25 @@ class Nursery:
         return {}
 
     def bear(self, words: Sequence[str], streams: tuple[int, int, int]) -> Born:
-        """A process that runs the program with these words and standard streams. Refused: NurseryGone."""
+        """A process that runs the program with these words and standard streams, of a nursery that is ready.
+
+        Refused: NurseryGone, OSError where the system starts no process.
+        """
+        if self.is_gone:
+            raise NurseryGone
+        line = json.dumps(list(words)).encode() + b"\n"
         try:
-            self._link.setblocking(True)
-            socket.send_fds(self._link, [json.dumps(list(words)).encode() + b"\n"], streams)
-        except ConnectionError:
+            self._link.settimeout(_ANSWER)
+            sent = socket.send_fds(self._link, [line[:_LINE]], streams)
+            self._link.sendall(line[sent:])
+        except (ConnectionError, TimeoutError):
             self.is_gone = True
             raise NurseryGone from None
-        return Born(self, self.hear(until=lambda told: "born" in told)["born"])
+        told = self.hear(until=lambda told: "born" in told)
+        if told["born"] < 0:
+            raise OSError(-told["born"], os.strerror(-told["born"]))
+        self.ended.pop(told["born"], None)
+        return Born(self, told["born"])
 
     def close(self) -> None:
         """End it; what was born of it lives on."""
@@ -188,10 +202,14 @@ def _forked(link: socket.socket) -> list[str] | None:
                     continue
                 asked, streams, _, _ = socket.recv_fds(link, _LINE, 3)
                 while asked and not asked.endswith(b"\n"):
-                    asked += link.recv(_LINE)
+                    more = link.recv(_LINE)
+                    asked = asked + more if more else b""
                 if not asked:
                     return None
-                pid = os.fork()
+                try:
+                    pid = os.fork()
+                except OSError as failure:
+                    pid = -(failure.errno or 1)
                 if pid == 0:
                     signal.set_wakeup_fd(-1)
                     signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -8,8 +8,9 @@ alone.
 
 import json
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ringfence.markets.bars import Bars
 from ringfence.markets.slots import Slots
@@ -28,6 +29,7 @@ __all__ = ["MOMENT", "Apart", "Here", "Proposed", "Proposer"]
 
 MOMENT = 1.0
 """Seconds that a strategy has where others wait for it."""
+_Answer = TypeVar("_Answer")
 _REMEMBERED = 10_000
 """Opinions that are kept: vaults of one mandate's strategies share them."""
 
@@ -83,7 +85,7 @@ class Apart:
         strange = [one for one in statements if self._shipped(one) is None]
         answers = iter(self._proposers.lookbacks(strange, mandate.timeframe))
         told = [
-            next(answers) if own is None else bars_needed(own, mandate.timeframe)
+            next(answers) if own is None else _answered(own, partial(bars_needed, own, mandate.timeframe))
             for own in map(self._shipped, statements)
         ]
         named = dict(zip(mandate.positions, told, strict=True))
@@ -163,7 +165,7 @@ class Apart:
         answers = iter(self._proposers.propose(strange, None if self.is_patient else MOMENT))
         with confined:
             told = tuple(
-                next(answers) if own is None else _opinion(own, one.bars)
+                next(answers) if own is None else _answered(own, partial(_opinion, own, one.bars))
                 for own, one in ((self._shipped(one.statement), one) for one in asked)
             )
         self.took = max(self.took, time.monotonic() - begun)
@@ -178,6 +180,14 @@ class Apart:
             except RingfenceError:  # told by the process that it is asked in
                 self._own[key] = None
         return self._own[key]
+
+
+def _answered(strategy: Strategy, asked: Callable[[], _Answer]) -> _Answer | Failed:
+    """What a strategy that ships with the program answers; its refusal is a failure as any other's."""
+    try:
+        return asked()
+    except RingfenceError as failure:
+        return Failed(FailureKind.raised, strategy.name, str(failure))
 
 
 def _opinion(strategy: Strategy, bars: Bars) -> Opinion:

@@ -165,13 +165,14 @@ class Reliving:
             return
         setup = self.setup()
         timeframe, last_bar = setup.mandate.timeframe, repeated.last_bar
-        if repeated.halted_since is not None or last_bar is None:
+        is_halted = repeated.halted_since is not None
+        if last_bar is None or (is_halted and ts % timeframe == 0):
             self._pass(repeated, setup, recorded)
             return
         rest = load_inside(self.connection, setup.symbols, timeframe, recorded.last_bar + 1, (last_bar, repeated.clock))
         if rest is None:
             raise ValueError("no recorded bars are left inside the slot")
-        stretch = unfinished(rest, is_halted=False)
+        stretch = unfinished(rest, is_halted)
         if recorded.dealt is not None:  # what an exchange told may have ended it
             stretch = stretch.until(len(rest.market))
         self._lived(repeated, setup, stretch, recorded, repeated.strike_of(repeated.clock))

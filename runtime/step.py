@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ringfence.markets.exchange.protocol import client_id
-from ringfence.markets.feeds.quality import HALTS, Action
+from ringfence.markets.feeds.quality import HALTS, Action, Quality
 from ringfence.markets.simulator import Record, Series, blank_series, simulate
 from ringfence.risk import KERNEL
 from ringfence.risk.book import INT_MAX, Book, Terms, Walk, empty_book
@@ -18,6 +18,7 @@ from ringfence.risk.edges import OF_POSITIONS, AccountKind, Edge
 from ringfence.risk.events import Bound, Event, Kind
 from ringfence.risk.exposure import equity_at, leverage_of, liquidation_price
 from ringfence.risk.tape import Tape, blank_tape, read_events, rewind
+from ringfence.runtime.levels import without
 from ringfence.runtime.setup import Setup
 from ringfence.runtime.stretch import Stretch
 from ringfence.strategies.errors import DuplicateStrategy, UnknownStrategy
@@ -136,20 +137,34 @@ def live_through(
 
 
 def _shrinking(stretch: Stretch, walk: Walk, lived: Callable[[Walk], "_Run"]) -> Walk:
-    """The walk without the proposals by which a position would grow that may only become smaller.
+    """The walk without that by which a position would grow that may only become smaller: its proposal, and where money
+    that enters would buy for it, the price itself, so that nobody enters at this close.
 
-    Found by living through it, at a venue that fills at once: what is decided may not depend on what a venue answers.
+    Found by living through it, with all proposals and with that one alone, at a venue that fills at once: what is
+    decided may not depend on what a venue answers.
     """
-    undecided = walk._replace(slot=np.full(len(walk.ts), -1, np.int64))
-    held = lived(undecided).quantities
-    while True:
-        found = lived(walk).quantities
-        grown = [p for p in stretch.shrinking if abs(found[p]) > abs(held[p]) or found[p] * held[p] < 0]
-        if not grown:
-            return walk
-        table = walk.proposals.copy()
-        table.proposed[0, grown] = False
-        walk = walk._replace(proposals=table)
+    held = lived(walk._replace(slot=np.full(len(walk.ts), -1, np.int64))).quantities
+
+    def grown(through: Walk) -> list[int]:
+        found = lived(through).quantities
+        return [p for p in stretch.shrinking if abs(found[p]) > abs(held[p]) or found[p] * held[p] < 0]
+
+    for p in stretch.shrinking:
+        alone = walk.proposals.copy()
+        alone.proposed[0, [other for other in range(len(held)) if other != p]] = False
+        if walk.proposals.proposed[0, p] and p in grown(walk._replace(proposals=alone)):
+            walk = _unproposed(walk, [p])
+    while left := grown(walk):
+        proposed = [p for p in left if walk.proposals.proposed[0, p]]
+        walk = _unproposed(walk, proposed) if proposed else walk._replace(
+            bars=without(walk.bars, {len(walk.ts) - 1: dict.fromkeys(left, Quality.stale)}))  # fmt: skip
+    return walk
+
+
+def _unproposed(walk: Walk, positions: Sequence[int]) -> Walk:
+    table = walk.proposals.copy()
+    table.proposed[0, list(positions)] = False
+    return walk._replace(proposals=table)
 
 
 def take(vault: Vault, step: Step) -> None:

@@ -37,7 +37,8 @@ class Stretch:
     stops: bool = False
     """Whether it ends with a Walked at its last bar, also where no money moved."""
     doubted: Doubts = field(default_factory=dict)
-    """Of the bars, those whose prices are good for nothing: they stand there as if nothing had traded."""
+    """Of the bars that were not lived through before, those whose prices are good for nothing: they stand there as if
+    nothing had traded."""
     shrinking: tuple[int, ...] = ()
     """Positions that may only become smaller at the slot's close."""
     is_halted: bool = False
@@ -60,10 +61,11 @@ def rest_of_slot(slots: Slots, number: int, last_bar: int | None, proposed: Prop
     inside = int(np.searchsorted(market.ts[first:last], close - market.timeframe))
     walk = slots.walk(proposed.table, number, last_bar)
     doubted = doubts(slots.levels, walk.ts)
+    fresh = {bar: found for bar, found in doubted.items() if last_bar is None or walk.ts[bar] > last_bar}
     return Stretch(
         walk._replace(bars=without(walk.bars, doubted)), inside,
         lambda bars: slots.told(first, min(first + bars, last)), slot, close, slots.fingerprint(number),
-        proposed.failed, doubted=doubted, shrinking=shrinking(slots, number),
+        proposed.failed, doubted=fresh, shrinking=shrinking(slots, number),
     )  # fmt: skip
 
 

@@ -19,9 +19,9 @@ from tests.reference.worlds import OF_A_VENUE, Rough, World, copied, world
 SLOW = bool(numba.config.DISABLE_JIT)
 EXAMPLES, BARS = (8, 20) if SLOW else (120, 60)
 
-SELDOM_TOLD = {int(Bound.no_price), int(Bound.band), int(Bound.no_proposal), int(Bound.venue)}
+SELDOM_TOLD = {int(Bound.no_price), int(Bound.band), int(Bound.no_proposal), int(Bound.venue), int(Bound.doubted_price)}
 """They bind a plan that asks for no order; without a proposal a position is closed where there is no risk capital.
-And a venue that fills at once refuses nothing."""
+A venue that fills at once refuses nothing, and of a price's quality the loop knows nothing."""
 
 roughs = st.builds(
     Rough,

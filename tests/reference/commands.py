@@ -38,7 +38,11 @@ def _nursery() -> Nursery:
     paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**plain_environment(), "PYTHONPATH": os.pathsep.join(paths)}
     loaded = [f"ringfence.faces.cli.{name}" for name in _COMMANDS]
-    return Nursery("tests.reference.commands", [*loaded, *LOADED], environment)
+    made = Nursery("tests.reference.commands", [*loaded, *LOADED], environment)
+    while not made.is_ready:
+        assert not made.has_ended(), "it cannot load"
+        time.sleep(0.01)
+    return made
 
 
 def plain_environment(**changed: str) -> dict[str, str]:

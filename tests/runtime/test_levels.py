@@ -88,6 +88,20 @@ def test_what_is_liquidated_on_a_price_out_of_date_is_not_opened_again_on_it(sql
     one.engine.dispose()
 
 
+def test_where_money_would_buy_on_a_price_out_of_date_nobody_enters_until_there_is_a_better_one(
+    sqlite_database: str,
+) -> None:
+    one = lived(sqlite_database, path([*FLAT, *[8_000.0] * 3], 8_000.0), {10: Quality.stale, 11: Quality.disagreeing})
+    lots = held(one, 10)
+    deposit(one.engine, one.name, "bob", 100_000 * UNIT, START + 10 * HOUR, new=True)
+    lots += held(one, 13)[10:]
+    assert lots[9] == lots[10] == lots[11] < lots[12]
+    struck = {row.entry.slot: row.entry.is_struck for row in told(one, Decided)}
+    assert [struck[START + hour * HOUR] for hour in (9, 10, 11, 12)] == [True, False, False, True]
+    assert verify(one.engine)[0].breaches == ()
+    one.engine.dispose()
+
+
 @pytest.mark.parametrize("level", [Quality.future, Quality.guarded])
 def test_a_price_that_is_good_for_nothing_changes_no_position(sqlite_database: str, level: Quality) -> None:
     one = lived(sqlite_database, path([*FLAT, *[7_700.0] * 5], 8_000.0), dict.fromkeys(range(10, 15), level))
@@ -140,6 +154,8 @@ def test_inside_a_slot_it_halts_at_its_bar_whoever_looks(tmp_path: Path, looks: 
         in_unit(one.engine, lambda connection, hour=hour: feed_until(connection, SYMBOL, START + (hour + 1) * HOUR))
         if looks == "guard":
             one.desk.guard(one.name)
+        if looks == "guard" and hour == 22:
+            assert verify(one.engine)[0].breaches == (), "while the slot is not over"
         if hour % 4 == 3:
             one.desk.catch_up(one.name, lambda: True)
     (halted,) = told(one, Halted)
