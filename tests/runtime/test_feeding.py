@@ -193,7 +193,7 @@ def test_levels_are_recorded_with_their_bars_and_hold_growth_back(engine: Engine
 
 
 def test_a_position_that_is_held_back_may_still_be_cut(engine: Engine) -> None:
-    """A fall after the price was good: the margin call acts on a stale price."""
+    """A fall after the price was good: the strategy's cut is made on a stale price."""
     market = path([8_000.0] * 10 + [7_000.0] * 5, 8_000.0)
     stale = {START + hour * HOUR: Quality.stale for hour in range(10, 15)}
     Feeder(engine, Scripted(piece(market, 0, 15, levels={SYMBOL: stale}))).take(NOW)
