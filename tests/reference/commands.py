@@ -18,6 +18,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
+from ringfence.faces.cli import _COMMANDS
 from ringfence.faces.cli.supervision import LOADED
 from ringfence.runtime.nursery import Born, Nursery
 
@@ -29,8 +30,6 @@ _PATIENCE = 600.0
 """Seconds for what takes a few; on its first day a machine compiles the kernel."""
 _TURN = threading.Lock()
 _ROOT = Path(__file__).resolve().parents[2]
-_COMMANDS = ("tools", "instruments", "opinions", "running", "living", "observing", "halting", "keeping", "reading",
-             "books", "listing", "figures")  # fmt: skip
 
 
 @cache

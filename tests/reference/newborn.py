@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from pathlib import Path
 
 
@@ -30,4 +29,3 @@ def main() -> None:
         case _:
             while os.read(0, 1):
                 pass
-            time.sleep(0)
